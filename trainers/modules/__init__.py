@@ -1,0 +1,1 @@
+"""The pieces of the method as plain torch: nothing in this package imports Dassl."""

@@ -1,0 +1,295 @@
+"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. Nothing else here loads weights.
+
+The `clip` package is whichever one `from clip import clip` finds: clip-anytorch, OpenAI's own, or the `clip/` folder
+of a CoOp checkout. Only what all of them share is used.
+"""
+
+import difflib
+import hashlib
+import http.client
+import os
+import pickle
+import time
+import urllib.error
+import urllib.request
+import warnings
+import zipfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from clip.model import CLIP
+
+# Backbones that come with the repository, and the SHA-256 of their files.
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+BUNDLED = {
+    "tiny": "",
+    "tiny_rn": "",
+}
+
+CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
+ATTEMPTS = 5  # connections tried for one download before giving up
+TIMEOUT = 30  # seconds without an answer after which a connection counts as cut
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models
+# ---------------------------------------------------------------------------------------------------------------------
+def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
+    """Load a CLIP model in float32 and evaluation mode.
+
+    Args:
+        name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny`, `tiny_rn`), or the path of a checkpoint:
+            a TorchScript archive as OpenAI publishes them, or a state dict, bare or under "state_dict" or "model".
+            A state dict does not record the head width and the activation, so the file's must be OpenAI's
+            (64 channels a head, QuickGELU).
+        device: where to put the model.
+
+    Raises:
+        UserError: unknown name, failed download, or a file that is not a CLIP checkpoint.
+    """
+    clip = clip_module()
+    path = _fetch(_locate(name, clip))
+    state = _read_state(path)
+    required = {"text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale"}
+    if missing := sorted(required - state.keys()):
+        raise UserError(f"{path} is not a CLIP checkpoint in OpenAI's layout: it lacks {', '.join(missing)} "
+                        f"(it has {_some(sorted(state))}).")
+    try:
+        # build_model reads the architecture off the shapes and rounds to half precision: load again in full precision.
+        model = clip.build_model(dict(state)).float()
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError, AssertionError, ZeroDivisionError) as error:
+        raise UserError(f"{path} does not fit the CLIP architecture: {error}") from error
+    return model.to(device).eval()
+
+
+def input_resolution(model: "CLIP") -> int:
+    """Side in pixels of the square images that the image tower takes."""
+    return int(model.visual.input_resolution)
+
+
+def feature_dim(model: "CLIP") -> int:
+    """Width d of the space that images and texts share."""
+    return int(model.text_projection.shape[1])
+
+
+def norm_parameters(visual: nn.Module) -> dict[str, nn.Parameter]:
+    """Affine parameters of the image tower's normalisation layers, by name, in module order.
+
+    LayerNorm weights and biases in a ViT, BatchNorm weights and biases in a ResNet.
+    """
+    kinds = (nn.LayerNorm, nn.BatchNorm2d)
+    found = {f"{prefix}.{name}".lstrip("."): parameter
+             for prefix, module in visual.named_modules() if isinstance(module, kinds)
+             for name, parameter in module.named_parameters(recurse=False)}
+    if not found:
+        raise UserError("The image tower has neither LayerNorm nor BatchNorm layers: nothing to adapt.")
+    return found
+
+
+def autocast(device: str | torch.device, prec: str) -> AbstractContextManager:
+    """The forward pass's precision: `fp32` (none), `amp` (float16, GPU) or `bf16` (where the device has it).
+
+    Raises:
+        UserError: unknown value, or one that the device cannot do.
+    """
+    kind = torch.device(device).type
+    if prec == "fp32":
+        return nullcontext()
+    if prec == "bf16":
+        if kind == "cuda" and not torch.cuda.is_bf16_supported():
+            raise UserError("PREC bf16: this GPU has no bfloat16 arithmetic. Use amp or fp32.")
+        return torch.autocast(kind, dtype=torch.bfloat16)
+    if prec == "amp":
+        if kind == "cpu":
+            raise UserError("PREC amp needs a GPU, and this run is on the CPU. Use fp32 or bf16.")
+        return torch.autocast(kind, dtype=torch.float16)
+    raise UserError(f"PREC '{prec}' is unknown. Use fp32, amp (mixed float16, GPU) or bf16 (mixed bfloat16).")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The clip package
+# ---------------------------------------------------------------------------------------------------------------------
+def clip_module() -> ModuleType:
+    """`clip.clip`, the module that CoOp code gets by `from clip import clip`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pkg_resources announces its own removal on every import
+            from clip import clip
+    except ImportError as error:
+        if "pkg_resources" in str(error):
+            raise UserError("The clip package imports pkg_resources, which setuptools 81 and later no longer provide: "
+                            "pip install 'setuptools<81'") from error
+        raise UserError(f"Cannot import the clip package ({error}): pip install clip-anytorch") from error
+    return clip
+
+
+def share_with_clip() -> None:
+    """Teach the clip package our backbones and our downloader.
+
+    Trainers written for CoOp take a backbone by `clip._download(clip._MODELS[name])`: after this call that finds the
+    bundled backbones and checkpoint files too, and never leaves half a file behind. Calling it again changes nothing.
+    """
+    clip = clip_module()
+    if not isinstance(clip._MODELS, _Sources):
+        clip._MODELS = _Sources(clip._MODELS, **{name: str(WEIGHTS / f"{name}.pt") for name in BUNDLED})
+        clip._download = _fetch
+
+
+class _Sources(dict):
+    """Backbone name -> URL or path, in which the path of a file stands for itself."""
+
+    def __missing__(self, name: str) -> str:
+        return _locate(name, clip_module())
+
+
+def _locate(name: str, clip: ModuleType) -> str:
+    """URL or path of the backbone called `name`."""
+    if name in BUNDLED:
+        return str(WEIGHTS / f"{name}.pt")
+    if name in clip._MODELS:
+        return clip._MODELS[name]
+    path = Path(name).expanduser()
+    if path.is_file():
+        return str(path)
+    known = sorted({*BUNDLED, *clip._MODELS})
+    close = difflib.get_close_matches(name, known, n=1)
+    raise UserError(f"MODEL.BACKBONE.NAME '{name}' is neither a known backbone nor a file."
+                    + (f" Did you mean '{close[0]}'?" if close else "")
+                    + f" Known: {', '.join(known)}; or give the path of a CLIP checkpoint.")
+
+
+def _fetch(source: str, root: str | None = None) -> str:
+    """Path of the file behind a URL of OpenAI's (the folder in it is the file's SHA-256) or a local path.
+
+    Stands in for `clip._download`, hence `root`: a folder other than CLIP's default one is obeyed.
+    """
+    if source.startswith(("http://", "https://")):
+        default = root is None or root == os.path.expanduser(CLIP_CACHE)
+        folder = Path(os.environ.get("FAIR_CACHE") or CLIP_CACHE if default else root).expanduser()
+        *_, sha256, filename = source.split("/")
+        return str(download(source, folder / filename, sha256))
+    path = Path(source)
+    if path.parent == WEIGHTS:
+        if not path.is_file():
+            raise UserError(f"The bundled backbone '{path.stem}' has no file at {path}: the checkout is incomplete.")
+        if BUNDLED[path.stem] and _sha256(path) != BUNDLED[path.stem]:
+            raise UserError(f"{path} is damaged: its SHA-256 is not the recorded one. Check it out again.")
+    return source
+
+
+def _read_state(path: str) -> dict[str, Tensor]:
+    """The tensors in a checkpoint file, without unpickling anything else."""
+    try:
+        if _is_torchscript(path):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch.jit is deprecated, OpenAI's files remain
+                content = torch.jit.load(path, map_location="cpu").state_dict()
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{path} is neither a TorchScript archive nor a state dict of tensors: {reason}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path} holds no state dict (a mapping of parameter names to tensors).")
+    state = {key.removeprefix("module."): value for key, value in content.items()}
+    for fact in ("input_resolution", "context_length", "vocab_size"):  # OpenAI's archives keep these as tensors
+        state.pop(fact, None)
+    return state
+
+
+def _is_torchscript(path: str) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _some(names: list[str], n: int = 3) -> str:
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "") if names else "nothing"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Downloads
+# ---------------------------------------------------------------------------------------------------------------------
+def download(url: str, target: str | Path, sha256: str) -> Path:
+    """Download `url` to `target`, resuming what an earlier call left, and never show a file that is not whole.
+
+    Bytes gather in `<target>.part`, which takes the final name only when its SHA-256 is right. A cut connection is
+    tried again a few times; what has arrived is kept for the next call.
+
+    Raises:
+        UserError: no connection, a refusal of the server, a wrong checksum, or a connection cut too often.
+    """
+    target = Path(target)
+    if target.is_file():
+        if _sha256(target) == sha256:
+            return target
+        print(f"{target} is damaged (wrong SHA-256): downloading it again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    by_hand = f"Or put the file at {target} yourself (from {url}, SHA-256 {sha256})."
+    for attempt in range(ATTEMPTS):
+        try:
+            _append(url, part)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing left to send: the part is whole, or not a part of this file
+                break
+            if error.code < 500:
+                raise UserError(f"The server refused {url}: {error.code} {error.reason}. {by_hand}") from error
+            reason = error
+        except (OSError, http.client.HTTPException) as error:
+            if not part.exists():
+                raise UserError(f"Cannot reach {url} ({getattr(error, 'reason', error)}). "
+                                f"Check the network and run again. {by_hand}") from error
+            reason = error
+        if attempt + 1 == ATTEMPTS:
+            raise UserError(f"The download of {url} broke off {ATTEMPTS} times (last: {reason}). What has arrived is "
+                            f"kept; run again to go on from there. {by_hand}") from reason
+        time.sleep(2**attempt)
+    if _sha256(part) != sha256:
+        part.unlink()
+        raise UserError(f"What {url} delivers has the wrong SHA-256 and was removed. Run again. {by_hand}")
+    os.replace(part, target)
+    return target
+
+
+def _append(url: str, part: Path) -> None:
+    """One connection: add to `part` what is missing of `url`, or start over if the server can't continue."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        if response.status != 206:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with (open(part, "ab" if have else "wb") as file,
+              tqdm(desc=part.stem, initial=have, total=total, unit="B", unit_scale=True) as bar):
+            while chunk := response.read(1 << 20):
+                file.write(chunk)
+                bar.update(len(chunk))
+    size = part.stat().st_size
+    if total is not None and size < total:
+        raise ConnectionError(f"{size} of {total} bytes")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

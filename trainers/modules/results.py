@@ -1,0 +1,124 @@
+"""What a finished run leaves behind: results.json, and the facts that say which run it was."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import UserError
+
+FILENAME = "results.json"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Where and how often a run is done, not what is computed: the same configuration hashes alike for every seed and place.
+NOT_HASHED = frozenset({"OUTPUT_DIR", "RESUME", "SEED", "USE_CUDA", "VERBOSE", "DATASET.ROOT",
+                        "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ"})
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to; it takes the name `path` only if the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
+    """Write `folder`/results.json atomically and return its path. Numbers that are not finite become null."""
+    path = Path(folder) / FILENAME
+    text = json.dumps(_plain(results), indent=2, sort_keys=True, allow_nan=False)
+    with atomic(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def read_results(folder: str | Path) -> dict[str, Any] | None:
+    """The content of `folder`/results.json, or None if the run there has not finished.
+
+    Raises:
+        UserError: the file is there but is not a JSON object.
+    """
+    path = Path(folder) / FILENAME
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}). Delete it to run again.") from error
+    if not isinstance(results, dict):
+        raise UserError(f"{path} is not a JSON object. Delete it to run again.")
+    return results
+
+
+def config_hash(cfg: Mapping[str, Any]) -> str:
+    """Twelve hex digits that tell configurations apart, whatever the seed, the machine and the folders."""
+    kept = json.dumps(_plain(_without(cfg, NOT_HASHED)), sort_keys=True)
+    return hashlib.sha256(kept.encode()).hexdigest()[:12]
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what a result depends on; None for what is not installed as a package (a `clip/` folder, say)."""
+    packages = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "pillow": "pillow",
+                "clip": "clip-anytorch"}
+    found: dict[str, str | None] = {"python": platform.python_version(), "cuda": torch.version.cuda}
+    for name, package in packages.items():
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:
+            found[name] = None
+    found["dassl"] = getattr(sys.modules.get("dassl"), "__version__", None)
+    return found
+
+
+def commit() -> str | None:
+    """HEAD of the repository this file is in, "-dirty" behind it if tracked files differ; None without git."""
+    head = _git("rev-parse", "--show-toplevel", "HEAD")
+    if head is None:
+        return None
+    top, sha = head.splitlines()
+    if Path(top).resolve() != REPOSITORY:  # unpacked inside somebody else's repository
+        return None
+    return sha + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", REPOSITORY, *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _without(node: Mapping[str, Any], dropped: frozenset[str], prefix: str = "") -> dict[str, Any]:
+    return {key: _without(value, dropped, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+            for key, value in node.items() if prefix + key not in dropped}
+
+
+def _plain(value: Any) -> Any:
+    """The same value in JSON's own types: numpy and torch numbers and arrays unpacked, no NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
