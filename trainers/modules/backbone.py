@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .errors import UserError
+from .errors import UserError, few
 
 if TYPE_CHECKING:
     from clip.model import CLIP
@@ -63,7 +63,7 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
     required = {"text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale"}
     if missing := sorted(required - state.keys()):
         raise UserError(f"{path} is not a CLIP checkpoint in OpenAI's layout: it lacks {', '.join(missing)} "
-                        f"(it has {_some(sorted(state))}).")
+                        f"(it has {few(sorted(state)) or 'no tensors'}).")
     try:
         # build_model reads the architecture off the shapes and rounds to half precision: load again in full precision.
         model = clip.build_model(dict(state)).float()
@@ -180,7 +180,7 @@ def _fetch(source: str, root: str | None = None) -> str:
         *_, sha256, filename = source.split("/")
         return str(download(source, folder / filename, sha256))
     path = Path(source)
-    if path.parent == WEIGHTS:
+    if path.parent == WEIGHTS and path.stem in BUNDLED:
         if not path.is_file():
             raise UserError(f"The bundled backbone '{path.stem}' has no file at {path}: the checkout is incomplete.")
         if BUNDLED[path.stem] and _sha256(path) != BUNDLED[path.stem]:
@@ -218,10 +218,6 @@ def _is_torchscript(path: str) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _some(names: list[str], n: int = 3) -> str:
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "") if names else "nothing"
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Downloads
 # ---------------------------------------------------------------------------------------------------------------------
@@ -232,14 +228,20 @@ def download(url: str, target: str | Path, sha256: str) -> Path:
     tried again a few times; what has arrived is kept for the next call.
 
     Raises:
-        UserError: no connection, a refusal of the server, a wrong checksum, or a connection cut too often.
+        UserError: a folder that cannot be written to, no connection, a refusal of the server, a wrong checksum, or a connection cut too often.
     """
     target = Path(target)
     if target.is_file():
         if _sha256(target) == sha256:
             return target
         print(f"{target} is damaged (wrong SHA-256): downloading it again")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(target.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UserError(f"Cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
     part = target.with_name(target.name + ".part")
     by_hand = f"Or put the file at {target} yourself (from {url}, SHA-256 {sha256})."
     for attempt in range(ATTEMPTS):

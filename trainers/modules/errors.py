@@ -1,4 +1,6 @@
-"""The one exception of this project that is meant for the user's eyes."""
+"""The one exception of this project that is meant for the user's eyes, and help in wording it."""
+
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
@@ -6,3 +8,8 @@ class UserError(ValueError):
 
     `train.py` prints the message alone, without a traceback, and exits with status 2.
     """
+
+
+def few(names: Sequence[str], n: int = 3) -> str:
+    """The first `n` names and the number of the others: "a, b, c and 5 more"."""
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,32 @@ def config_hash(cfg: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what a result depends on; None for what is not installed as a package (a `clip/` folder, say)."""
-    packages = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "pillow": "pillow",
-                "clip": "clip-anytorch"}
-    found: dict[str, str | None] = {"python": platform.python_version(), "cuda": torch.version.cuda}
-    for name, package in packages.items():
-        try:
-            found[name] = version(package)
-        except PackageNotFoundError:
-            found[name] = None
-    found["dassl"] = getattr(sys.modules.get("dassl"), "__version__", None)
-    return found
+    """Versions of what a result depends on; None for what is absent or, like a checkout's `clip/`, has no version."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
+        "cuda": torch.version.cuda,
+        "clip": _clip_version(),
+        "dassl": getattr(sys.modules.get("dassl"), "__version__", None),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _clip_version() -> str | None:
+    """Version of the installed package that `import clip` finds, if it finds an installed one."""
+    spec = find_spec("clip")
+    for package in ("clip-anytorch", "clip"):
+        if spec and spec.origin and _version(package):
+            installed = distribution(package).locate_file("clip/__init__.py")
+            if Path(str(installed)).resolve() == Path(spec.origin).resolve():
+                return f"{package} {version(package)}"
+    return None
 
 
 def commit() -> str | None:

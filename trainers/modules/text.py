@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from .backbone import clip_module, feature_dim
-from .errors import UserError
+from .errors import UserError, few
 
 if TYPE_CHECKING:
     from clip.model import CLIP
@@ -100,12 +100,12 @@ def load_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[
     lacking = [name for name, sentences in zip(classnames, lists, strict=True) if not sentences]
     if 2 * len(lacking) > len(classnames):
         raise UserError(f"{path} has descriptions for {len(classnames) - len(lacking)} of {len(classnames)} classes. "
-                        f"Without: {_some(lacking, 10)}. Its keys: {_some(list(table), 5)}. "
+                        f"Without: {few(lacking, 10)}. Its keys: {few(list(table), 5)}. "
                         "Name its keys like the classes of the data set.")
     if lacking:
-        print(f"Warning: no descriptions for {_some(lacking, 10)} in {path}: their name prompts are used alone")
+        print(f"Warning: no descriptions for {few(lacking, 10)} in {path}: their name prompts are used alone")
     if extra := [key for key in table if key not in keys.values()]:
-        print(f"Warning: {path} describes what is no class of this data set: {_some(extra, 3)}")
+        print(f"Warning: {path} describes what is no class of this data set: {few(extra, 3)}")
     return lists
 
 
@@ -147,10 +147,6 @@ def _read_table(path: Path) -> dict[str, list[str]]:
         if not isinstance(sentences, list) or not all(isinstance(s, str) and s.strip() for s in sentences):
             raise UserError(f"The description file {path} must give '{key}' a list of sentences.")
     return table
-
-
-def _some(names: Sequence[str], n: int) -> str:
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,383 @@
+"""Loading CLIP: names, files of every accepted form, the downloader against a local server, the clip package's seam."""
+
+import hashlib
+import http.server
+import os
+import socket
+import sys
+import threading
+
+import pytest
+import torch
+from clip import clip
+from clip.model import CLIP, build_model
+from torch import nn
+
+from trainers.modules import backbone
+from trainers.modules.backbone import (
+    autocast,
+    download,
+    feature_dim,
+    input_resolution,
+    load_clip,
+    norm_parameters,
+    share_with_clip,
+)
+from trainers.modules.errors import UserError
+
+
+def random_clip(tower: str) -> CLIP:
+    torch.manual_seed(0)
+    layers, width, patch = (2, 64, 16) if tower == "vit" else ((1, 1, 1, 1), 16, None)
+    return CLIP(24, 32, layers, width, patch, 77, 49408, 64, 1, 1).eval()
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, CLIP]:
+    return {tower: random_clip(tower) for tower in ("vit", "resnet")}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(models, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("checkpoints") / "vit.pt"
+    torch.save(models["vit"].state_dict(), path)
+    return str(path)
+
+
+def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
+    state, expected = model.state_dict(), other.state_dict()
+    assert state.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(state[name], expected[name]), name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checkpoints
+# ---------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("tower", ["vit", "resnet"])
+def test_state_dict_keeps_full_precision(models, tower, tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(models[tower].state_dict(), path)
+    model = load_clip(str(path))
+    assert not model.training
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert_same_weights(model, models[tower])  # clip.build_model alone would round to float16
+    assert (input_resolution(model), feature_dim(model)) == (32, 24)
+    image = torch.rand(2, 3, 32, 32)
+    assert torch.equal(model.encode_image(image), models[tower].encode_image(image))
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda state: {"state_dict": state, "epoch": 3},
+    lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+    lambda state: {key: value.half() for key, value in state.items()},
+], ids=["state_dict", "model and module.", "half"])
+def test_wrapped_state_dicts(models, wrap, tmp_path):
+    torch.save(wrap(models["vit"].state_dict()), tmp_path / "model.pt")
+    model = load_clip(str(tmp_path / "model.pt"))
+    torch.testing.assert_close(model.visual.conv1.weight, models["vit"].visual.conv1.weight, atol=1e-3, rtol=1e-3)
+    assert model.visual.conv1.weight.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_torchscript_archive(models, tmp_path):
+    """As OpenAI publishes them: half precision, three facts kept as buffers."""
+    model = build_model(dict(models["vit"].state_dict())).float()
+    for fact in ("input_resolution", "context_length", "vocab_size"):
+        value = torch.tensor(getattr(model.visual if fact == "input_resolution" else model, fact))
+        if fact != "input_resolution":
+            delattr(model, fact)
+        model.register_buffer(fact, value)
+    example = torch.rand(1, 3, 32, 32), clip.tokenize("a car")
+    torch.jit.trace(model, example, check_trace=False).save(tmp_path / "model.pt")
+    loaded = load_clip(str(tmp_path / "model.pt"))
+    assert torch.equal(loaded.text_projection, model.text_projection)
+    assert torch.equal(loaded.encode_text(example[1]), model.encode_text(example[1]))
+
+
+class Unsafe:
+    def __reduce__(self):
+        return os.system, ("echo unpickled",)
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"not a checkpoint", "neither a TorchScript archive nor a state dict"),
+    (b"", "neither a TorchScript archive nor a state dict"),
+    (Unsafe(), "neither a TorchScript archive nor a state dict"),
+    ([torch.zeros(1)], "holds no state dict"),
+    ({"epoch": 1}, "holds no state dict"),
+    ({"vision_model.x": torch.zeros(1)}, "lacks ln_final.weight, .*vision_model.x"),
+])
+def test_wrong_files(content, message, tmp_path, capfd):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(UserError, match=message) as error:
+        load_clip(str(path))
+    assert str(path) in str(error.value)
+    assert "unpickled" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda state: state.pop("visual.ln_pre.weight"),
+    lambda state: state.update({"head.weight": torch.zeros(2)}),
+    lambda state: state.update({"visual.proj": torch.zeros(3, 24)}),
+    lambda state: [state.pop(key) for key in list(state) if key.startswith("visual.")],
+], ids=["missing", "unexpected", "shape", "no image tower"])
+def test_state_dict_that_does_not_fit(models, spoil, tmp_path):
+    state = dict(models["vit"].state_dict())
+    spoil(state)
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="does not fit the CLIP architecture"):
+        load_clip(str(tmp_path / "model.pt"))
+
+
+def test_unknown_name_lists_choices():
+    with pytest.raises(UserError, match=r"'ViT-B-32' is neither .* Did you mean 'ViT-B/32'\?.*RN50.*tiny"):
+        load_clip("ViT-B-32")
+
+
+@pytest.mark.parametrize("name", backbone.BUNDLED)
+def test_bundled_backbones(name):
+    if not (backbone.WEIGHTS / f"{name}.pt").is_file():
+        pytest.skip("no weights in this checkout yet")
+    assert backbone._sha256(backbone.WEIGHTS / f"{name}.pt") == backbone.BUNDLED[name]
+    model = load_clip(name)
+    image = torch.rand(1, 3, input_resolution(model), input_resolution(model))
+    assert model.encode_image(image).shape == model.encode_text(clip.tokenize("a car")).shape
+
+
+def test_damaged_or_absent_bundled_file(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setattr(backbone, "WEIGHTS", tmp_path)
+    monkeypatch.setitem(backbone.BUNDLED, "tiny", "0" * 64)
+    with pytest.raises(UserError, match="the checkout is incomplete"):
+        load_clip("tiny")
+    (tmp_path / "tiny.pt").write_bytes(b"half a file")
+    with pytest.raises(UserError, match="is damaged"):
+        load_clip("tiny")
+
+
+def test_missing_pkg_resources_is_explained(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "clip"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pkg_resources", None)
+    with pytest.raises(UserError, match="setuptools<81"):
+        load_clip("tiny")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parts of the model, precision
+# ---------------------------------------------------------------------------------------------------------------------
+def test_norm_parameters(models):
+    vit, resnet = norm_parameters(models["vit"].visual), norm_parameters(models["resnet"].visual)
+    assert list(vit) == ["ln_pre.weight", "ln_pre.bias",
+                         *(f"transformer.resblocks.{i}.{ln}.{p}"
+                           for i in (0, 1) for ln in ("ln_1", "ln_2") for p in ("weight", "bias")),
+                         "ln_post.weight", "ln_post.bias"]
+    assert list(resnet)[:2] == ["bn1.weight", "bn1.bias"] and "layer4.0.downsample.1.bias" in resnet
+    assert len(resnet) == 2 * (3 + 4 * 3 + 4)  # stem, three in each block, its shortcut
+    for tower, found in ("vit", vit), ("resnet", resnet):
+        named = dict(models[tower].visual.named_parameters())
+        assert all(named[name] is parameter for name, parameter in found.items())
+    with pytest.raises(UserError, match="nothing to adapt"):
+        norm_parameters(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("tower", ["vit", "resnet"])
+def test_bf16_is_near_fp32(models, tower):
+    image = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        with autocast("cpu", "fp32"):
+            exact = models[tower].encode_image(image)
+        with autocast("cpu", "bf16"):
+            rough = models[tower].encode_image(image)
+    assert torch.equal(exact, models[tower].encode_image(image))
+    assert not torch.equal(exact, rough.float())
+    assert torch.cosine_similarity(exact, rough.float()).min() > 0.99
+
+
+@pytest.mark.parametrize("prec, message", [("amp", "needs a GPU"), ("fp16", "is unknown"), ("FP32", "is unknown")])
+def test_precision_that_cannot_be(prec, message):
+    with pytest.raises(UserError, match=f"{message}.*Use fp32"):
+        autocast(torch.device("cpu"), prec)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Downloads
+# ---------------------------------------------------------------------------------------------------------------------
+class Server(http.server.ThreadingHTTPServer):
+    """Serves one body under any path; `cuts` says after how many bytes each of the first answers breaks off."""
+
+    def __init__(self, body: bytes):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.body, self.sha256 = body, hashlib.sha256(body).hexdigest()
+        self.cuts: list[int] = []
+        self.status = 200
+        self.knows_ranges = True
+        self.ranges: list[str | None] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/{self.sha256}/weights.pt"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.ranges.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.knows_ranges else 0
+        body = self.server.body[start:]
+        status = self.server.status if self.server.status != 200 else 206 if start else 200
+        self.send_response(416 if start and not body else status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:self.server.cuts.pop(0)] if self.server.cuts else body)
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    servers = []
+
+    def start(body: bytes) -> Server:
+        servers.append(Server(body))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def server(serve) -> Server:
+    return serve(bytes(range(256)) * 4000)
+
+
+def test_download(server, tmp_path):
+    target = tmp_path / "cache" / "weights.pt"
+    assert download(server.url, target, server.sha256) == target
+    assert target.read_bytes() == server.body
+    assert os.listdir(target.parent) == ["weights.pt"]
+    download(server.url, target, server.sha256)
+    assert len(server.ranges) == 1  # the second call asked nobody
+
+
+def test_damaged_target_is_replaced(server, tmp_path, capsys):
+    target = tmp_path / "weights.pt"
+    target.write_bytes(server.body[:100])
+    download(server.url, target, server.sha256)
+    assert target.read_bytes() == server.body
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_wrong_hash_leaves_nothing(server, tmp_path):
+    with pytest.raises(UserError, match="wrong SHA-256") as error:
+        download(server.url, tmp_path / "weights.pt", "0" * 64)
+    assert server.url in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cut_connection_goes_on(server, tmp_path):
+    server.cuts = [300_000, 200_000]
+    download(server.url, tmp_path / "weights.pt", server.sha256)
+    assert (tmp_path / "weights.pt").read_bytes() == server.body
+    assert server.ranges == [None, "bytes=300000-", "bytes=500000-"]
+
+
+def test_cut_too_often_then_run_again(server, tmp_path):
+    server.cuts = [1000] * backbone.ATTEMPTS
+    with pytest.raises(UserError, match="run again"):
+        download(server.url, tmp_path / "weights.pt", server.sha256)
+    assert os.listdir(tmp_path) == ["weights.pt.part"]
+    download(server.url, tmp_path / "weights.pt", server.sha256)
+    assert server.ranges[-1] == f"bytes={1000 * backbone.ATTEMPTS}-"
+    assert (tmp_path / "weights.pt").read_bytes() == server.body
+    assert os.listdir(tmp_path) == ["weights.pt"]
+
+
+def test_server_without_ranges_starts_over(server, tmp_path):
+    server.knows_ranges, server.cuts = False, [300_000]
+    download(server.url, tmp_path / "weights.pt", server.sha256)
+    assert (tmp_path / "weights.pt").read_bytes() == server.body
+
+
+@pytest.mark.parametrize("extra, good", [(b"", True), (b"x", False)], ids=["whole", "too long"])
+def test_part_with_nothing_left_to_ask_for(server, tmp_path, extra, good):
+    """Killed between the last byte and the rename; or a part of some other file."""
+    (tmp_path / "weights.pt.part").write_bytes(server.body + extra)
+    if good:
+        download(server.url, tmp_path / "weights.pt", server.sha256)
+        assert (tmp_path / "weights.pt").read_bytes() == server.body
+    else:
+        with pytest.raises(UserError, match="wrong SHA-256"):
+            download(server.url, tmp_path / "weights.pt", server.sha256)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("status, requests", [(404, 1), (503, backbone.ATTEMPTS)])
+def test_refusals(server, tmp_path, status, requests):
+    server.status = status
+    with pytest.raises(UserError, match=str(status)):
+        download(server.url, tmp_path / "weights.pt", server.sha256)
+    assert len(server.ranges) == requests
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_that_cannot_be(server, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="Cannot write to .*file.*FAIR_CACHE"):
+        download(server.url, tmp_path / "file" / "weights.pt", server.sha256)
+    assert not server.ranges
+
+
+def test_no_network(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/{'a' * 64}/ViT.pt"
+    monkeypatch.setenv("FAIR_CACHE", str(tmp_path))
+    monkeypatch.setitem(clip._MODELS, "ViT-test", url)
+    with pytest.raises(UserError, match="Cannot reach") as error:
+        load_clip("ViT-test")
+    for fact in (url, "a" * 64, str(tmp_path / "ViT.pt")):
+        assert fact in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# CoOp's way to a backbone
+# ---------------------------------------------------------------------------------------------------------------------
+def load_as_coop_does(name: str, *root: str) -> nn.Module:
+    path = clip._download(clip._MODELS[name], *root)
+    return clip.build_model(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def test_share_with_clip(serve, checkpoint, models, monkeypatch, tmp_path):
+    (tmp_path / "bundled").mkdir()
+    os.link(checkpoint, tmp_path / "bundled" / "tiny.pt")
+    with open(checkpoint, "rb") as file:
+        server = serve(file.read())
+    monkeypatch.setattr(clip, "_MODELS", dict(clip._MODELS))  # restored with the test, and so is _download
+    monkeypatch.setattr(clip, "_download", clip._download)
+    monkeypatch.setattr(backbone, "WEIGHTS", tmp_path / "bundled")
+    monkeypatch.setitem(backbone.BUNDLED, "tiny", server.sha256)
+    monkeypatch.setenv("FAIR_CACHE", str(tmp_path / "cache"))
+
+    share_with_clip()
+    clip._MODELS["remote"] = server.url
+    patched = clip._MODELS, clip._download
+    share_with_clip()
+    assert patched == (clip._MODELS, clip._download)
+
+    for name in ("tiny", checkpoint, "remote"):
+        model = load_as_coop_does(name)
+        torch.testing.assert_close(model.visual.class_embedding, models["vit"].visual.class_embedding)
+    load_as_coop_does("remote", os.path.expanduser("~/.cache/clip"))  # what clip.load passes: the cache folder decides
+    assert len(server.ranges) == 1
+    load_as_coop_does("remote", str(tmp_path / "own"))
+    assert (tmp_path / "own" / "weights.pt").is_file()
+    assert {"tiny", "tiny_rn", "ViT-B/32"} <= set(clip.available_models())
+    assert_same_weights(load_clip("tiny"), models["vit"])
+    with pytest.raises(UserError, match="neither a known backbone nor a file"):
+        load_as_coop_does("ViT-B/64")

@@ -1,0 +1,143 @@
+"""results.json: written whole or not at all; the facts that identify a run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from trainers.modules import results
+from trainers.modules.errors import UserError
+from trainers.modules.results import atomic, commit, config_hash, read_results, versions, write_results
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The file
+# ---------------------------------------------------------------------------------------------------------------------
+def test_round_trip(tmp_path):
+    content = {"seed": 1, "accuracy": 200 / 3, "trainer": "FAIR", "epochs": [{"loss": 0.1, "lr": 1e-4}], "none": None}
+    path = write_results(tmp_path / "new" / "folder", content)
+    assert read_results(path.parent) == content  # full precision
+    assert path.read_text().index('"accuracy"') < path.read_text().index('"epochs"')  # sorted
+    assert os.listdir(path.parent) == ["results.json"]
+
+
+def test_numbers_of_other_libraries(tmp_path):
+    write_results(tmp_path, {"a": np.float64(0.1), "b": np.int64(3), "c": torch.tensor(0.5), "d": torch.ones(2),
+                             "e": np.zeros((1, 2)), "f": (1, 2), "g": tmp_path, 4: float("nan"),
+                             "h": [float("inf"), torch.tensor(float("nan"))]})
+    assert read_results(tmp_path) == {"a": 0.1, "b": 3, "c": 0.5, "d": [1, 1], "e": [[0, 0]], "f": [1, 2],
+                                      "g": str(tmp_path), "4": None, "h": [None, None]}
+
+
+def test_what_json_cannot_hold_leaves_the_old_file(tmp_path):
+    write_results(tmp_path, {"seed": 1})
+    with pytest.raises(TypeError):
+        write_results(tmp_path, {"seed": object()})
+    assert read_results(tmp_path) == {"seed": 1}
+
+
+def test_failure_while_writing_leaves_the_old_file(tmp_path):
+    target = tmp_path / "results.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic(target) as temporary:
+        assert temporary.parent == tmp_path  # the same file system, or the renaming would copy
+        temporary.write_text("half of the ne")
+        assert target.read_text() == "old"
+        raise RuntimeError
+    assert target.read_text() == "old" and os.listdir(tmp_path) == ["results.json"]
+
+
+def test_unfinished_and_damaged_runs(tmp_path):
+    assert read_results(tmp_path) is None
+    assert read_results(tmp_path / "absent") is None
+    for content, message in ('{"seed": 1', "not valid JSON"), ("[1]", "not a JSON object"):
+        (tmp_path / "results.json").write_text(content)
+        with pytest.raises(UserError, match=f"results.json.*{message}.*Delete it"):
+            read_results(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The facts
+# ---------------------------------------------------------------------------------------------------------------------
+def config(**changes) -> CfgNode:
+    cfg = CfgNode({"SEED": 1, "OUTPUT_DIR": "a", "RESUME": "", "USE_CUDA": True, "VERBOSE": True,
+                   "DATASET": {"ROOT": "/data", "NAME": "SynthCars"}, "DATALOADER": {"NUM_WORKERS": 2},
+                   "TRAIN": {"PRINT_FREQ": 10}, "OPTIM": {"LR": 1e-4, "STEPSIZE": (-1,)}, "INPUT": {"SIZE": (64, 64)}})
+    cfg.merge_from_list([item for key, value in changes.items() for item in (key.replace("__", "."), value)])
+    return cfg
+
+
+@pytest.mark.parametrize("changes", [
+    {"SEED": 2}, {"OUTPUT_DIR": "b"}, {"RESUME": "b"}, {"USE_CUDA": False}, {"VERBOSE": False},
+    {"DATASET__ROOT": "/other"}, {"DATALOADER__NUM_WORKERS": 0}, {"TRAIN__PRINT_FREQ": 1},
+])
+def test_hash_ignores_where_a_run_is_done(changes):
+    assert config_hash(config(**changes)) == config_hash(config())
+
+
+@pytest.mark.parametrize("changes", [
+    {"DATASET__NAME": "StanfordCars"}, {"OPTIM__LR": 1.0000001e-4}, {"OPTIM__STEPSIZE": (-1, 3)},
+    {"INPUT__SIZE": (64, 32)},
+])
+def test_hash_sees_what_is_computed(changes):
+    assert config_hash(config(**changes)) != config_hash(config())
+
+
+def test_hash_is_the_same_everywhere():
+    """Another process (its hash seed differs) and another order of the keys; the digits themselves are fixed."""
+    ordered, reordered = {"B": {"y": 1, "x": (1, 2)}, "A": 0.1}, {"A": 0.1, "B": {"x": [1, 2], "y": 1}}
+    assert config_hash(ordered) == config_hash(reordered)
+    assert config_hash({"B": {"SEED": 1}}) != config_hash({"B": {"SEED": 2}})  # only the top-level seed is left out
+    assert config_hash({"A": 0.1, "SEED": 3}) == "e4b72272e671"
+
+
+def test_versions(tmp_path):
+    found = versions()
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["numpy"] == np.__version__
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert {"torchvision", "pillow", "cuda", "clip", "dassl"} <= found.keys()
+    json.dumps(found)
+
+
+def test_a_clip_folder_has_no_version(tmp_path, monkeypatch):
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "__init__.py").touch()
+    monkeypatch.delitem(sys.modules, "clip", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert versions()["clip"] is None
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_commit(tmp_path, monkeypatch):
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    for name in [name for name in os.environ if name.startswith("GIT_")]:  # set while a git hook runs the tests
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    assert commit() is None  # no repository
+    git("init", "-q")
+    assert commit() is None  # no commit
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-q", "-m", "one")
+    head = git("rev-parse", "HEAD").strip()
+    assert commit() == head
+    (tmp_path / "output.json").touch()
+    assert commit() == head  # an untracked file is no change of the code
+    (tmp_path / "file").write_text("2")
+    assert commit() == head + "-dirty"
+    (tmp_path / "inner").mkdir()
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path / "inner")
+    assert commit() is None  # somebody else's repository
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert commit() is None  # no git
