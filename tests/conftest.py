@@ -1,0 +1,43 @@
+"""Before any test module is imported: one thread, the repository on the path, and a Dassl."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+import toolbox  # noqa: E402
+
+torch.set_num_threads(1)
+DASSL = toolbox.use_dassl(announce=False)
+
+
+def pytest_report_header() -> str:
+    return f"dassl: {DASSL}"
+
+
+@pytest.fixture(scope="session")
+def tiny_clip():
+    """A small CLIP with random weights: ViT of 32 px in patches of 8, 16 features. Shared: copy it to change it."""
+    from clip.model import CLIP
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIP(
+            embed_dim=16,
+            image_resolution=32,
+            vision_layers=2,
+            vision_width=64,
+            vision_patch_size=8,
+            context_length=77,
+            vocab_size=49408,
+            transformer_width=32,
+            transformer_heads=2,
+            transformer_layers=2,
+        )
+    return model.float().eval()
