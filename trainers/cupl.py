@@ -1,0 +1,26 @@
+"""CuPL (Pratt et al., arXiv 2209.03320): each class is the mean of its descriptions' embeddings."""
+
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
+from yacs.config import CfgNode
+
+from .base import ZeroShotTrainer
+from .modules.anchors import description_anchors
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """DESCRIPTIONS "" stands for the data set's own file; TEMPLATES serve classes that have no description."""
+    cfg.TRAINER.CUPL = CfgNode({"PREC": "fp32", "DESCRIPTIONS": "", "TEMPLATES": ()})
+
+
+@TRAINER_REGISTRY.register()
+class CuPL(ZeroShotTrainer):
+    """Zero-shot classification by class descriptions.
+
+    Config keys (TRAINER.CUPL): PREC; DESCRIPTIONS, path of a JSON file; TEMPLATES.
+    """
+
+    def class_vectors(self) -> Tensor:
+        descriptions, mask = self.encode_descriptions(self.options.DESCRIPTIONS)
+        names = self.encode_names(self.options.TEMPLATES)
+        return description_anchors(names, descriptions, mask, scale=1.0, mode="mean")

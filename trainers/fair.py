@@ -1,0 +1,245 @@
+"""FAIR: fine-grained adaptation of CLIP via a self-trained alignment score.
+
+E. Ali, S. Silva, C. Arora, M. H. Khan, "Towards Fine-Grained Adaptation of CLIP via a Self-Trained Alignment Score",
+arXiv 2507.09615 (WACV 2026). This file reads like the method. The marks say where each part comes from: [A] the
+paper's abstract, [F] common in the same line of work (WCA, CuPL, DPA, MUST, microCLIP), [O] our own choice.
+
+The task [A]: unlabelled images of one fine-grained data set, the names of its K classes and descriptions of each. Adapt
+CLIP to classify test images. No label is read in training or model selection; the last epoch is the model.
+
+Symbols: f image tower, A anchors (K unit rows a_c), tau = exp(logit_scale) of CLIP, z = f(weak view), z_i = f(crop i).
+"""
+
+import copy
+import math
+
+import torch
+from dassl.data.data_manager import build_data_loader
+from dassl.engine import TRAINER_REGISTRY
+from dassl.optim import build_optimizer
+from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from .base import AdaptationTrainer, trained_state
+from .modules.alignment import alignment_scores
+from .modules.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
+from .modules.backbone import norm_parameters
+from .modules.errors import UserError
+from .modules.losses import fairness, weighted_cross_entropy
+from .modules.views import FixedCrops, Views
+from .modules.weighting import SCHEMES, self_training_weight
+
+MANY_CLASSES = 512  # from here on a batch cannot show all classes: fairness takes a running average [F: MUST]
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """FAIR's config with its defaults; every ablation is one value."""
+    cfg.TRAINER.FAIR = CfgNode({
+        "PREC": "fp32",  # fp32 | amp | bf16
+        # Anchors
+        "DESCRIPTIONS": "",  # JSON file; "": the data set's own
+        "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+        "ANCHORS": "weighted",  # weighted | mean | name
+        "ANCHOR_SCALE": math.exp(2),  # s_t [F: WCA]
+        "LEARN_ANCHORS": True,
+        "LEARN_NORM": True,
+        # Views and alignment score
+        "N_CROPS": 8,  # N [F: microCLIP]; 0: plain self-training on the whole image
+        "TOP_K": 4,  # k, crops kept
+        "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side [F: microCLIP]
+        "BETA": 0.9,
+        "CROP_SCALE": math.exp(4),  # s_i [F: WCA]
+        # Self-training
+        "WEIGHT": "agreement_margin",  # none | agreement | margin | anchor_margin | agreement_margin
+        "FAIRNESS": 1.0,  # lambda [F: MUST]
+        "TEACHER_EMA": 0.0,  # decay of an averaged teacher [O]; 0: the current model labels
+        "LR_MIN": 2e-6,  # where the cosine ends [F]
+        # Inference
+        "CROP_INFERENCE": False,  # also report the accuracy of LAS with crops, apart
+    })
+
+
+@TRAINER_REGISTRY.register()
+class FAIR(AdaptationTrainer):
+    """Self-training of CLIP's image norms and of description anchors on alignment scores of local crops.
+
+    Config keys: TRAINER.FAIR (see ``extend_cfg``), and OPTIM.NAME, LR, WEIGHT_DECAY, MAX_EPOCH.
+    """
+
+    # -- Class Description Anchors (CDA) [A], and what is trained ----------------------------------------------------
+
+    def build_model(self) -> None:
+        opt = self.options
+        names = self.encode_names(opt.TEMPLATES)  # t_c
+        if opt.ANCHORS == "name":
+            descriptions, mask = names[:, None], torch.ones_like(names[:, :1], dtype=torch.bool)
+        else:
+            descriptions, mask = self.encode_descriptions(opt.DESCRIPTIONS)  # g(d_cm)
+        anchors = description_anchors(names, descriptions, mask, opt.ANCHOR_SCALE, opt.ANCHORS)  # a_c [F: WCA]
+        self.model = AnchorClassifier(self.clip_model.visual, anchors, self.tau, opt.PREC)
+        del self.clip_model  # the text tower has done its work
+
+        # Trained: the anchors, which make the classifier adaptive [A], and the affine parameters of the image tower's
+        # norms [F]. The norms are not decayed: they have no reason to go to zero.
+        norms = list(norm_parameters(self.model.visual).values()) if opt.LEARN_NORM else []
+        learned = list(self.model.anchors.parameters()) if opt.LEARN_ANCHORS else []
+        for parameter in norms + learned:
+            parameter.requires_grad_(True)
+        groups = [{"params": norms, "weight_decay": 0.0}, {"params": learned}]
+        optim = build_optimizer(self.model, self.cfg.OPTIM, param_groups=[g for g in groups if g["params"]])
+        sched = CosineAnnealingLR(optim, T_max=self.max_epoch, eta_min=opt.LR_MIN)
+        self.register_model("fair", self.model, optim, sched)
+        # float16 gradients underflow unless the loss is scaled up; elsewhere there is nothing to scale.
+        self.scaler = torch.amp.GradScaler(self.device.type) if opt.PREC == "amp" else None
+
+        # Who labels: the current model, whose crops and image all see the same A, or an average over its past [O].
+        self.teacher = self.model
+        if opt.TEACHER_EMA > 0:
+            frozen = {id(t): t for t in self.model.state_dict(keep_vars=True).values() if not t.requires_grad}
+            self.teacher = copy.deepcopy(self.model, frozen).requires_grad_(False)  # shares what is not trained
+
+    # -- Views [F] ---------------------------------------------------------------------------------------------------
+
+    def train_transform(self) -> Views:
+        """One decoded image -> weak view, strong view, N local crops."""
+        return Views(**self._view_settings())
+
+    def _view_settings(self) -> dict:
+        opt, images = self.options, self.cfg.INPUT
+        self.views_per_image = 2 + opt.N_CROPS
+        return {
+            "size": images.SIZE[0], "n_crops": opt.N_CROPS, "alpha": opt.ALPHA, "beta": opt.BETA,
+            "mean": images.PIXEL_MEAN, "std": images.PIXEL_STD,
+        }  # fmt: skip
+
+    # -- Pseudo-labels by the Learned Alignment Score (LAS) [A] --------------------------------------------------------
+
+    @torch.no_grad()
+    def scores(self, model: AnchorClassifier, views: Tensor) -> tuple[Tensor, Tensor]:
+        """LAS and the scores of the whole image, both cosines [B, K].
+
+        Args: views, [B, 1 + N, 3, S, S]: the whole image, then its crops; all go through the tower in one call.
+        """
+        opt = self.options
+        features = model.encode(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        z, crops, anchors = features[:, 0], features[:, 1:], model.anchors()
+        return alignment_scores(z, crops, anchors, opt.TOP_K, opt.CROP_SCALE), z @ anchors.t()
+
+    @torch.no_grad()
+    def pseudo_label(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """y = argmax_c LAS(x, c), its self-training weight w, and whether the whole image says the same; each [B]."""
+        local, whole = self.scores(self.teacher, views)
+        y = local.argmax(dim=1)
+        w = self_training_weight(self.options.WEIGHT, local, whole, self.teacher.anchors(), self.teacher.tau)
+        return y, w, whole.argmax(dim=1) == y
+
+    # -- One step: L = mean_i w_i CE(tau <f(x_s), A>, y_i) + lambda L_fair ---------------------------------------------
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        views = batch["img"].to(self.device, non_blocking=True)
+        weak, strong, crops = views[:, :1], views[:, 1], views[:, 2:]
+
+        y, w, agreed = self.pseudo_label(torch.cat([weak, crops], dim=1))
+        logits = self.model(strong)
+        loss_st = weighted_cross_entropy(logits, y, w)
+        loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)  # [F: MUST]
+        loss = loss_st + self.options.FAIRNESS * loss_fair
+        self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
+        self.step(loss)
+
+        # The only use of training labels: to show how good the pseudo-labels are.
+        correct = y.cpu() == batch["label"]
+        figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "weight": w.mean(),
+                   "agreement": agreed.float().mean(), "pseudo_accuracy": 100 * correct.float().mean()}  # fmt: skip
+        return {name: value.item() for name, value in figures.items()}
+
+    def before_epoch(self) -> None:
+        super().before_epoch()
+        self.mean_prediction = None
+
+    def step(self, loss: Tensor) -> None:
+        """Descend, and let the teacher follow."""
+        if self.scaler is None:
+            self.model_backward_and_update(loss)
+        else:
+            self.detect_anomaly(loss)
+            self.model_zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self._optims["fair"])
+            self.scaler.update()
+        if self.teacher is not self.model:
+            student = trained_state(self.model)
+            for name, parameter in self.teacher.named_parameters():
+                if name in student:
+                    parameter.lerp_(student[name], 1 - self.options.TEACHER_EMA)
+
+    # -- Inference: <f(x), A> on one centre crop, the cost of zero-shot CLIP; with crops on request, reported apart ----
+
+    def test(self, split: str | None = None) -> float:
+        accuracy = super().test(split)
+        if self.options.CROP_INFERENCE:
+            self.results["crop_accuracy"] = self.test_with_crops()
+            print(f"accuracy with {self.options.N_CROPS} crops: {self.results['crop_accuracy']:.1f}%")
+        return accuracy
+
+    @torch.no_grad()
+    def test_with_crops(self) -> float:
+        """Accuracy of LAS on the test images, in percent; the crops are the same in every run."""
+        loader = build_data_loader(
+            self.cfg,
+            data_source=self.dm.dataset.test,
+            batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            tfm=FixedCrops(**self._view_settings()),
+            is_train=False,
+        )
+        correct = total = 0
+        for batch in tqdm(loader, desc="test with crops", leave=False, disable=None):
+            views, labels = self.parse_batch_test(batch)
+            las, _ = self.scores(self.model, views)
+            correct += (las.argmax(dim=1) == labels).sum().item()
+            total += len(labels)
+        return 100 * correct / total
+
+    # -- State beyond the trained parameters ---------------------------------------------------------------------------
+
+    def extra_state(self) -> dict:
+        return {
+            "scaler": self.scaler.state_dict() if self.scaler else {},
+            "teacher": {n: t for n, t in self.teacher.state_dict().items() if n in trained_state(self.model)}
+            if self.teacher is not self.model else {},
+        }  # fmt: skip
+
+    def load_extra_state(self, state: dict) -> None:
+        self.teacher.load_state_dict(state["teacher"], strict=False)
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+
+    # -- What cannot work is said before anything is loaded ------------------------------------------------------------
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        opt, loader = cfg.TRAINER.FAIR, cfg.DATALOADER
+        for wrong, message in (
+            (opt.ANCHORS not in ANCHOR_KINDS, f"ANCHORS {opt.ANCHORS!r}: choose one of {', '.join(ANCHOR_KINDS)}"),
+            (opt.WEIGHT not in SCHEMES, f"WEIGHT {opt.WEIGHT!r}: choose one of {', '.join(SCHEMES)}"),
+            (opt.N_CROPS > 0 and not 1 <= opt.TOP_K <= opt.N_CROPS,
+             f"TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 1 and N_CROPS"),
+            (opt.CROP_INFERENCE and opt.N_CROPS == 0, "CROP_INFERENCE needs N_CROPS above 0"),
+            (not opt.LEARN_ANCHORS and not opt.LEARN_NORM, "LEARN_ANCHORS and LEARN_NORM are both off: nothing to do"),
+            (not 0 <= opt.TEACHER_EMA < 1, f"TEACHER_EMA {opt.TEACHER_EMA}: a decay lies in [0, 1), 0 turns it off"),
+        ):  # fmt: skip
+            if wrong:
+                raise UserError(f"TRAINER.FAIR.{message}")
+        for wrong, message in (
+            (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.FAIR.LR_MIN {opt.LR_MIN}"),
+            (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: FAIR's schedule is a cosine without warm-up"),
+            (loader.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: FAIR makes its own views, leave it at 1"),
+            # These would read training labels.
+            (cfg.DATASET.NUM_SHOTS > 0, "DATASET.NUM_SHOTS picks images by label, and FAIR trains without labels"),
+            (loader.TRAIN_X.SAMPLER not in ("RandomSampler", "SequentialSampler"),
+             f"DATALOADER.TRAIN_X.SAMPLER {loader.TRAIN_X.SAMPLER}: FAIR trains without labels, use RandomSampler"),
+        ):  # fmt: skip
+            if wrong:
+                raise UserError(message)

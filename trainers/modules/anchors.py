@@ -1,0 +1,90 @@
+"""Class Description Anchors (CDA): one vector per class, built from text and then learned.
+
+FAIR (arXiv 2507.09615) section on CDA; the relevance weighting is WCA's (arXiv 2406.02915), the plain mean CuPL's
+(arXiv 2209.03320).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .backbone import autocast
+from .errors import UserError
+
+ANCHOR_KINDS = ("weighted", "mean", "name")
+
+
+def description_anchors(
+    name_prompts: Tensor, descriptions: Tensor, mask: Tensor, scale: float, mode: str = "weighted"
+) -> Tensor:
+    """Initial anchors of K classes.
+
+    Args:
+        name_prompts: t_c, [K, d], unit rows: the class names through the prompt template.
+        descriptions: g(d_cm), [K, M, d], unit rows where ``mask`` is set; what the rest holds does not matter.
+        mask: [K, M] bool, which descriptions exist. A class without any falls back to its name prompt.
+        scale: s_t, the sharpness of the relevance softmax ("weighted" only).
+        mode: "weighted" (relevance to the name prompt), "mean" (CuPL) or "name" (no descriptions).
+
+    Returns:
+        [K, d], unit rows.
+
+    Raises:
+        UserError: unknown ``mode``.
+    """
+    if mode not in ANCHOR_KINDS:
+        raise UserError(f"unknown kind of anchor {mode!r}: choose one of {', '.join(ANCHOR_KINDS)}")
+    if mode == "name":
+        return F.normalize(name_prompts, dim=-1)
+    relevance = torch.einsum("kmd,kd->km", descriptions, name_prompts)
+    sharpness = scale * relevance if mode == "weighted" else torch.zeros_like(relevance)
+    # -inf keeps a missing description out of the softmax; a row of nothing but -inf becomes NaN, which where() drops.
+    weights = torch.where(mask, sharpness.masked_fill(~mask, -torch.inf).softmax(dim=1), 0.0)
+    anchors = torch.einsum("km,kmd->kd", weights, descriptions.masked_fill(~mask[..., None], 0.0))
+    return F.normalize(torch.where(mask.any(dim=1, keepdim=True), anchors, name_prompts), dim=-1)
+
+
+class Anchors(nn.Module):
+    """The K anchors as a parameter. Its rows are free to grow; only their direction is ever used."""
+
+    def __init__(self, initial: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(initial.detach().clone())
+
+    def forward(self) -> Tensor:
+        """The anchors as unit rows, [K, d]."""
+        return F.normalize(self.weight, dim=-1)
+
+
+class AnchorClassifier(nn.Module):
+    """An image tower and one anchor per class: logits are ``tau * cos(f(x), a_c)``.
+
+    Args:
+        visual: CLIP's image tower, [B, 3, S, S] -> [B, d].
+        anchors: [K, d].
+        tau: exp(logit_scale) of the loaded CLIP.
+        prec: precision of the tower's arithmetic, "fp32", "amp" or "bf16"; features and logits are always float32.
+    """
+
+    def __init__(self, visual: nn.Module, anchors: Tensor, tau: float, prec: str = "fp32") -> None:
+        super().__init__()
+        self.visual = visual
+        self.anchors = Anchors(anchors)
+        self.tau = tau
+        self.prec = prec
+        self.requires_grad_(False)  # whoever trains says what
+        self.eval()
+
+    def train(self, mode: bool = True) -> "AnchorClassifier":
+        """Always evaluation mode: CLIP has no dropout, and BatchNorm keeps CLIP's statistics."""
+        return super().train(False)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Unit image features f(x) in float32, [B, d]."""
+        with autocast(images.device, self.prec):
+            features = self.visual(images)
+        return F.normalize(features.float(), dim=-1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, [B, K]."""
+        return self.tau * self.encode(images) @ self.anchors().t()

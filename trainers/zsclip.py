@@ -1,0 +1,36 @@
+"""Zero-shot CLIP (Radford et al., arXiv 2103.00020): class names in one template, or in an ensemble of templates."""
+
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
+from yacs.config import CfgNode
+
+from .base import ZeroShotTrainer
+from .modules.text import ENSEMBLE
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Config of both trainers; TEMPLATES () stands for the usual ones."""
+    cfg.TRAINER.ZEROSHOTCLIP = CfgNode({"PREC": "fp32", "TEMPLATES": ()})
+    cfg.TRAINER.ZEROSHOTCLIP2 = CfgNode({"PREC": "fp32", "TEMPLATES": ()})
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(ZeroShotTrainer):
+    """One template, by default CoOp's for the data set.
+
+    Config keys (TRAINER.ZEROSHOTCLIP): PREC; TEMPLATES, a tuple of templates to use instead.
+    """
+
+    def class_vectors(self) -> Tensor:
+        return self.encode_names(self.options.TEMPLATES)
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroShotTrainer):
+    """An ensemble of templates, by default CLIP's seven for ImageNet.
+
+    Config keys (TRAINER.ZEROSHOTCLIP2): PREC; TEMPLATES, a tuple of templates to use instead.
+    """
+
+    def class_vectors(self) -> Tensor:
+        return self.encode_names(self.options.TEMPLATES or tuple(ENSEMBLE))
