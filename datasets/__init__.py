@@ -1,0 +1,1 @@
+"""Data sets: each module registers one with Dassl when it is imported."""

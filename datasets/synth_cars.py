@@ -1,0 +1,37 @@
+"""SynthCars: the built-in fine-grained data set, rendered on first use (see datasets/synth)."""
+
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY
+
+from . import synth
+from .common import SplitDataset, data_root
+
+SPLIT = "split_zhou_SynthCars.json"
+
+
+def extend_cfg(cfg) -> None:
+    """DATASET.SYNTH_SEED: 0 is the data set of the result tables; another seed gives other cars, names and images."""
+    cfg.DATASET.SYNTH_SEED = 0
+
+
+@DATASET_REGISTRY.register()
+class SynthCars(SplitDataset):
+    """Side views of invented car models whose trims differ in small parts.
+
+    `descriptions_file` names the JSON file with the class descriptions.
+    """
+
+    dataset_dir = "synth_cars"
+
+    def __init__(self, cfg) -> None:
+        seed = cfg.DATASET.get("SYNTH_SEED", 0)  # absent where extend_cfg was not called, as in CoOp's train.py
+        folder = data_root(cfg) / (f"{self.dataset_dir}_s{seed}" if seed else self.dataset_dir)
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            synth.render_dataset(folder, seed)
+        shipped = Path(__file__).resolve().parents[1] / "descriptions" / "synth_cars.json"
+        self.descriptions_file = folder / "descriptions.json" if seed else shipped
+        super().__init__(
+            cfg, folder / SPLIT, folder / "images", f"Delete {folder} and run again: it is rendered anew in a minute."
+        )

@@ -1,0 +1,102 @@
+# shellcheck shell=bash
+# Shared by the scripts, which source it: their arguments, and the training runs.
+#
+#   DATASET [CFG] [SEED...] [-- KEY VALUE...]
+#
+#   DATASET    a file of configs/datasets/, or synth_cars_s<N>: the built-in set rendered with SYNTH_SEED N
+#   CFG        a file of configs/trainers/<Trainer>/; default tiny for built-in data, vit_b32 otherwise
+#   SEED       default 1 2 3
+#   KEY VALUE  any config keys, as for train.py
+#
+#   DATA       the folder with all data sets  (default: data/ of this repository)
+#   OUTPUT     the folder for the results     (default: output/ of this repository)
+#   TAG        results go to <CFG>_<TAG> instead of <CFG>; needed with KEY VALUE
+source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+
+NEED_TAG=yes # eval.sh changes it
+
+# choices FOLDER: the names of its .yaml files, on one line.
+choices() {
+    local file names=()
+    for file in "$1"/*.yaml; do
+        names+=("$(basename -- "$file" .yaml)")
+    done
+    printf '%s' "${names[*]}"
+}
+
+# parse TRAINER ARGUMENT...: checks the arguments and sets DATASET, DATASET_CFG, CFG, SEEDS, OPTS, DATA and OUTPUT.
+parse() {
+    local configs=$ROOT/configs/trainers/$1 datasets=$ROOT/configs/datasets
+    shift
+    [[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
+        die "usage: [DATA=folder] [OUTPUT=folder] bash $0 DATASET [CFG] [SEED...] [-- KEY VALUE...]
+  DATASET  $(choices "$datasets")
+  CFG      $(choices "$configs")  (default: tiny for built-in data, vit_b32 otherwise)
+  SEED     whole numbers  (default: 1 2 3)"
+
+    DATASET=$1 DATASET_CFG=$1 CFG=vit_b32 SEEDS=() OPTS=()
+    shift
+    if [[ $DATASET =~ ^synth_cars_s([1-9][0-9]*)$ ]]; then
+        DATASET_CFG=synth_cars
+        OPTS+=(DATASET.SYNTH_SEED "${BASH_REMATCH[1]}")
+    fi
+    if [[ $DATASET_CFG == synth_* ]]; then CFG=tiny; fi
+    if [[ $# -gt 0 && $1 != -- && ! $1 =~ ^[0-9]+$ ]]; then
+        CFG=$1
+        shift
+    fi
+    [[ -f $datasets/$DATASET_CFG.yaml ]] || die "Unknown data set '$DATASET'. Choose one of: $(choices "$datasets")"
+    [[ -f $configs/$CFG.yaml ]] || die "Unknown config '$CFG'. Choose one of: $(choices "$configs")"
+
+    while [[ $# -gt 0 && $1 != -- ]]; do
+        [[ $1 =~ ^[0-9]+$ ]] || die "'$1' is not a seed: seeds are whole numbers. Config options go after --"
+        SEEDS+=("$1")
+        shift
+    done
+    if [[ ${#SEEDS[@]} -eq 0 ]]; then SEEDS=(1 2 3); fi
+
+    if [[ $# -gt 0 ]]; then shift; fi # the --
+    [[ $(($# % 2)) -eq 0 ]] || die "The options after -- come in pairs, KEY VALUE. Got: $*"
+    [[ $# -eq 0 || -n ${TAG:-} || $NEED_TAG == no ]] ||
+        die "Options after -- make another experiment, which needs a folder of its own: TAG=name bash $0 ..."
+    [[ ${TAG:-} =~ ^[A-Za-z0-9._-]*$ ]] || die "TAG is '$TAG'. Use letters, digits, dots, dashes and underscores."
+    OPTS+=("$@")
+
+    # The built-in data set is made on demand. Any other folder that was named must be there: it may be a typo.
+    DATA=${DATA:-$ROOT/data} OUTPUT=${OUTPUT:-$ROOT/output}
+    [[ -d $DATA || $DATA == "$ROOT/data" || $DATASET_CFG == synth_* ]] ||
+        die "DATA=$DATA does not exist. It should be the folder that holds all data sets."
+}
+
+# folder TRAINER SEED [VARIANT]: where that run writes.
+folder() {
+    printf '%s/%s/%s/%s/seed%s' "$OUTPUT" "$DATASET" "$1" "$CFG${TAG:+_$TAG}${3:+_$3}" "$2"
+}
+
+# run TRAINER [VARIANT KEY VALUE...]: trains and tests every seed that is not finished.
+# A zero-shot result does not depend on the seed, so those trainers run once.
+run() {
+    local trainer=$1 variant=${2:-} seed output seeds=("${SEEDS[@]}")
+    shift $(($# > 1 ? 2 : 1))
+    case $trainer in
+    ZeroshotCLIP* | CuPL) seeds=("${SEEDS[0]}") ;;
+    esac
+    for seed in "${seeds[@]}"; do
+        output=$(folder "$trainer" "$seed" "$variant")
+        if [[ -f $output/results.json ]]; then
+            echo "Finished before: $output (delete it to run again)"
+            continue
+        fi
+        echo "=== $trainer${variant:+ ($variant)}, $DATASET, $CFG, seed $seed"
+        # ${OPTS[@]+...}: bash before 4.4 takes an empty array for an unset variable.
+        "$PY" "$ROOT/train.py" --root "$DATA" --output-dir "$output" --seed "$seed" --trainer "$trainer" \
+            --dataset-config-file "$ROOT/configs/datasets/$DATASET_CFG.yaml" \
+            --config-file "$ROOT/configs/trainers/$trainer/$CFG.yaml" \
+            ${OPTS[@]+"${OPTS[@]}"} "$@"
+    done
+}
+
+# table: the results of this data set and config.
+table() {
+    "$PY" "$ROOT/scripts/table.py" "$OUTPUT/$DATASET" "$CFG${TAG:+_$TAG}"
+}

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# FAIR beside what it is measured against, and a table of all four: zero-shot CLIP by class names and by descriptions,
+# plain self-training on the whole image (FAIR without crops and weights), FAIR.
+#
+#   [DATA=folder] [OUTPUT=folder] bash scripts/fair/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]
+#
+# scripts/common.sh explains the arguments. A finished run is not run again, an interrupted one resumes.
+source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
+parse FAIR "$@"
+setup
+
+run ZeroshotCLIP
+run CuPL
+run FAIR plain TRAINER.FAIR.N_CROPS 0 TRAINER.FAIR.WEIGHT none
+run FAIR
+table
