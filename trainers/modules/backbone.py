@@ -141,9 +141,8 @@ def share_with_clip() -> None:
     bundled backbones and checkpoint files too, and never leaves half a file behind. Calling it again changes nothing.
     """
     clip = clip_module()
-    if not isinstance(clip._MODELS, _Sources):
-        clip._MODELS = _Sources(clip._MODELS, **{name: str(WEIGHTS / f"{name}.pt") for name in BUNDLED})
-        clip._download = _fetch
+    clip._MODELS = _Sources(clip._MODELS, **{name: str(WEIGHTS / f"{name}.pt") for name in BUNDLED})
+    clip._download = _fetch
 
 
 class _Sources(dict):
@@ -228,7 +227,8 @@ def download(url: str, target: str | Path, sha256: str) -> Path:
     tried again a few times; what has arrived is kept for the next call.
 
     Raises:
-        UserError: a folder that cannot be written to, no connection, a refusal of the server, a wrong checksum, or a connection cut too often.
+        UserError: a folder that cannot be written to, no connection, a refusal of the server, a wrong checksum, or a
+            connection cut too often.
     """
     target = Path(target)
     if target.is_file():
