@@ -1,0 +1,355 @@
+"""FAIR and the zero-shot trainers as a user runs them: through train.py, on a tiny random CLIP and a toy data set."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from PIL import Image
+
+import train
+from trainers.modules.backbone import load_clip
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ["red car", "green car", "blue car"]
+EPOCHS = 3
+
+
+@DATASET_REGISTRY.register()
+class FairToy(DatasetBase):
+    """Images and labels that DATASET.ROOT/split.json lists, and descriptions beside it."""
+
+    def __init__(self, cfg):
+        root = Path(cfg.DATASET.ROOT)
+        split = json.loads((root / "split.json").read_text())
+        self.descriptions_file = root / "descriptions.json"
+        train_x, test = (
+            [Datum(impath=str(root / name), label=label, classname=CLASSES[label]) for name, label in split[part]]
+            for part in ("train", "test")
+        )
+        super().__init__(train_x=train_x, test=test)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    split = {"train": [], "test": []}
+    for part, count in (("train", 12), ("test", 4)):
+        for label in range(3):
+            for i in range(count):
+                pixels = rng.integers(0, 128, (40, 52, 3), dtype=np.uint8)
+                pixels[10:30, 10:40, label] += 100
+                name = f"{part}_{label}_{i}.png"
+                Image.fromarray(pixels).save(root / name)
+                split[part].append((name, label))
+    (root / "split.json").write_text(json.dumps(split))
+    sentences = {name: [f"a {name} on a road.", f"a {name} with four wheels."][: 1 + i % 2]
+                 for i, name in enumerate(CLASSES)}  # fmt: skip
+    (root / "descriptions.json").write_text(json.dumps(sentences))
+    return root
+
+
+def save_clip(path: Path, **vision) -> Path:
+    """A random CLIP whose shapes lead clip.build_model back to the same architecture."""
+    from clip.model import CLIP
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIP(embed_dim=16, image_resolution=32, context_length=77, vocab_size=49408, transformer_width=64,
+                     transformer_heads=1, transformer_layers=1, **vision)  # fmt: skip
+        # A random network sees everything alike. Without the common part it tells images and texts apart.
+        with torch.no_grad():
+            if vision["vision_patch_size"]:
+                remove_mean(model.visual.proj, model.encode_image(torch.randn(64, 3, 32, 32)))
+            remove_mean(model.text_projection, model.encode_text(torch.randint(1, 49407, (64, 77))))
+    torch.save(model.half().state_dict(), path)
+    return path
+
+
+def remove_mean(projection: torch.Tensor, features: torch.Tensor) -> None:
+    mean = torch.nn.functional.normalize(features.mean(dim=0), dim=0)
+    projection -= (projection @ mean)[:, None] * mean
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "vit.pt"
+    return save_clip(path, vision_layers=2, vision_width=64, vision_patch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def console(monkeypatch):
+    """setup_logger replaces sys.stdout; give it back after each test."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+
+
+def arguments(data: Path, backbone: Path, out: Path, *opts: str, trainer: str = "FAIR", seed: int = 1) -> list[str]:
+    return [
+        "--root", str(data), "--output-dir", str(out), "--trainer", trainer, "--seed", str(seed),
+        "--backbone", str(backbone), "--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny.yaml"),
+        "DATASET.NAME", "FairToy", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "8",
+        "DATALOADER.TEST.BATCH_SIZE", "8", "OPTIM.MAX_EPOCH", str(EPOCHS), "OPTIM.LR", "1e-3", *opts,
+    ]  # fmt: skip
+
+
+def run(*args, **kwargs) -> dict:
+    argv = arguments(*args, **kwargs)
+    assert train.main(argv) == 0
+    return json.loads((Path(argv[3]) / "results.json").read_text())
+
+
+def checkpoint(out: Path) -> dict:
+    return torch.load(out / "fair" / f"model.pth.tar-{EPOCHS}", weights_only=True)
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def finished(data, backbone, tmp_path_factory) -> Path:
+    """A folder with a finished run."""
+    out = tmp_path_factory.mktemp("finished")
+    stdout = sys.stdout
+    run(data, backbone, out)
+    sys.stdout = stdout
+    return out
+
+
+# -- A whole run -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_results(finished, backbone):
+    results = json.loads((finished / "results.json").read_text())
+    assert (results["dataset"], results["trainer"], results["seed"]) == ("FairToy", "FAIR", 1)
+    assert results["backbone"] == str(backbone)
+    assert 0 <= results["accuracy"] <= 100 and 0 <= results["macro_f1"] <= 100
+    assert {"seconds", "versions", "commit", "config_hash"} <= results.keys()
+    assert results["views_per_image"] == 10
+    assert [record["epoch"] for record in results["epochs"]] == [1, 2, 3]
+    for record in results["epochs"]:
+        assert record["loss"] == pytest.approx(record["loss_st"] + record["loss_fair"])
+        assert 0 <= record["pseudo_accuracy"] <= 100 and 0 <= record["weight"] <= 1 and 0 <= record["agreement"] <= 1
+    rates = [record["lr"] for record in results["epochs"]]
+    assert rates == pytest.approx([1e-3, 1e-3 - 0.25 * (1e-3 - 2e-6), 1e-3 - 0.75 * (1e-3 - 2e-6)])  # cosine to 2e-6
+    assert (finished / "config.yaml").is_file() and "accuracy" in (finished / "log.txt").read_text()
+    assert any((finished / "tensorboard").iterdir())
+    assert [path.name for path in sorted((finished / "fair").iterdir())] == ["checkpoint", f"model.pth.tar-{EPOCHS}"]
+
+
+def test_norms_and_anchors_move_and_nothing_else(finished, backbone):
+    before = load_clip(str(backbone)).visual.state_dict()
+    trained = checkpoint(finished)["state_dict"]
+    norms = {f"visual.{name}" for name in before if "ln_" in name}
+    assert trained.keys() == norms | {"anchors.weight"}
+    assert all((trained[name] != before[name.removeprefix("visual.")]).any() for name in norms)
+    results = json.loads((finished / "results.json").read_text())
+    assert results["trainable_parameters"] == sum(value.numel() for value in trained.values())
+
+
+def test_a_finished_run_is_not_run_again(finished, data, backbone, capsys):
+    written = (finished / "results.json").stat().st_mtime_ns
+    run(data, backbone, finished)
+    assert (finished / "results.json").stat().st_mtime_ns == written
+    assert "finished already" in capsys.readouterr().out
+    assert train.main(arguments(data, backbone, finished, "TRAINER.FAIR.TOP_K", "2")) == 2
+    assert train.main(arguments(data, backbone, finished, seed=2)) == 2
+    assert "another --output-dir" in capsys.readouterr().err
+
+
+def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
+    accuracy = json.loads((finished / "results.json").read_text())["accuracy"]
+    argv = ["--eval-only", "--model-dir", str(finished), "--load-epoch", str(EPOCHS)]
+    assert train.main([*argv, *arguments(data, backbone, tmp_path)]) == 0
+    assert f"* accuracy: {accuracy:.1f}%" in capsys.readouterr().out
+    assert not (tmp_path / "results.json").exists()
+    argv[-1] = "77"
+    assert train.main([*argv, *arguments(data, backbone, tmp_path)]) == 2
+    assert "model.pth.tar-77" in capsys.readouterr().err
+
+
+# -- No label is used --------------------------------------------------------------------------------------------------
+
+
+def test_permuted_training_labels_give_identical_weights(finished, data, backbone, tmp_path):
+    permuted = tmp_path / "data"
+    permuted.mkdir()
+    for file in data.iterdir():
+        (permuted / file.name).symlink_to(file)
+    split = json.loads((data / "split.json").read_text())
+    names, labels = zip(*split["train"], strict=True)
+    split["train"] = list(zip(names, random.Random(0).sample(labels, len(labels)), strict=True))
+    (permuted / "split.json").unlink()
+    (permuted / "split.json").write_text(json.dumps(split))
+
+    out = tmp_path / "out"
+    results, original = run(permuted, backbone, out), json.loads((finished / "results.json").read_text())
+    assert same(checkpoint(out)["state_dict"], checkpoint(finished)["state_dict"])
+    assert results["accuracy"] == original["accuracy"]
+    # The permutation was real: the one figure that is allowed to see labels has changed.
+    assert any(a["pseudo_accuracy"] != b["pseudo_accuracy"]
+               for a, b in zip(results["epochs"], original["epochs"], strict=True))  # fmt: skip
+
+
+@pytest.mark.parametrize("opts", [("DATASET.NUM_SHOTS", "4"), ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"),
+                                  ("TEST.FINAL_MODEL", "best_val")])  # fmt: skip
+def test_settings_that_need_labels_are_refused(data, backbone, tmp_path, opts, capsys):
+    assert train.main(arguments(data, backbone, tmp_path, *opts)) == 2
+    assert "label" in capsys.readouterr().err
+
+
+# -- Same seed, same result; killed or not -----------------------------------------------------------------------------
+
+
+def test_the_seed_decides(finished, data, backbone, tmp_path):
+    run(data, backbone, tmp_path / "again")
+    run(data, backbone, tmp_path / "zero", seed=0)
+    assert same(checkpoint(tmp_path / "again")["state_dict"], checkpoint(finished)["state_dict"])
+    assert not same(checkpoint(tmp_path / "zero")["state_dict"], checkpoint(finished)["state_dict"])
+
+
+KILLED = """
+import os, signal, sys
+import conftest, test_fair, train
+from trainers.fair import FAIR
+step = FAIR.forward_backward
+def stop_midway(self, batch):
+    if (self.epoch, self.batch_idx) == (1, 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch)
+FAIR.forward_backward = stop_midway
+train.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_ends_as_if_never_killed(data, backbone, tmp_path):
+    opts = ("TRAINER.FAIR.TEACHER_EMA", "0.9")  # the teacher is state that has to survive too
+    out = tmp_path / "killed"
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments(data, backbone, out, *opts)], cwd=tmp_path,
+                            env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (out / "fair" / "checkpoint").read_text() == "model.pth.tar-1\n"
+
+    resumed, whole = run(data, backbone, out, *opts), run(data, backbone, tmp_path / "whole", *opts)
+    a, b = checkpoint(out), checkpoint(tmp_path / "whole")
+    assert same(a["state_dict"], b["state_dict"])
+    assert a["extra"]["teacher"] and same(a["extra"]["teacher"], b["extra"]["teacher"])
+    assert resumed["accuracy"] == whole["accuracy"]
+    timing = {"seconds", "images_per_second"}
+    for x, y in zip(resumed["epochs"], whole["epochs"], strict=True):
+        assert {k: v for k, v in x.items() if k not in timing} == {k: v for k, v in y.items() if k not in timing}
+
+
+def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backbone, tmp_path, capsys):
+    run(data, backbone, tmp_path)
+    (tmp_path / "results.json").unlink()
+    assert train.main(arguments(data, backbone, tmp_path, "TRAINER.FAIR.TOP_K", "2")) == 2
+    assert "another OUTPUT_DIR" in capsys.readouterr().err
+
+
+# -- Every ablation is one config value --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opts", [
+    {"N_CROPS": 0, "WEIGHT": "none"}, {"ANCHORS": "name"}, {"ANCHORS": "mean", "WEIGHT": "anchor_margin"},
+    {"LEARN_ANCHORS": False}, {"LEARN_NORM": False}, {"PREC": "bf16"}, {"N_CROPS": 3, "TOP_K": 3, "FAIRNESS": 0.0},
+], ids=str)  # fmt: skip
+def test_ablations_run(data, backbone, tmp_path, opts):
+    pairs = [text for key, value in opts.items() for text in (f"TRAINER.FAIR.{key}", str(value))]
+    results = run(data, backbone, tmp_path, *pairs)
+    assert len(results["epochs"]) == EPOCHS
+    trained = checkpoint(tmp_path)["state_dict"]
+    assert ("anchors.weight" in trained) == opts.get("LEARN_ANCHORS", True)
+    assert any("ln_" in name for name in trained) == opts.get("LEARN_NORM", True)
+    if opts.get("N_CROPS") == 0:
+        assert all(record["weight"] == record["agreement"] == 1 for record in results["epochs"])
+
+
+def test_resnet_tower_and_inference_with_crops(data, tmp_path):
+    path = save_clip(tmp_path / "rn.pt", vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None)
+    before = load_clip(str(path)).visual
+    results = run(data, path, tmp_path / "out", "TRAINER.FAIR.CROP_INFERENCE", "True")
+    assert 0 <= results["crop_accuracy"] <= 100
+    trained = checkpoint(tmp_path / "out")["state_dict"]
+    norms = {f"visual.{name}.{kind}" for name, module in before.named_modules()
+             if isinstance(module, torch.nn.BatchNorm2d) for kind in ("weight", "bias")}  # fmt: skip
+    assert trained.keys() == norms | {"anchors.weight"}
+
+
+# -- Zero-shot ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2", "CuPL"])
+def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, trainer):
+    from clip import clip
+    from dassl.data.transforms import build_transform
+    from dassl.engine import build_trainer
+
+    from trainers.modules.text import ENSEMBLE
+
+    results = run(data, backbone, tmp_path, trainer=trainer)
+    assert results["epochs"] == [] and results["trainable_parameters"] == 0
+
+    modules, _ = train.import_plugins()
+    args = train.parse_args(arguments(data, backbone, tmp_path, trainer=trainer))
+    built = build_trainer(train.build_cfg(args, modules))
+    model = load_clip(str(backbone))
+    if trainer == "CuPL":
+        described = json.loads((data / "descriptions.json").read_text())
+        texts = [described[name] for name in CLASSES]
+    else:
+        templates = ENSEMBLE if trainer == "ZeroshotCLIP2" else ["a photo of a {}."]
+        texts = [[template.format(name) for template in templates] for name in CLASSES]
+    transform = build_transform(built.cfg, is_train=False)
+    images = torch.stack([transform(Image.open(data / f"test_{c}_0.png")) for c in range(3)])
+    with torch.no_grad():
+        f = model.encode_image(images)
+        f = f / f.norm(dim=1, keepdim=True)
+        rows = []
+        for some in texts:
+            g = model.encode_text(clip.tokenize(some))
+            g = (g / g.norm(dim=1, keepdim=True)).mean(dim=0)
+            rows.append(g / g.norm())
+        expected = model.logit_scale.exp() * f @ torch.stack(rows).t()
+        torch.testing.assert_close(built.model_inference(images), expected, rtol=1e-4, atol=1e-4)
+
+
+# -- Mistakes end in one message ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opts, message", [
+    (("TRAINER.FAIR.N_CROP", "4"), "did you mean TRAINER.FAIR.N_CROPS?"),
+    (("TRAINER.FAIR.N_CROPS", "many"), "TRAINER.FAIR.N_CROPS"),
+    (("TRAINER.FAIR.TOP_K", "9"), "TOP_K must lie between 1 and N_CROPS"),
+    (("TRAINER.FAIR.WEIGHT", "entropy"), "agreement_margin"),
+    (("TRAINER.FAIR.ANCHORS", "median"), "weighted"),
+    (("TRAINER.FAIR.ALPHA", "0.95"), "ALPHA <= BETA"),
+    (("TRAINER.FAIR.PREC", "fp8"), "PREC"),
+    (("INPUT.SIZE", "(48, 48)"), "it follows the backbone"),
+    (("TRAINER.NAME", "FAIRR"), "did you mean 'FAIR'?"),
+    (("DATASET.NAME", "FairTois"), "did you mean 'FairToy'?"),
+    (("TRAINER.FAIR.DESCRIPTIONS", "absent.json"), "absent.json"),
+    (("OPTIM.LR", "1e-7"), "LR_MIN"),
+    (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
+])  # fmt: skip
+def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
+    assert train.main(arguments(data, backbone, tmp_path, *opts)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ") and message in error and "Traceback" not in error
+
+
+def test_a_missing_config_file_and_a_bad_one(tmp_path, capsys):
+    assert train.main(["--config-file", str(tmp_path / "absent.yaml")]) == 2
+    (tmp_path / "bad.yaml").write_text("TRAINER:\n  FAIR:\n    TOPK: 3\n")
+    assert train.main(["--config-file", str(tmp_path / "bad.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert "absent.yaml" in error and "TRAINER.FAIR.TOP_K" in error
