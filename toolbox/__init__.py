@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 BUNDLED = Path(__file__).resolve().parent
+NOT_INSTALLED = "it is not installed"
 
 
 def use_dassl(announce: bool = True) -> str:
@@ -43,7 +44,7 @@ def use_dassl(announce: bool = True) -> str:
     if wanted and used != wanted:
         raise SystemExit(f"FAIR_DASSL={wanted}, but {used} Dassl was imported before toolbox.use_dassl() ran")
     if announce:
-        if problem and not problem.startswith("it is not installed"):
+        if problem and problem != NOT_INSTALLED:
             print(f"Upstream Dassl is not used: {problem}")
         print(_describe(used))
     return used
@@ -67,7 +68,7 @@ def _import_upstream() -> str | None:
         importlib.import_module("dassl.engine")  # imports all that trainers use
         return None
     except ModuleNotFoundError as error:
-        problem = "it is not installed" if error.name == "dassl" else f"importing it fails: {error}"
+        problem = NOT_INSTALLED if error.name == "dassl" else f"importing it fails: {error}"
     except Exception as error:  # whatever a foreign package does at import: the bundled core is there for it
         problem = f"importing it fails: {type(error).__name__}: {error}"
     for name in [n for n in sys.modules if n == "dassl" or n.startswith("dassl.")]:
@@ -84,9 +85,8 @@ def _describe(used: str) -> str:
     torch_version = importlib.metadata.version("torch")
     if used == "upstream" and _release(torch_version) >= (2, 7):
         line += (
-            f"\nNote: on torch {torch_version}, upstream Dassl fails with OPTIM.WARMUP_EPOCH > 0, and cannot resume or "
-            "evaluate checkpoints saved with a warm-up. FAIR needs neither; for CoOp-style trainers set "
-            "FAIR_DASSL=bundled."
+            f"\nNote: with torch {torch_version}, upstream Dassl fails wherever OPTIM.WARMUP_EPOCH > 0 (training, "
+            "resuming, evaluating). FAIR needs no warm-up; for CoOp-style trainers set FAIR_DASSL=bundled."
         )
     return line
 

@@ -16,38 +16,38 @@ from .datasets import Datum
 AVAI_SAMPLERS = ["RandomDomainSampler", "SeqDomainSampler", "RandomSampler", "SequentialSampler", "RandomClassSampler"]
 
 
-class _GroupSampler(Sampler):
-    """Batches that hold the same number of images of each of several groups (domains or classes).
+class _DomainSampler(Sampler):
+    """Batches with equally many images of each of several domains.
 
     Args:
         data_source: list of Datum.
         batch_size: images of a batch.
-        n_groups: groups of a batch; not positive: all.
-        key: attribute of Datum that tells the group.
-        shuffle: draw the groups of each batch anew.
+        n_domain: domains of a batch; not positive: all.
+        shuffle: draw the domains of each batch anew.
+
+    Raises:
+        ValueError: the batch size or the data does not allow that.
     """
 
-    def __init__(self, data_source: list[Datum], batch_size: int, n_groups: int, key: str, shuffle: bool) -> None:
-        self.groups: dict[int, list[int]] = defaultdict(list)
+    def __init__(self, data_source: list[Datum], batch_size: int, n_domain: int, shuffle: bool) -> None:
+        self.domains: dict[int, list[int]] = defaultdict(list)
         for i, item in enumerate(data_source):
-            self.groups[getattr(item, key)].append(i)
-        self.names = list(self.groups)
-        self.n_groups = len(self.names) if n_groups <= 0 else n_groups
-        if self.n_groups > len(self.names):
-            raise ValueError(f"A batch of {self.n_groups} {key}s is impossible: the data has {len(self.names)}")
-        if batch_size < self.n_groups or batch_size % self.n_groups:
-            raise ValueError(f"Batch size {batch_size} must be a multiple of the number of {key}s, {self.n_groups}")
-        self.share = batch_size // self.n_groups
+            self.domains[item.domain].append(i)
+        self.names = sorted(self.domains)
+        self.n_domain = len(self.names) if n_domain <= 0 else n_domain
+        if self.n_domain > len(self.names):
+            raise ValueError(f"A batch of {self.n_domain} domains is impossible: the data has {len(self.names)}")
+        if batch_size < self.n_domain or batch_size % self.n_domain:
+            raise ValueError(f"Batch size {batch_size} must be a multiple of the number of domains, {self.n_domain}")
+        self.share = batch_size // self.n_domain
         self.shuffle = shuffle
         self.length = sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[int]:
-        # Stops at the first group in play that cannot fill its share any more.
-        left = {name: random.sample(items, len(items)) for name, items in self.groups.items()}
-        while True:
-            names = random.sample(self.names, self.n_groups) if self.shuffle else self.names[: self.n_groups]
-            if any(len(left[name]) < self.share for name in names):
-                return
+        # Ends as soon as one domain cannot fill its share any more.
+        left = {name: random.sample(items, len(items)) for name, items in self.domains.items()}
+        while all(len(items) >= self.share for items in left.values()):
+            names = random.sample(self.names, self.n_domain) if self.shuffle else self.names[: self.n_domain]
             for name in names:
                 taken, left[name] = left[name][: self.share], left[name][self.share :]
                 yield from taken
@@ -56,18 +56,18 @@ class _GroupSampler(Sampler):
         return self.length
 
 
-class RandomDomainSampler(_GroupSampler):
+class RandomDomainSampler(_DomainSampler):
     """`n_domain` domains drawn for each batch, with equally many images each."""
 
     def __init__(self, data_source: list[Datum], batch_size: int, n_domain: int) -> None:
-        super().__init__(data_source, batch_size, n_domain, "domain", shuffle=True)
+        super().__init__(data_source, batch_size, n_domain, shuffle=True)
 
 
-class SeqDomainSampler(_GroupSampler):
+class SeqDomainSampler(_DomainSampler):
     """All domains in each batch, in fixed order, with equally many images each."""
 
     def __init__(self, data_source: list[Datum], batch_size: int) -> None:
-        super().__init__(data_source, batch_size, -1, "domain", shuffle=False)
+        super().__init__(data_source, batch_size, -1, shuffle=False)
 
 
 class RandomClassSampler(Sampler):
@@ -112,7 +112,7 @@ def build_sampler(
     n_domain: int = 0,
     n_ins: int = 16,
 ) -> Sampler:
-    """The sampler of that name; `cfg` gives the number of source domains where `n_domain` is not positive."""
+    """The sampler of that name. `cfg` is not used; it is in the interface for samplers that need it."""
     check_availability(sampler_type, AVAI_SAMPLERS)
     if sampler_type == "RandomSampler":
         return RandomSampler(data_source)

@@ -126,9 +126,13 @@ class TrainerBase:
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
-        epochs = {}
-        for name, folder in folders.items():
-            epochs[name] = resume_from_checkpoint(folder, self._models[name], self._optims[name], self._scheds[name])
+        scaler = getattr(self, "scaler", None)
+        epochs = {
+            name: resume_from_checkpoint(
+                folder, self._models[name], self._optims[name], self._scheds[name], scaler=scaler
+            )
+            for name, folder in folders.items()
+        }
         if len(set(epochs.values())) > 1:
             raise ValueError(f"The latest checkpoints in {directory} are of different epochs: {epochs}")
         return next(iter(epochs.values()))
@@ -310,10 +314,18 @@ class SimpleTrainer(TrainerBase):
 
     def before_train(self) -> None:
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        if self.start_epoch > 0 and self._selects_on_val:
+            self.best_result = self._saved_best_result()
         writer_dir = os.path.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = time.time()
+
+    def _saved_best_result(self) -> float:
+        """What a resumed run has to beat before it overwrites the best model in the output folder."""
+        path = os.path.join(self.output_dir, self.get_model_names()[0], "model-best.pth.tar")
+        result = load_checkpoint(path).get("val_result") if os.path.exists(path) else None
+        return float("-inf") if result is None else result
 
     def after_train(self) -> None:
         print("Finish training")

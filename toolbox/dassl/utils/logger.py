@@ -23,7 +23,8 @@ class Logger:
         self.file = None
         if fpath is not None:
             mkdir_if_missing(os.path.dirname(fpath))
-            self.file = open(fpath, "w", encoding="utf-8")  # noqa: SIM115, closed by close()
+            # Line by line, so that a killed run loses nothing.
+            self.file = open(fpath, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
 
     def __getattr__(self, name: str) -> object:
         if name == "console":  # not yet set: __init__ failed or the object is being copied

@@ -10,15 +10,7 @@ __all__ = ["Registry"]
 
 
 class Registry:
-    """A table of named classes or functions.
-
-        TRAINER_REGISTRY = Registry("TRAINER")
-
-        @TRAINER_REGISTRY.register()
-        class MyTrainer: ...
-
-        TRAINER_REGISTRY.get("MyTrainer")
-    """
+    """A table of named classes or functions: `@REGISTRY.register()` above a class, then `REGISTRY.get("ItsName")`."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -7,6 +7,7 @@ A checkpoint holds plain data only (tensors, numbers, strings, lists, dictionari
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import pickle
 import random
@@ -117,8 +118,10 @@ def load_checkpoint(fpath: str) -> dict:
     if not os.path.exists(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
     map_location = None if torch.cuda.is_available() else "cpu"
+    # torch below 2.5 cannot allow classes; there such a file ends in the error below
+    allow = getattr(torch.serialization, "safe_globals", contextlib.nullcontext)
     try:
-        with torch.serialization.safe_globals(_UPSTREAM_PICKLES):
+        with allow(_UPSTREAM_PICKLES):
             return torch.load(fpath, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(
@@ -153,6 +156,7 @@ def resume_from_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> int:
     """Load the checkpoint that `fdir/checkpoint` names, with the states of the random generators if it has them.
 
@@ -171,6 +175,8 @@ def resume_from_checkpoint(
     if scheduler is not None and checkpoint.get("scheduler") is not None:
         scheduler.load_state_dict(checkpoint["scheduler"])
         print("Loaded scheduler")
+    if scaler is not None and checkpoint.get("scaler"):
+        scaler.load_state_dict(checkpoint["scaler"])
     if checkpoint.get("rng") is not None:
         set_rng_state(checkpoint["rng"])
     print(f"Previous epoch: {checkpoint['epoch']}")
