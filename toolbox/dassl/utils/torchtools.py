@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 # Upstream Dassl pickles the scheduler that follows a warm-up, and with it the optimizer, into every such checkpoint.
-# These classes only store what they are given, so files that hold nothing else can still be read safely.
+# These classes only store what they are given, so files that hold nothing else can still be read safely (but for
+# defaultdict, which would call a function of the file's choice; a plain dictionary takes its place).
 _UPSTREAM_PICKLES = [
-    collections.Counter,
-    collections.defaultdict,
+    (lambda *factory: {}, "collections.defaultdict"),
     dict,
     torch.optim.lr_scheduler.CosineAnnealingLR,
     torch.optim.lr_scheduler.MultiStepLR,
@@ -118,10 +118,11 @@ def load_checkpoint(fpath: str) -> dict:
     if not os.path.exists(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
     map_location = None if torch.cuda.is_available() else "cpu"
-    # torch below 2.5 cannot allow classes; there such a file ends in the error below
-    allow = getattr(torch.serialization, "safe_globals", contextlib.nullcontext)
+    # before torch 2.6 such files cannot be allowed for and end in the error below
+    newer = torch.__version__ >= (2, 6)
+    allow = torch.serialization.safe_globals(_UPSTREAM_PICKLES) if newer else contextlib.nullcontext()
     try:
-        with allow(_UPSTREAM_PICKLES):
+        with allow:
             return torch.load(fpath, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(
