@@ -31,7 +31,7 @@ class SynthCars(SplitDataset):
             folder.parent.mkdir(parents=True, exist_ok=True)
             synth.render_dataset(folder, seed)
         shipped = Path(__file__).resolve().parents[1] / "descriptions" / "synth_cars.json"
-        self.descriptions_file = folder / "descriptions.json" if seed else shipped
+        self.descriptions_file = shipped if not seed and shipped.is_file() else folder / "descriptions.json"
         super().__init__(
             cfg, folder / SPLIT, folder / "images", f"Delete {folder} and run again: it is rendered anew in a minute."
         )
