@@ -15,6 +15,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from PIL import Image
 
 import train
+import trainers
 from trainers.modules.backbone import load_clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -274,6 +275,12 @@ def test_ablations_run(data, backbone, tmp_path, opts):
         assert all(record["weight"] == record["agreement"] == 1 for record in results["epochs"])
 
 
+def test_many_classes_turn_on_the_running_average(finished, data, backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.fair.MANY_CLASSES", 3)
+    run(data, backbone, tmp_path)
+    assert not same(checkpoint(tmp_path)["state_dict"], checkpoint(finished)["state_dict"])
+
+
 def test_resnet_tower_and_inference_with_crops(data, tmp_path):
     path = save_clip(tmp_path / "rn.pt", vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None)
     before = load_clip(str(path)).visual
@@ -321,6 +328,24 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
             rows.append(g / g.norm())
         expected = model.logit_scale.exp() * f @ torch.stack(rows).t()
         torch.testing.assert_close(built.model_inference(images), expected, rtol=1e-4, atol=1e-4)
+
+
+# -- Files that somebody drops in --------------------------------------------------------------------------------------
+
+
+def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone, tmp_path, monkeypatch, capsys):
+    (tmp_path / "dropped.py").write_text(
+        "from dassl.engine import TRAINER_REGISTRY\n"
+        "from trainers.zsclip import ZeroshotCLIP\n"
+        "def extend_cfg(cfg):\n    cfg.TRAINER.DROPPED = cfg.TRAINER.ZEROSHOTCLIP.clone()\n"
+        "@TRAINER_REGISTRY.register()\nclass Dropped(ZeroshotCLIP):\n    pass\n"
+    )
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(tmp_path)])
+    run(data, backbone, tmp_path / "out", "TRAINER.NAME", "Dropped", trainer="ZeroshotCLIP")
+    assert "trainers/broken.py is left out" in capsys.readouterr().out
+    assert train.main(arguments(data, backbone, tmp_path / "none", "TRAINER.NAME", "Broken")) == 2
+    assert "trainers.broken failed to import" in capsys.readouterr().err
 
 
 # -- Mistakes end in one message ---------------------------------------------------------------------------------------

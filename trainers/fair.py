@@ -106,9 +106,12 @@ class FAIR(AdaptationTrainer):
         """One decoded image -> weak view, strong view, N local crops."""
         return Views(**self._view_settings())
 
+    @property
+    def views_per_image(self) -> int:
+        return 2 + self.options.N_CROPS
+
     def _view_settings(self) -> dict:
         opt, images = self.options, self.cfg.INPUT
-        self.views_per_image = 2 + opt.N_CROPS
         return {
             "size": images.SIZE[0], "n_crops": opt.N_CROPS, "alpha": opt.ALPHA, "beta": opt.BETA,
             "mean": images.PIXEL_MEAN, "std": images.PIXEL_STD,
