@@ -8,6 +8,7 @@ from . import synth
 from .common import SplitDataset, data_root
 
 SPLIT = "split_zhou_SynthCars.json"
+DESCRIPTIONS = Path(__file__).resolve().parents[1] / "descriptions" / "synth_cars.json"  # of seed 0
 
 
 def extend_cfg(cfg) -> None:
@@ -30,8 +31,9 @@ class SynthCars(SplitDataset):
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             synth.render_dataset(folder, seed)
-        shipped = Path(__file__).resolve().parents[1] / "descriptions" / "synth_cars.json"
-        self.descriptions_file = shipped if not seed and shipped.is_file() else folder / "descriptions.json"
+        # The renderer writes the same sentences, for other seeds and for checkouts that lack the file.
+        shipped = seed == 0 and DESCRIPTIONS.is_file()
+        self.descriptions_file = DESCRIPTIONS if shipped else folder / "descriptions.json"
         super().__init__(
             cfg, folder / SPLIT, folder / "images", f"Delete {folder} and run again: it is rendered anew in a minute."
         )

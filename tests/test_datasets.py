@@ -198,8 +198,19 @@ def test_synth_cars_is_rendered_once_for_each_seed(tmp_path, renders):
     other = build_dataset(config(root, "SynthCars", SYNTH_SEED=7))
     assert renders == [("synth_cars", 0), ("synth_cars_s7", 7)]
     assert dataset.classnames == ["Model 0", "Model 1", "Model 2"]
-    assert dataset.descriptions_file.parts[-2:] == ("descriptions", "synth_cars.json")
-    assert other.descriptions_file == root / "synth_cars_s7" / "descriptions.json"
+    assert Path(other.test[0].impath).is_relative_to(root / "synth_cars_s7" / "images")
+
+
+def test_synth_cars_descriptions(tmp_path, renders, monkeypatch):
+    def file(seed: int) -> Path:
+        return build_dataset(config(tmp_path, "SynthCars", SYNTH_SEED=seed)).descriptions_file
+
+    shipped = tmp_path / "shipped.json"
+    monkeypatch.setattr(synth_cars, "DESCRIPTIONS", shipped)
+    assert file(0) == tmp_path / "synth_cars" / "descriptions.json"
+    shipped.touch()
+    assert file(0) == shipped
+    assert file(7) == tmp_path / "synth_cars_s7" / "descriptions.json"
 
 
 def test_synth_cars_works_without_its_config_key(tmp_path, renders):
