@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from dassl.data import DataManager
+from dassl.data.datasets import build_dataset
 from dassl.engine import TrainerX
 from dassl.utils import set_random_seed
 from torch import Tensor, nn
@@ -86,6 +87,7 @@ class AdaptationTrainer(TrainerX):
 
     def build_data_loader(self) -> None:
         autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
+        build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
         self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
         self.cfg = self._with_input_size(input_resolution(self.clip_model))
         dm = DataManager(self.cfg, custom_tfm_train=self.train_transform())
@@ -132,16 +134,22 @@ class AdaptationTrainer(TrainerX):
         return name_prompts(self.clip_model, self.classnames, templates)
 
     def encode_descriptions(self, path: str = "") -> tuple[Tensor, Tensor]:
-        """Class descriptions g(d_cm), [K, M, d], unit rows, and the mask of those that exist, [K, M]."""
+        """Class descriptions g(d_cm), [K, M, d], unit rows, and the mask of those that exist, [K, M].
+
+        Without a file of descriptions no class has any, and every anchor will be its name prompt.
+        """
         file = find_descriptions(path, self.dm.dataset)
         if file is None:
             node = f"TRAINER.{self.cfg.TRAINER.NAME.upper()}.DESCRIPTIONS"
-            raise UserError(
-                f"there is no file of class descriptions for {self.cfg.DATASET.NAME}: put one into descriptions/ "
-                f"(JSON, class name -> list of sentences) or name it by {node}"
+            print(
+                f"Warning: there are no class descriptions for {self.cfg.DATASET.NAME}, so its classes are known by "
+                f"their names alone. Put a file into descriptions/ (JSON, class name -> list of sentences) or name one "
+                f"by {node}"
             )
-        sentences = load_descriptions(file, self.classnames)
-        print(f"Descriptions: {sum(map(len, sentences))} for {len(sentences)} classes from {file}")
+            sentences: list[list[str]] = [[] for _ in self.classnames]
+        else:
+            sentences = load_descriptions(file, self.classnames)
+            print(f"Descriptions: {sum(map(len, sentences))} for {len(sentences)} classes from {file}")
         return encode_ragged(self.clip_model, sentences)
 
     # -- training -------------------------------------------------------------------------------------------------

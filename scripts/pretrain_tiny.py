@@ -1,0 +1,311 @@
+"""Pretrains the small CLIP backbones (`tiny`, `tiny_rn`) on image-caption pairs from the renderer.
+
+    python scripts/pretrain_tiny.py tiny            # ViT tower, about an hour on two CPU cores
+    python scripts/pretrain_tiny.py tiny_rn         # ResNet tower
+
+The model is OpenAI's architecture (``clip.model.CLIP``), the loss is CLIP's contrastive loss. The pairs are random part
+combinations plus the named models of catalogues 0 to 3 in bright light; half of the views are close-ups whose captions
+name only what is visible. No image of the target data set occurs: other random streams, another light.
+The run is a function of ``--seed``, saves its state every ``--save-every`` steps and goes on from there when run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import random
+import sys
+import time
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from clip import clip
+from clip.model import CLIP
+from PIL import Image
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from datasets.synth.captions import caption  # noqa: E402
+from datasets.synth.catalogue import BODIES, COLOURS, PARTS, catalogue, random_parts  # noqa: E402
+from datasets.synth.render import SIZE, render  # noqa: E402
+
+INPUT = 64
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+TEXT = dict(
+    embed_dim=128,
+    image_resolution=INPUT,
+    context_length=77,
+    vocab_size=49408,
+    transformer_width=128,
+    transformer_heads=2,
+    transformer_layers=2,
+)
+TOWERS = {
+    "tiny": dict(vision_layers=4, vision_width=128, vision_patch_size=8),
+    "tiny16": dict(vision_layers=6, vision_width=192, vision_patch_size=16),
+    "tiny_rn": dict(vision_layers=(1, 1, 1, 1), vision_width=16, vision_patch_size=None),
+}
+NAMED_SEEDS = range(4)  # catalogues whose model names occur in captions
+NAMED_SHARE = 0.4
+
+
+def draw_world(n: int, seed: int) -> list[tuple]:
+    """n cars as (body, parts, colour, model index or None): what is drawn is decided here, so shards are reproducible."""
+    rng = random.Random(f"pretraining-world-{seed}")
+    models = named_models()
+    cars = []
+    for _ in range(n):
+        colour = rng.choice(list(COLOURS))
+        if rng.random() < NAMED_SHARE:
+            index = rng.randrange(len(models))
+            cars.append((models[index].body, models[index].values, colour, index))
+        else:
+            cars.append((rng.choice(BODIES), random_parts(rng), colour, None))
+    return cars
+
+
+def named_models() -> list:
+    return [model for seed in NAMED_SEEDS for model in catalogue(seed)]
+
+
+def _draw_shard(job: tuple[list[tuple], int]) -> tuple[np.ndarray, list[dict]]:
+    cars, seed = job
+    rng = random.Random(f"pretraining-pixels-{seed}")
+    images, boxes = np.empty((len(cars), SIZE, SIZE, 3), np.uint8), []
+    for i, (body, parts, colour, _) in enumerate(cars):
+        image, found = render(body, parts, rng, clutter=rng.uniform(0, 4), low_light=False, colour=colour)
+        images[i] = np.asarray(image)
+        boxes.append(found)
+    return images, boxes
+
+
+class Pairs:
+    """All rendered cars in memory (about 50 kB each); every draw is a new view with a new caption."""
+
+    def __init__(self, n: int, seed: int, workers: int, folder: Path):
+        self.cars = draw_world(n, seed)
+        pixels, places = folder / f"pixels_{seed}_{n}.npy", folder / f"boxes_{seed}_{n}.json"
+        if not places.exists():  # written last: its presence says that both are whole
+            _draw_all(self.cars, seed, workers, pixels, places)
+        self.images, self.boxes = np.load(pixels), json.loads(places.read_text())
+        self.models = named_models()
+        self.lines = {line: [m for m in self.models if m.line == line] for line in {m.line for m in self.models}}
+
+    def batch(self, size: int, rng: random.Random) -> tuple[torch.Tensor, list[str]]:
+        """Images [size, 3, 64, 64] (float, normalised) and captions; every other view is a close-up."""
+        views, captions = [], []
+        for k in range(size):
+            i = rng.randrange(len(self.cars))
+            body, parts, colour, index = self.cars[i]
+            close = k % 2 == 1
+            side = rng.uniform(0.32, 0.8) if close else rng.uniform(0.85, 1.0)
+            x, y = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side)
+            visible = None
+            if close:
+                visible = [p for p, found in self.boxes[i].items() if any(_inside(b, x, y, side) for b in found)]
+                if not visible:  # nothing but background: keep the whole car instead
+                    side, x, y, visible = 1.0, 0.0, 0.0, None
+            view = Image.fromarray(self.images[i]).resize(
+                (INPUT, INPUT), Image.Resampling.BICUBIC, box=(x * SIZE, y * SIZE, (x + side) * SIZE, (y + side) * SIZE)
+            )
+            if rng.random() < 0.5:
+                view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            views.append(np.asarray(view))
+            model = None if index is None else self.models[index]
+            captions.append(caption(rng, body, parts, colour, visible, model, self.lines[model.line] if model else ()))
+        x = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
+        gain = torch.tensor([rng.uniform(0.8, 1.2) for _ in range(size)]).view(-1, 1, 1, 1)
+        return ((x * gain).clamp(0, 1) - MEAN) / STD, captions
+
+
+def _draw_all(cars: list[tuple], seed: int, workers: int, pixels: Path, places: Path, shard: int = 500) -> None:
+    jobs = [(cars[i : i + shard], seed * 1_000_003 + i) for i in range(0, len(cars), shard)]
+    images = np.lib.format.open_memmap(pixels, "w+", np.uint8, (len(cars), SIZE, SIZE, 3))
+    boxes = []
+    with ProcessPoolExecutor(workers) as pool:
+        for k, (drawn, found) in enumerate(tqdm(pool.map(_draw_shard, jobs), total=len(jobs), desc="render")):
+            images[k * shard : k * shard + len(drawn)] = drawn
+            boxes += found
+    images.flush()
+    places.write_text(json.dumps(boxes))
+
+
+def _inside(box: tuple[float, ...], x: float, y: float, side: float) -> bool:
+    """Is at least 85 % of the part's box in the view?"""
+    x0, y0, x1, y1 = box
+    w = min(x1, x + side) - max(x0, x)
+    h = min(y1, y + side) - max(y0, y)
+    return w > 0 and h > 0 and w * h >= 0.85 * (x1 - x0) * (y1 - y0)
+
+
+def encode_text(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
+    """``CLIP.encode_text`` on the first L positions, L being the longest caption: the mask is causal, so it is the same."""
+    length = int(tokens.argmax(dim=-1).max()) + 1
+    tokens = tokens[:, :length]
+    x = (model.token_embedding(tokens) + model.positional_embedding[:length]).permute(1, 0, 2)
+    full = model.transformer.resblocks[0].attn_mask
+    for block in model.transformer.resblocks:
+        block.attn_mask = full[:length, :length]
+        x = block(x)
+        block.attn_mask = full
+    x = model.ln_final(x.permute(1, 0, 2))
+    return x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ model.text_projection
+
+
+def contrastive_loss(
+    model: CLIP, image_tower: torch.nn.Module, images: torch.Tensor, captions: list[str]
+) -> torch.Tensor:
+    """CLIP's symmetric loss; images that share the very same caption are positives of one another."""
+    unique = {text: k for k, text in enumerate(dict.fromkeys(captions))}
+    tokens = clip.tokenize(list(unique)).to(images.device)
+    text = F.normalize(encode_text(model, tokens), dim=-1)
+    image = F.normalize(image_tower(images), dim=-1)
+    owner = torch.tensor([unique[c] for c in captions], device=images.device)
+    logits = model.logit_scale.exp() * image @ text.T  # [B, U]
+    same = F.one_hot(owner, len(unique)).float()
+    to_text = F.cross_entropy(logits, owner)
+    to_image = -(same.T * F.log_softmax(logits.T, dim=-1)).sum(1).div(same.sum(0)).mean()
+    return (to_text + to_image) / 2
+
+
+@torch.no_grad()
+def read_parts(model: CLIP, n: int = 1000) -> dict[str, float]:
+    """How well fresh bright images are read: accuracy (percent) per part and for the body, by zero-shot prompts."""
+    training = model.training
+    model.eval()
+    rng = random.Random("part-reading")
+    device = model.logit_scale.device
+    images, bodies, parts = [], [], []
+    for _ in range(n):
+        body, values = rng.choice(BODIES), random_parts(rng)
+        image, _ = render(body, values, rng, clutter=2, low_light=False)
+        images.append(np.asarray(image.resize((INPUT, INPUT), Image.Resampling.BICUBIC)))
+        bodies.append(body)
+        parts.append(values)
+    x = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
+    z = torch.cat([F.normalize(model.encode_image(b.to(device)), dim=-1) for b in x.split(250)])
+
+    def accuracy(prompts: list[str], truth: list[int]) -> float:
+        t = F.normalize(encode_text(model, clip.tokenize(prompts).to(device)), dim=-1)
+        return 100 * float(((z @ t.T).argmax(1).cpu() == torch.tensor(truth)).float().mean())
+
+    scores = {"body": accuracy([f"a photo of a {b}." for b in BODIES], [BODIES.index(b) for b in bodies])}
+    for part, values in PARTS.items():
+        keys = list(values)
+        scores[part] = accuracy(
+            [f"a photo of a car with {values[k][0]}." for k in keys], [keys.index(p[part]) for p in parts]
+        )
+    model.train(training)
+    return scores
+
+
+def save_weights(model: CLIP, seen: torch.Tensor, path: Path) -> None:
+    """The state dict in fp16. Tokens that no caption used have no meaning to keep: their embeddings become zero, and the
+    archive is deflated, which ``torch.load`` reads like any other."""
+    state = {k: v.detach().cpu().half() if v.is_floating_point() else v.cpu() for k, v in model.state_dict().items()}
+    state["token_embedding.weight"] = state["token_embedding.weight"] * seen.cpu()[:, None]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    part = path.with_suffix(".part")
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(zipfile.ZipInfo(name), source.read(name), zipfile.ZIP_DEFLATED)
+    os.replace(part, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=list(TOWERS))
+    parser.add_argument("--out", type=Path, help="default: trainers/modules/weights/<name>.pt")
+    parser.add_argument("--pairs", type=int, default=100_000, help="images rendered")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--save-every", type=int, default=200)
+    parser.add_argument("--text-from", type=Path, help="take the text tower of these weights and keep it frozen")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "pretrain", help="rendered images and the run's state"
+    )
+    args = parser.parse_args()
+
+    out = args.out or ROOT / "trainers" / "modules" / "weights" / f"{args.name}.pt"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    args.work.mkdir(parents=True, exist_ok=True)
+    state_file = args.work / f"{out.stem}.state"
+    torch.manual_seed(args.seed)
+    model = CLIP(**TEXT, **TOWERS[args.name]).float().to(args.device)
+    if args.name == "tiny_rn":
+        model = model.to(memory_format=torch.channels_last)
+    if args.text_from:
+        source = torch.load(args.text_from, weights_only=True)
+        model.load_state_dict({k: v.float() for k, v in source.items() if not k.startswith("visual.")}, strict=False)
+        model.requires_grad_(False)
+        model.visual.requires_grad_(True)
+        model.logit_scale.requires_grad_(True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decay = [p for p in trained if p.ndim > 1]
+    rest = [p for p in trained if p.ndim <= 1]
+    optim = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=args.lr, betas=(0.9, 0.98)
+    )
+    seen = torch.zeros(TEXT["vocab_size"], dtype=torch.bool)
+    start = 0
+    if state_file.exists():
+        saved = torch.load(state_file, map_location=args.device, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optim.load_state_dict(saved["optim"])
+        seen, start = saved["seen"].cpu(), saved["step"]
+        print(f"going on at step {start} of {args.steps} from {state_file}")
+
+    pairs = Pairs(args.pairs, args.seed, args.workers, args.work)
+    image_tower = torch.compile(model.visual)  # same weights, fused element-wise work
+    warmup = max(1, args.steps // 20)
+    clock = time.time()
+    for step in range(start, args.steps):
+        rate = (
+            (step + 1) / warmup
+            if step < warmup
+            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (args.steps - warmup)))
+        )
+        for group in optim.param_groups:
+            group["lr"] = args.lr * max(rate, 0.01)
+        images, captions = pairs.batch(
+            args.batch, random.Random(f"{args.seed}-{step}")
+        )  # a function of the step: resumable
+        seen[clip.tokenize(captions).flatten().unique()] = True
+        loss = contrastive_loss(model, image_tower, images.to(args.device), captions)
+        optim.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optim.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))
+        if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
+            scores = read_parts(model)
+            part = state_file.with_suffix(".part")
+            torch.save({"model": model.state_dict(), "optim": optim.state_dict(), "seen": seen, "step": step + 1}, part)
+            os.replace(part, state_file)
+            print(
+                f"step {step + 1}/{args.steps}  {time.time() - clock:.0f} s  loss {loss.item():.3f}  "
+                f"scale {model.logit_scale.exp().item():.1f}  " + "  ".join(f"{k} {v:.0f}" for k, v in scores.items()),
+                flush=True,
+            )
+    save_weights(model, seen, out)
+    print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()
