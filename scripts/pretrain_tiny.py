@@ -12,6 +12,7 @@ The run is a function of ``--seed``, saves its state every ``--save-every`` step
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import math
@@ -34,7 +35,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from datasets.synth.captions import caption  # noqa: E402
+from datasets.synth.captions import Car, agreement, caption  # noqa: E402
 from datasets.synth.catalogue import BODIES, COLOURS, PARTS, catalogue, random_parts  # noqa: E402
 from datasets.synth.render import SIZE, render  # noqa: E402
 
@@ -52,15 +53,18 @@ TEXT = dict(
 )
 TOWERS = {
     "tiny": dict(vision_layers=4, vision_width=128, vision_patch_size=8),
-    "tiny16": dict(vision_layers=6, vision_width=192, vision_patch_size=16),
+    "tiny16": dict(vision_layers=4, vision_width=192, vision_patch_size=16),
     "tiny_rn": dict(vision_layers=(1, 1, 1, 1), vision_width=16, vision_patch_size=None),
 }
 NAMED_SEEDS = range(4)  # catalogues whose model names occur in captions
 NAMED_SHARE = 0.4
+# The text tower is kept as its warm-up left it for this share of the steps. Trained at once with an image tower that can
+# not read a part yet, it would merge the part's captions into one and the part would never be learned.
+TEXT_FROZEN = 0.7
 
 
-def draw_world(n: int, seed: int) -> list[tuple]:
-    """n cars as (body, parts, colour, model index or None): what is drawn is decided here, so shards are reproducible."""
+def draw_world(n: int, seed: int) -> list[Car]:
+    """n cars: a share of them named models, the others random part combinations."""
     rng = random.Random(f"pretraining-world-{seed}")
     models = named_models()
     cars = []
@@ -68,9 +72,9 @@ def draw_world(n: int, seed: int) -> list[tuple]:
         colour = rng.choice(list(COLOURS))
         if rng.random() < NAMED_SHARE:
             index = rng.randrange(len(models))
-            cars.append((models[index].body, models[index].values, colour, index))
+            cars.append(Car(models[index].body, models[index].values, colour, index))
         else:
-            cars.append((rng.choice(BODIES), random_parts(rng), colour, None))
+            cars.append(Car(rng.choice(BODIES), random_parts(rng), colour))
     return cars
 
 
@@ -78,12 +82,12 @@ def named_models() -> list:
     return [model for seed in NAMED_SEEDS for model in catalogue(seed)]
 
 
-def _draw_shard(job: tuple[list[tuple], int]) -> tuple[np.ndarray, list[dict]]:
+def _draw_shard(job: tuple[list[Car], int]) -> tuple[np.ndarray, list[dict]]:
     cars, seed = job
     rng = random.Random(f"pretraining-pixels-{seed}")
     images, boxes = np.empty((len(cars), SIZE, SIZE, 3), np.uint8), []
-    for i, (body, parts, colour, _) in enumerate(cars):
-        image, found = render(body, parts, rng, clutter=rng.uniform(0, 4), low_light=False, colour=colour)
+    for i, car in enumerate(cars):
+        image, found = render(car.body, car.parts, rng, clutter=rng.uniform(0, 4), low_light=False, colour=car.colour)
         images[i] = np.asarray(image)
         boxes.append(found)
     return images, boxes
@@ -97,38 +101,66 @@ class Pairs:
         pixels, places = folder / f"pixels_{seed}_{n}.npy", folder / f"boxes_{seed}_{n}.json"
         if not places.exists():  # written last: its presence says that both are whole
             _draw_all(self.cars, seed, workers, pixels, places)
-        self.images, self.boxes = np.load(pixels), json.loads(places.read_text())
+        self.images, self.boxes = np.load(pixels, mmap_mode="r"), json.loads(places.read_text())
         self.models = named_models()
-        self.lines = {line: [m for m in self.models if m.line == line] for line in {m.line for m in self.models}}
 
-    def batch(self, size: int, rng: random.Random) -> tuple[torch.Tensor, list[str]]:
-        """Images [size, 3, 64, 64] (float, normalised) and captions; every other view is a close-up."""
-        views, captions = [], []
-        for k in range(size):
+    def batch(self, size: int, rng: random.Random) -> tuple[torch.Tensor, list[str], np.ndarray, np.ndarray]:
+        """Images [size, 3, 64, 64] (float, normalised), their captions, and the claims and facts of both."""
+        views, captions, claims, facts = [], [], [], []
+        for _ in range(size):
             i = rng.randrange(len(self.cars))
-            body, parts, colour, index = self.cars[i]
-            close = k % 2 == 1
-            side = rng.uniform(0.32, 0.8) if close else rng.uniform(0.85, 1.0)
-            x, y = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side)
-            visible = None
-            if close:
-                visible = [p for p, found in self.boxes[i].items() if any(_inside(b, x, y, side) for b in found)]
-                if not visible:  # nothing but background: keep the whole car instead
-                    side, x, y, visible = 1.0, 0.0, 0.0, None
-            view = Image.fromarray(self.images[i]).resize(
-                (INPUT, INPUT), Image.Resampling.BICUBIC, box=(x * SIZE, y * SIZE, (x + side) * SIZE, (y + side) * SIZE)
-            )
+            box, visible = self._place(self.boxes[i], rng)
+            view = Image.fromarray(self.images[i]).resize((INPUT, INPUT), Image.Resampling.BICUBIC, box=box)
             if rng.random() < 0.5:
                 view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             views.append(np.asarray(view))
-            model = None if index is None else self.models[index]
-            captions.append(caption(rng, body, parts, colour, visible, model, self.lines[model.line] if model else ()))
+            text, claim, fact = caption(rng, self.cars[i], self.models, visible)
+            facts.append(fact)
+            if len(captions) < size // 2:  # the agreement of captions and views makes half as many captions suffice
+                captions.append(text)
+                claims.append(claim)
         x = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
         gain = torch.tensor([rng.uniform(0.8, 1.2) for _ in range(size)]).view(-1, 1, 1, 1)
-        return ((x * gain).clamp(0, 1) - MEAN) / STD, captions
+        return ((x * gain).clamp(0, 1) - MEAN) / STD, captions, np.stack(claims), np.stack(facts)
+
+    def paraphrases(self, size: int, rng: random.Random) -> tuple[list[str], list[str], np.ndarray]:
+        """Two wordings each of ``size`` captions, and their claims: the same decisions, other words."""
+        first, second, claims = [], [], []
+        for _ in range(size):
+            i = rng.randrange(len(self.cars))
+            _, visible = self._place(self.boxes[i], rng)
+            decisions = rng.getrandbits(32)
+            a, claim, _ = caption(
+                random.Random(decisions), self.cars[i], self.models, visible, words=random.Random(rng.getrandbits(32))
+            )
+            b, _, _ = caption(
+                random.Random(decisions), self.cars[i], self.models, visible, words=random.Random(rng.getrandbits(32))
+            )
+            first.append(a)
+            second.append(b)
+            claims.append(claim)
+        return first, second, np.stack(claims)
+
+    def _place(self, boxes: dict, rng: random.Random) -> tuple[tuple[float, ...], list[str] | None]:
+        """Where a view looks, in pixels, and the parts it shows (None: the whole car)."""
+        kind = rng.random()
+        if kind < 0.4:
+            side = rng.uniform(0.85, 1.0)
+            x, y, visible = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side), None
+        else:
+            # Most close-ups are of something: they look at one part, somewhere in the view.
+            side = rng.uniform(0.25, 0.5) if kind < 0.75 else rng.uniform(0.45, 0.85)
+            part = rng.choice(list(boxes))
+            x0, y0, x1, y1 = rng.choice(boxes[part])
+            x = min(max(rng.uniform(x1 - side, x0), 0), 1 - side) if x1 - x0 < side else (x0 + x1 - side) / 2
+            y = min(max(rng.uniform(y1 - side, y0), 0), 1 - side) if y1 - y0 < side else (y0 + y1 - side) / 2
+            x, y = min(max(x, 0), 1 - side), min(max(y, 0), 1 - side)
+            others = [p for p in boxes if p != part and any(_inside(b, x, y, side) for b in boxes[p])]
+            visible = [part, *others]
+        return tuple(v * SIZE for v in (x, y, x + side, y + side)), visible or None
 
 
-def _draw_all(cars: list[tuple], seed: int, workers: int, pixels: Path, places: Path, shard: int = 500) -> None:
+def _draw_all(cars: list[Car], seed: int, workers: int, pixels: Path, places: Path, shard: int = 500) -> None:
     jobs = [(cars[i : i + shard], seed * 1_000_003 + i) for i in range(0, len(cars), shard)]
     images = np.lib.format.open_memmap(pixels, "w+", np.uint8, (len(cars), SIZE, SIZE, 3))
     boxes = []
@@ -149,7 +181,7 @@ def _inside(box: tuple[float, ...], x: float, y: float, side: float) -> bool:
 
 
 def encode_text(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
-    """``CLIP.encode_text`` on the first L positions, L being the longest caption: the mask is causal, so it is the same."""
+    """``CLIP.encode_text`` on the first L positions, L being the longest caption. The mask is causal: the same result."""
     length = int(tokens.argmax(dim=-1).max()) + 1
     tokens = tokens[:, :length]
     x = (model.token_embedding(tokens) + model.positional_embedding[:length]).permute(1, 0, 2)
@@ -162,29 +194,51 @@ def encode_text(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
     return x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ model.text_projection
 
 
-def contrastive_loss(
-    model: CLIP, image_tower: torch.nn.Module, images: torch.Tensor, captions: list[str]
-) -> torch.Tensor:
-    """CLIP's symmetric loss; images that share the very same caption are positives of one another."""
-    unique = {text: k for k, text in enumerate(dict.fromkeys(captions))}
-    tokens = clip.tokenize(list(unique)).to(images.device)
-    text = F.normalize(encode_text(model, tokens), dim=-1)
-    image = F.normalize(image_tower(images), dim=-1)
-    owner = torch.tensor([unique[c] for c in captions], device=images.device)
-    logits = model.logit_scale.exp() * image @ text.T  # [B, U]
-    same = F.one_hot(owner, len(unique)).float()
-    to_text = F.cross_entropy(logits, owner)
-    to_image = -(same.T * F.log_softmax(logits.T, dim=-1)).sum(1).div(same.sum(0)).mean()
-    return (to_text + to_image) / 2
+def contrastive_loss(scores: torch.Tensor, true: torch.Tensor, false: torch.Tensor) -> torch.Tensor:
+    """CLIP's symmetric loss where a caption may be true of several images of the batch.
+
+    Each true pair competes with the false pairs of its row (image to text) and of its column (text to image); with one
+    true pair a row and all others false this is CLIP's loss. Pairs that are neither are left out. Every image and every
+    caption counts the same, however many true pairs it has: else the vaguest captions would rule.
+
+    Args: scores [B, U], scaled cosines of B images and U captions; true, false [B, U] bool.
+    """
+    wrong = scores.masked_fill(~false, -torch.inf)
+    to_text = F.softplus(wrong.logsumexp(dim=1, keepdim=True) - scores).where(true, 0).sum(1) / true.sum(1).clamp_min(1)
+    to_image = F.softplus(wrong.logsumexp(dim=0, keepdim=True) - scores).where(true, 0).sum(0) / true.sum(0).clamp_min(
+        1
+    )
+    return (to_text.mean() + to_image.mean()) / 2
 
 
-@torch.no_grad()
-def read_parts(model: CLIP, n: int = 1000) -> dict[str, float]:
-    """How well fresh bright images are read: accuracy (percent) per part and for the body, by zero-shot prompts."""
-    training = model.training
-    model.eval()
+def warm_up_text(model: CLIP, pairs: Pairs, steps: int, batch: int, seed: int) -> torch.Tensor:
+    """Teach the text tower to tell captions apart before any image is seen.
+
+    Two wordings of the same claims are a true pair, contradicting captions a false one. Without this the towers discover
+    one attribute after the other, each after a long plateau. Returns the tokens that occurred, bool [vocabulary].
+    """
+    optim = torch.optim.AdamW(
+        [p for n, p in model.named_parameters() if not n.startswith("visual.")], lr=1e-3, fused=True
+    )
+    seen = torch.zeros(TEXT["vocab_size"], dtype=torch.bool)
+    scale = model.logit_scale.detach().exp()
+    for step in tqdm(range(steps), desc="text", mininterval=10):
+        rng = random.Random(f"text-{seed}-{step}")
+        first, second, claims = pairs.paraphrases(batch, rng)
+        tokens = clip.tokenize(first + second).to(scale.device)
+        seen[tokens.cpu().flatten()] = True
+        a, b = F.normalize(encode_text(model, tokens), dim=-1).chunk(2)
+        true, false = (torch.from_numpy(x).to(scale.device) for x in agreement(claims, claims))
+        loss = contrastive_loss(scale * a @ b.T, true, false)
+        optim.zero_grad(set_to_none=True)
+        loss.backward()
+        optim.step()
+    return seen
+
+
+@functools.cache
+def _part_images(n: int) -> tuple[torch.Tensor, list[str], list[dict[str, str]]]:
     rng = random.Random("part-reading")
-    device = model.logit_scale.device
     images, bodies, parts = [], [], []
     for _ in range(n):
         body, values = rng.choice(BODIES), random_parts(rng)
@@ -192,8 +246,17 @@ def read_parts(model: CLIP, n: int = 1000) -> dict[str, float]:
         images.append(np.asarray(image.resize((INPUT, INPUT), Image.Resampling.BICUBIC)))
         bodies.append(body)
         parts.append(values)
-    x = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
-    z = torch.cat([F.normalize(model.encode_image(b.to(device)), dim=-1) for b in x.split(250)])
+    return (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD, bodies, parts
+
+
+@torch.no_grad()
+def read_parts(model: CLIP, n: int = 600) -> dict[str, float]:
+    """How well fresh bright images are read: accuracy (percent) per part and for the body, by zero-shot prompts."""
+    training = model.training
+    model.eval()
+    device = model.logit_scale.device
+    images, bodies, parts = _part_images(n)
+    z = torch.cat([F.normalize(model.encode_image(b.to(device)), dim=-1) for b in images.split(200)])
 
     def accuracy(prompts: list[str], truth: list[int]) -> float:
         t = F.normalize(encode_text(model, clip.tokenize(prompts).to(device)), dim=-1)
@@ -210,8 +273,8 @@ def read_parts(model: CLIP, n: int = 1000) -> dict[str, float]:
 
 
 def save_weights(model: CLIP, seen: torch.Tensor, path: Path) -> None:
-    """The state dict in fp16. Tokens that no caption used have no meaning to keep: their embeddings become zero, and the
-    archive is deflated, which ``torch.load`` reads like any other."""
+    """Writes the state dict in fp16. Tokens that no caption used have no meaning to keep: their embeddings become zero,
+    and the archive is deflated, which ``torch.load`` reads like any other."""
     state = {k: v.detach().cpu().half() if v.is_floating_point() else v.cpu() for k, v in model.state_dict().items()}
     state["token_embedding.weight"] = state["token_embedding.weight"] * seen.cpu()[:, None]
     buffer = io.BytesIO()
@@ -229,13 +292,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: trainers/modules/weights/<name>.pt")
     parser.add_argument("--pairs", type=int, default=100_000, help="images rendered")
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--text-steps", type=int, default=250, help="steps of the text tower alone, before the images")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--save-every", type=int, default=200)
-    parser.add_argument("--text-from", type=Path, help="take the text tower of these weights and keep it frozen")
     parser.add_argument(
         "--work", type=Path, default=ROOT / "build" / "pretrain", help="rendered images and the run's state"
     )
@@ -245,23 +308,22 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     args.work.mkdir(parents=True, exist_ok=True)
     state_file = args.work / f"{out.stem}.state"
+    torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
     model = CLIP(**TEXT, **TOWERS[args.name]).float().to(args.device)
+    seen = torch.zeros(TEXT["vocab_size"], dtype=torch.bool)  # tokens that occurred in captions
     if args.name == "tiny_rn":
         model = model.to(memory_format=torch.channels_last)
-    if args.text_from:
-        source = torch.load(args.text_from, weights_only=True)
-        model.load_state_dict({k: v.float() for k, v in source.items() if not k.startswith("visual.")}, strict=False)
-        model.requires_grad_(False)
-        model.visual.requires_grad_(True)
-        model.logit_scale.requires_grad_(True)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    text_side = [p for n, p in model.named_parameters() if not n.startswith("visual.") and n != "logit_scale"]
+    trained = list(model.parameters())
     decay = [p for p in trained if p.ndim > 1]
     rest = [p for p in trained if p.ndim <= 1]
     optim = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=args.lr, betas=(0.9, 0.98)
+        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
+        lr=args.lr,
+        betas=(0.9, 0.98),
+        fused=True,
     )
-    seen = torch.zeros(TEXT["vocab_size"], dtype=torch.bool)
     start = 0
     if state_file.exists():
         saved = torch.load(state_file, map_location=args.device, weights_only=True)
@@ -271,8 +333,10 @@ def main() -> None:
         print(f"going on at step {start} of {args.steps} from {state_file}")
 
     pairs = Pairs(args.pairs, args.seed, args.workers, args.work)
+    if start == 0:
+        seen = warm_up_text(model, pairs, args.text_steps, args.batch, args.seed)
     image_tower = torch.compile(model.visual)  # same weights, fused element-wise work
-    warmup = max(1, args.steps // 20)
+    warmup = min(200, args.steps // 10 + 1)
     clock = time.time()
     for step in range(start, args.steps):
         rate = (
@@ -282,11 +346,16 @@ def main() -> None:
         )
         for group in optim.param_groups:
             group["lr"] = args.lr * max(rate, 0.01)
-        images, captions = pairs.batch(
-            args.batch, random.Random(f"{args.seed}-{step}")
-        )  # a function of the step: resumable
-        seen[clip.tokenize(captions).flatten().unique()] = True
-        loss = contrastive_loss(model, image_tower, images.to(args.device), captions)
+        # Every batch is a function of (seed, step), so a resumed run sees what it would have seen.
+        images, captions, claims, facts = pairs.batch(args.batch, random.Random(f"{args.seed}-{step}"))
+        true, false = (torch.from_numpy(x).to(args.device) for x in agreement(claims, facts))
+        for parameter in text_side:
+            parameter.requires_grad_(step >= TEXT_FROZEN * args.steps)
+        tokens = clip.tokenize(captions).to(args.device)
+        seen[tokens.cpu().flatten()] = True
+        text = F.normalize(encode_text(model, tokens), dim=-1)
+        image = F.normalize(image_tower(images.to(args.device)), dim=-1)
+        loss = contrastive_loss(model.logit_scale.exp() * image @ text.T, true, false)
         optim.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
