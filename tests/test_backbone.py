@@ -132,7 +132,7 @@ def test_state_dict_that_does_not_fit(models, spoil, tmp_path):
 
 
 def test_unknown_name_lists_choices():
-    with pytest.raises(UserError, match=r"'ViT-B-32' is neither .* Did you mean 'ViT-B/32'\?.*RN50.*tiny"):
+    with pytest.raises(UserError, match=r"'ViT-B-32' is neither .* Did you mean 'ViT-B/32'\?.*RN50.*tiny_rn"):
         load_clip("ViT-B-32")
 
 
@@ -148,12 +148,12 @@ def test_bundled_backbones(name):
 
 def test_damaged_or_absent_bundled_file(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setattr(backbone, "WEIGHTS", tmp_path)
-    monkeypatch.setitem(backbone.BUNDLED, "tiny", "0" * 64)
+    monkeypatch.setitem(backbone.BUNDLED, "tiny_rn", "0" * 64)
     with pytest.raises(UserError, match="the checkout is incomplete"):
-        load_clip("tiny")
-    (tmp_path / "tiny.pt").write_bytes(b"half a file")
+        load_clip("tiny_rn")
+    (tmp_path / "tiny_rn.pt").write_bytes(b"half a file")
     with pytest.raises(UserError, match="is damaged"):
-        load_clip("tiny")
+        load_clip("tiny_rn")
 
 
 def test_missing_pkg_resources_is_explained(monkeypatch):
@@ -161,7 +161,7 @@ def test_missing_pkg_resources_is_explained(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pkg_resources", None)
     with pytest.raises(UserError, match="setuptools<81"):
-        load_clip("tiny")
+        load_clip("tiny_rn")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -355,13 +355,13 @@ def load_as_coop_does(name: str, *root: str) -> nn.Module:
 
 def test_share_with_clip(serve, checkpoint, models, monkeypatch, tmp_path):
     (tmp_path / "bundled").mkdir()
-    os.link(checkpoint, tmp_path / "bundled" / "tiny.pt")
+    os.link(checkpoint, tmp_path / "bundled" / "tiny_rn.pt")
     with open(checkpoint, "rb") as file:
         server = serve(file.read())
     monkeypatch.setattr(clip, "_MODELS", dict(clip._MODELS))  # restored with the test, and so is _download
     monkeypatch.setattr(clip, "_download", clip._download)
     monkeypatch.setattr(backbone, "WEIGHTS", tmp_path / "bundled")
-    monkeypatch.setitem(backbone.BUNDLED, "tiny", server.sha256)
+    monkeypatch.setitem(backbone.BUNDLED, "tiny_rn", server.sha256)
     monkeypatch.setenv("FAIR_CACHE", str(tmp_path / "cache"))
 
     share_with_clip()
@@ -370,14 +370,14 @@ def test_share_with_clip(serve, checkpoint, models, monkeypatch, tmp_path):
     share_with_clip()
     assert patched == (clip._MODELS, clip._download)
 
-    for name in ("tiny", checkpoint, "remote"):
+    for name in ("tiny_rn", checkpoint, "remote"):
         model = load_as_coop_does(name)
         torch.testing.assert_close(model.visual.class_embedding, models["vit"].visual.class_embedding)
     load_as_coop_does("remote", os.path.expanduser("~/.cache/clip"))  # what clip.load passes: the cache folder decides
     assert len(server.ranges) == 1
     load_as_coop_does("remote", str(tmp_path / "own"))
     assert (tmp_path / "own" / "weights.pt").is_file()
-    assert {"tiny", "tiny_rn", "ViT-B/32"} <= set(clip.available_models())
-    assert_same_weights(load_clip("tiny"), models["vit"])
+    assert {"tiny_rn", "ViT-B/32"} <= set(clip.available_models())
+    assert_same_weights(load_clip("tiny_rn"), models["vit"])
     with pytest.raises(UserError, match="neither a known backbone nor a file"):
         load_as_coop_does("ViT-B/64")

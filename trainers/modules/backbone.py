@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 # Backbones that come with the repository, and the SHA-256 of their files.
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 BUNDLED = {
-    "tiny": "",
-    "tiny_rn": "",
+    "tiny_rn": "9bebac0498b75a905461bf435988be389b941dd94bc9ec8b209f3dcb7adf4cb8",
 }
 
 CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
@@ -48,7 +47,7 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
     """Load a CLIP model in float32 and evaluation mode.
 
     Args:
-        name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny`, `tiny_rn`), or the path of a checkpoint:
+        name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny_rn`), or the path of a checkpoint:
             a TorchScript archive as OpenAI publishes them, or a state dict, bare or under "state_dict" or "model".
             A state dict does not record the head width and the activation, so the file's must be OpenAI's
             (64 channels a head, QuickGELU).
@@ -182,7 +181,7 @@ def _fetch(source: str, root: str | None = None) -> str:
     if path.parent == WEIGHTS and path.stem in BUNDLED:
         if not path.is_file():
             raise UserError(f"The bundled backbone '{path.stem}' has no file at {path}: the checkout is incomplete.")
-        if BUNDLED[path.stem] and _sha256(path) != BUNDLED[path.stem]:
+        if _sha256(path) != BUNDLED[path.stem]:
             raise UserError(f"{path} is damaged: its SHA-256 is not the recorded one. Check it out again.")
     return source
 
