@@ -1,0 +1,98 @@
+"""How hard SynthCars is for a backbone: zero-shot by names and by descriptions, and a linear probe with labels.
+
+    python scripts/regime.py [--backbone tiny_rn] [--seed 0]
+
+Two rows: the data set as it is (dusk), and the same cars in the bright light of pretraining. Nothing here reaches a
+trainer; labels serve the probe alone, whose one setting (L2 penalty 1e-3) is fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tabulate import tabulate
+from torch import Tensor
+from torch.nn import functional as F
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from datasets.synth import CLUTTER, COUNTS, catalogue, describe, render  # noqa: E402
+from trainers.modules.anchors import description_anchors  # noqa: E402
+from trainers.modules.backbone import input_resolution, load_clip  # noqa: E402
+from trainers.modules.text import encode_ragged, name_prompts  # noqa: E402
+
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+
+
+def draw(seed: int, split: str, low_light: bool, size: int) -> tuple[Tensor, Tensor]:
+    """The images of a split as [n, 3, size, size], normalised, and their labels [n]; at dusk exactly the data set's."""
+    images, labels = [], []
+    for label, model in enumerate(catalogue(seed)):
+        rng = random.Random(f"synth-cars-{seed}-{model.name}-{split}")
+        for _ in range(COUNTS[split]):
+            image, _ = render(model.body, model.values, rng, clutter=CLUTTER, low_light=low_light)
+            images.append(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
+            labels.append(label)
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    return (pixels - MEAN) / STD, torch.tensor(labels)
+
+
+@torch.no_grad()
+def encode(model: torch.nn.Module, images: Tensor) -> Tensor:
+    """Unit features, [n, d]."""
+    return torch.cat([F.normalize(model.encode_image(batch), dim=-1) for batch in images.split(200)])
+
+
+def linear_probe(train: Tensor, labels: Tensor, test: Tensor, penalty: float = 1e-3) -> Tensor:
+    """Predictions [n_test] of a logistic regression on standardised features."""
+    mean, std = train.mean(0), train.std(0) + 1e-6
+    train, test = (train - mean) / std, (test - mean) / std
+    layer = torch.nn.Linear(train.shape[1], int(labels.max()) + 1)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    optim = torch.optim.LBFGS(layer.parameters(), max_iter=300)
+
+    def closure() -> Tensor:
+        optim.zero_grad()
+        loss = F.cross_entropy(layer(train), labels) + penalty * layer.weight.pow(2).sum() / 2
+        loss.backward()
+        return loss
+
+    optim.step(closure)
+    return layer(test).argmax(dim=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="tiny_rn")
+    parser.add_argument("--seed", type=int, default=0, help="SYNTH_SEED")
+    args = parser.parse_args()
+
+    model = load_clip(args.backbone)
+    classes = catalogue(args.seed)
+    lines = torch.tensor([sorted({c.line for c in classes}).index(c.line) for c in classes])
+    names = name_prompts(model, [c.name for c in classes], ("a photo of a {}.",))
+    described = description_anchors(names, *encode_ragged(model, [describe(c) for c in classes]), 1.0, "mean")
+    rows = []
+    for light, low_light in (("bright, as in pretraining", False), ("dusk: the data set", True)):
+        train, labels = draw(args.seed, "train", low_light, input_resolution(model))
+        test, truth = draw(args.seed, "test", low_light, input_resolution(model))
+        features = encode(model, test)
+        by_name, by_text = (features @ names.t()).argmax(1), (features @ described.t()).argmax(1)
+        probe = linear_probe(encode(model, train), labels, features)
+        same = (by_name == truth, lines[by_name] == lines[truth], by_text == truth, lines[by_text] == lines[truth])
+        rows.append([light, *(100 * hit.float().mean().item() for hit in (*same, probe == truth))])
+    head = ["images", "names", "names, line", "descriptions", "descriptions, line", "linear probe"]
+    print(tabulate(rows, head, tablefmt="github", floatfmt=".1f"))
+
+
+if __name__ == "__main__":
+    main()

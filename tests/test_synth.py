@@ -1,0 +1,114 @@
+"""The built-in data set: what its classes are, that it is a function of its seed, and what captions claim."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets import synth
+from datasets.synth.captions import ATTRIBUTES, UNKNOWN, Car, agreement, caption
+from datasets.synth.catalogue import BODIES, PARTS, catalogue, describe, random_parts
+from datasets.synth.render import SIZE, render
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 99])
+def test_trims_of_a_line_differ_in_one_to_three_parts(seed: int) -> None:
+    models = catalogue(seed)
+    assert len({m.name for m in models}) == 24
+    assert sorted({m.body for m in models}) == sorted(BODIES)
+    for a in models:
+        for b in models:
+            if a.line == b.line and a != b:
+                assert a.body == b.body
+                assert 1 <= sum(a.values[p] != b.values[p] for p in PARTS) <= 3
+
+
+def test_another_seed_is_another_catalogue() -> None:
+    assert catalogue(0) == catalogue(0)
+    assert not {m.name for m in catalogue(0)} & {m.name for m in catalogue(1)}
+
+
+def test_shipped_descriptions_are_those_of_the_catalogue() -> None:
+    shipped = json.loads((ROOT / "descriptions" / "synth_cars.json").read_text())
+    assert shipped == {model.name: describe(model) for model in catalogue(0)}
+
+
+def test_descriptions_name_every_part_and_tell_siblings_apart() -> None:
+    for model in catalogue(0):
+        text = " ".join(describe(model))
+        for part, value in model.parts:
+            assert any(wording in text for wording in PARTS[part][value]), (model.name, part)
+    assert len({" ".join(describe(m)).replace(m.name, "") for m in catalogue(0)}) == 24
+
+
+def draw(body: str, parts: dict[str, str], seed: int = 3, **settings) -> np.ndarray:
+    settings = {"clutter": 3, "low_light": False, "colour": "blue"} | settings
+    return np.asarray(render(body, parts, random.Random(seed), **settings)[0]).astype(int)
+
+
+def test_an_image_is_a_function_of_its_random_stream() -> None:
+    parts = random_parts(random.Random(0))
+    assert (draw("sedan", parts) == draw("sedan", parts)).all()
+    assert (draw("sedan", parts) != draw("sedan", parts, seed=4)).any()
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_every_part_value_is_drawn_inside_its_boxes(body: str) -> None:
+    base = {part: next(iter(values)) for part, values in PARTS.items()}
+    _, boxes = render(body, base, random.Random(3), clutter=3, low_light=False, colour="blue")
+    for part, values in PARTS.items():
+        inside = np.zeros((SIZE, SIZE), bool)
+        for x0, y0, x1, y1 in boxes[part]:  # two pixels of slack for blur
+            inside[max(0, int(y0 * SIZE) - 2) : int(y1 * SIZE) + 3, max(0, int(x0 * SIZE) - 2) : int(x1 * SIZE) + 3] = (
+                True
+            )
+        for value in list(values)[1:]:
+            changed = abs(draw(body, base) - draw(body, base | {part: value})).max(axis=2) > 40
+            assert changed.sum() > 5, f"{part} {value} cannot be seen"
+            assert (changed & inside).sum() >= 0.6 * changed.sum(), f"{part} {value} lies outside its box"
+
+
+def test_dusk_is_darker_and_keeps_the_scene() -> None:
+    parts = random_parts(random.Random(0))
+    bright, dusk = draw("van", parts), draw("van", parts, low_light=True)
+    assert dusk.mean() < 0.7 * bright.mean()
+    assert np.corrcoef(bright.mean(2).ravel(), dusk.mean(2).ravel())[0, 1] > 0.9
+
+
+def test_captions_claim_only_what_is_visible_and_mix_trims_up() -> None:
+    models = catalogue(0)
+    rng = random.Random(0)
+    wrong = 0
+    for _ in range(400):
+        index = rng.randrange(len(models))
+        car = Car(models[index].body, models[index].values, "red", index)
+        text, claims, facts = caption(rng, car, models, visible=["wheels", "bumper"])
+        said = {a for a, value in zip(ATTRIBUTES, claims, strict=True) if value != UNKNOWN}
+        assert said and said <= {"name", "colour", "wheels", "bumper"}, text
+        true, false = agreement(claims[None], facts[None])
+        assert true.item() and not false.item(), text
+        wrong += models[facts[0]].line == models[index].line and facts[0] != index
+    assert 0.3 < wrong / 400 < 0.5
+
+
+def test_agreement_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    claims = rng.integers(-1, 2, (20, 4))
+    facts = rng.integers(-1, 2, (30, 4))
+    true, false = agreement(claims, facts)
+    for i, fact in enumerate(facts):
+        for u, claim in enumerate(claims):
+            pairs = [(c, f) for c, f in zip(claim, fact, strict=True) if c != UNKNOWN]
+            assert true[i, u] == all(c == f for c, f in pairs)
+            assert false[i, u] == any(f not in (UNKNOWN, c) for c, f in pairs)
+
+
+def test_rendering_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synth, "_render_class", None)  # dies at the first class
+    with pytest.raises(Exception):  # noqa: B017
+        synth.render_dataset(tmp_path / "cars", 0)
+    assert list(tmp_path.iterdir()) == []
