@@ -183,30 +183,35 @@ def _bumper(pen: _Pen, kind: str, paint: tuple[int, ...]) -> None:
 
 
 def _headlight(pen: _Pen, nose: float, kind: str) -> None:
-    y = nose - 0.055
+    y = nose - 0.060
     if kind == "round":
-        pen.disc(0.055, y, 0.038, _BLACK)
-        pen.disc(0.055, y, 0.030, _LAMP)
+        pen.disc(0.062, y, 0.050, _BLACK)
+        pen.disc(0.062, y, 0.036, _LAMP)
     elif kind == "slit":
-        pen.box(0.070, y + 0.012, 0.13, 0.024, _LAMP)
+        pen.box(0.085, y + 0.012, 0.170, 0.050, _BLACK)
+        pen.box(0.085, y + 0.012, 0.150, 0.026, _LAMP)
     elif kind == "tall":
-        pen.box(0.030, y, 0.036, 0.085, _LAMP)
+        pen.box(0.036, y - 0.005, 0.068, 0.125, _BLACK)
+        pen.box(0.036, y - 0.005, 0.042, 0.098, _LAMP)
     elif kind == "twin":
-        pen.disc(0.045, y + 0.022, 0.019, _LAMP)
-        pen.disc(0.045, y - 0.024, 0.019, _LAMP)
-    pen.mark("headlight", -0.01, y - 0.05, 0.14, y + 0.05)
+        for dy in (0.030, -0.032):
+            pen.disc(0.052, y + dy, 0.031, _BLACK)
+            pen.disc(0.052, y + dy, 0.020, _LAMP)
+    pen.mark("headlight", -0.01, y - 0.07, 0.17, y + 0.06)
 
 
 def _taillight(pen: _Pen, tail: float, kind: str) -> None:
-    y = tail - 0.065
-    if kind == "square":
-        pen.box(0.965, y + 0.005, 0.060, 0.056, _RED)
+    y = tail - 0.070
+    if kind == "square":  # a light frame: the lamp shows on a red car too
+        pen.box(0.950, y, 0.100, 0.088, _WHITE)
+        pen.box(0.950, y, 0.072, 0.062, _RED)
     elif kind == "column":
-        pen.box(0.982, y - 0.005, 0.030, 0.115, _RED)
+        pen.box(0.976, y - 0.005, 0.056, 0.150, _BLACK)
+        pen.box(0.976, y - 0.005, 0.034, 0.126, _RED)
     elif kind == "dot":
-        pen.disc(0.955, y, 0.034, _WHITE)
-        pen.disc(0.955, y, 0.027, _RED)
-    pen.mark("taillight", 0.90, y - 0.06, 1.01, y + 0.055)
+        pen.disc(0.945, y, 0.050, _BLACK)
+        pen.disc(0.945, y, 0.034, _RED)
+    pen.mark("taillight", 0.88, y - 0.08, 1.01, y + 0.07)
 
 
 def _roof(pen: _Pen, cabin: tuple[float, ...], top: float, kind: str) -> None:
@@ -297,5 +302,5 @@ def _expose(image: Image.Image, rng: random.Random, low_light: bool) -> Image.Im
 
 
 def _dusk(x: np.ndarray) -> np.ndarray:
-    """Gamma 1.8, gain 0.7 and a cool cast: moves the features of every image the same way and destroys little."""
-    return x**1.8 * np.array([0.62, 0.70, 0.80], dtype=np.float32)
+    """Gamma 1.6, gain 0.7 and a cool cast: moves the features of every image the same way and destroys little."""
+    return x**1.6 * np.array([0.62, 0.70, 0.80], dtype=np.float32)

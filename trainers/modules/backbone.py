@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Backbones that come with the repository, and the SHA-256 of their files.
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 BUNDLED = {
-    "tiny_rn": "9bebac0498b75a905461bf435988be389b941dd94bc9ec8b209f3dcb7adf4cb8",
+    "tiny_rn": "211d285b41f5831e7a50d988ca1b08b0dbf5603e0fce896dd2040fd31ef79301",
 }
 
 CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
