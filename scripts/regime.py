@@ -9,7 +9,6 @@ trainer; labels serve the probe alone, whose one setting (L2 penalty 1e-3) is fi
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from datasets.synth import CLUTTER, COUNTS, catalogue, describe, render  # noqa: E402
+from datasets.synth import catalogue, class_images, describe  # noqa: E402
 from trainers.modules.anchors import description_anchors  # noqa: E402
 from trainers.modules.backbone import input_resolution, load_clip  # noqa: E402
 from trainers.modules.text import encode_ragged, name_prompts  # noqa: E402
@@ -36,9 +35,7 @@ def draw(seed: int, split: str, low_light: bool, size: int) -> tuple[Tensor, Ten
     """The images of a split as [n, 3, size, size], normalised, and their labels [n]; at dusk exactly the data set's."""
     images, labels = [], []
     for label, model in enumerate(catalogue(seed)):
-        rng = random.Random(f"synth-cars-{seed}-{model.name}-{split}")
-        for _ in range(COUNTS[split]):
-            image, _ = render(model.body, model.values, rng, clutter=CLUTTER, low_light=low_light)
+        for image in class_images(model, split, seed, low_light):
             images.append(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
             labels.append(label)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255

@@ -7,15 +7,17 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from .catalogue import CarModel, catalogue, describe
 from .render import render
 
-__all__ = ["catalogue", "describe", "render", "render_dataset"]
+__all__ = ["catalogue", "class_images", "describe", "render", "render_dataset"]
 
 COUNTS = {"train": 50, "val": 10, "test": 40}  # images a class
 CLUTTER = 4.0
@@ -50,16 +52,21 @@ def render_dataset(folder: Path, seed: int = 0) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def class_images(model: CarModel, split: str, seed: int, low_light: bool = True) -> Iterator[Image.Image]:
+    """The images of one class in one split; without ``low_light`` the same cars as bright as in pretraining."""
+    rng = random.Random(f"synth-cars-{seed}-{model.name}-{split}")
+    for _ in range(COUNTS[split]):
+        yield render(model.body, model.values, rng, clutter=CLUTTER, low_light=low_light)[0]
+
+
 def _render_class(job: tuple[Path, CarModel, int, int]) -> dict[str, list[tuple[str, int, str]]]:
     images, model, label, seed = job
     name = model.name.lower().replace(" ", "_")
     (images / name).mkdir(parents=True)
     items: dict[str, list[tuple[str, int, str]]] = {}
-    for split, count in COUNTS.items():
-        rng = random.Random(f"synth-cars-{seed}-{model.name}-{split}")
+    for split in COUNTS:
         items[split] = []
-        for k in range(count):
-            image, _ = render(model.body, model.values, rng, clutter=CLUTTER, low_light=True)
+        for k, image in enumerate(class_images(model, split, seed)):
             file = f"{name}/{split}_{k:03d}.png"
             image.save(images / file)
             items[split].append((file, label, model.name))
