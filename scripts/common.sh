@@ -4,7 +4,7 @@
 #   DATASET [CFG] [SEED...] [-- KEY VALUE...]
 #
 #   DATASET    a file of configs/datasets/, or synth_cars_s<N>: the built-in set rendered with SYNTH_SEED N
-#   CFG        a file of configs/trainers/<Trainer>/; default tiny_rn for built-in data, vit_b32 otherwise
+#   CFG        a file of configs/trainers/<Trainer>/; default tiny for built-in data, vit_b32 otherwise
 #   SEED       default 1 2 3
 #   KEY VALUE  any config keys, as for train.py
 #
@@ -31,7 +31,7 @@ parse() {
     [[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
         die "usage: [DATA=folder] [OUTPUT=folder] bash $0 DATASET [CFG] [SEED...] [-- KEY VALUE...]
   DATASET  $(choices "$datasets")
-  CFG      $(choices "$configs")  (default: tiny_rn for built-in data, vit_b32 otherwise)
+  CFG      $(choices "$configs")  (default: tiny for built-in data, vit_b32 otherwise)
   SEED     whole numbers  (default: 1 2 3)"
 
     DATASET=$1 DATASET_CFG=$1 CFG=vit_b32 SEEDS=() OPTS=()
@@ -40,7 +40,7 @@ parse() {
         DATASET_CFG=synth_cars
         OPTS+=(DATASET.SYNTH_SEED "${BASH_REMATCH[1]}")
     fi
-    if [[ $DATASET_CFG == synth_* ]]; then CFG=tiny_rn; fi
+    if [[ $DATASET_CFG == synth_* ]]; then CFG=tiny; fi
     if [[ $# -gt 0 && $1 != -- && ! $1 =~ ^[0-9]+$ ]]; then
         CFG=$1
         shift

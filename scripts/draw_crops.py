@@ -75,7 +75,7 @@ def load_trainer(root: str, run: str, backbone: str) -> "FAIR":
     if run:
         argv += ["--config-file", str(Path(run) / "config.yaml")]
     else:
-        argv += ["--config-file", str(ROOT / "configs/trainers/FAIR/tiny_rn.yaml")]
+        argv += ["--config-file", str(ROOT / "configs/trainers/FAIR/tiny.yaml")]
         argv += ["--dataset-config-file", str(ROOT / "configs/datasets/synth_cars.yaml")]
     cfg = train.build_cfg(train.parse_args([*argv, "VERBOSE", "False"]), modules)
     if cfg.TRAINER.FAIR.N_CROPS == 0:
@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default=str(ROOT / "data"), help="folder that holds the data sets (default: data/)")
     parser.add_argument("--run", default="", help="folder of a finished FAIR run; default: none, untrained anchors")
-    parser.add_argument("--backbone", default="", help="without --run: the backbone (default: tiny_rn)")
+    parser.add_argument("--backbone", default="", help="without --run: the backbone (default: tiny)")
     parser.add_argument("--images", type=int, default=4, help="rows (default: 4)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/crops.png", help="default: docs/crops.png")
     args = parser.parse_args(argv)

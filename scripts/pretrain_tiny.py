@@ -1,7 +1,7 @@
 """Pretrains a small CLIP on image-caption pairs from the renderer: `tiny` (ViT tower) or `tiny_rn` (ResNet tower).
 
-    python scripts/pretrain_tiny.py tiny        # about 50 minutes on two CPU cores, rendering included
-    python scripts/pretrain_tiny.py tiny_rn     # about 12 minutes
+    python scripts/pretrain_tiny.py tiny_rn     # about 12 minutes on two CPU cores, rendering included
+    python scripts/pretrain_tiny.py tiny        # about 45 minutes; starts from tiny_rn's text tower
 
 The model is OpenAI's architecture (``clip.model.CLIP``), the loss is contrastive. The pairs are random part
 combinations and the named models of catalogues 0 to 3, in bright light. More than half of the views are close-ups, and
@@ -42,6 +42,7 @@ from datasets.synth.captions import Car, agreement, caption  # noqa: E402
 from datasets.synth.catalogue import BODIES, COLOURS, PARTS, catalogue, random_parts  # noqa: E402
 from datasets.synth.render import SIZE, render  # noqa: E402
 
+OUT = ROOT / "trainers" / "modules" / "weights"
 INPUT = 64
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -240,6 +241,17 @@ def warm_up_text(model: CLIP, pairs: Pairs, steps: int, batch: int, seed: int) -
     return seen
 
 
+def adopt_text(model: CLIP) -> torch.Tensor:
+    """Give the model `tiny_rn`'s text tower, which already knows what can be seen; the temperature starts afresh.
+
+    Returns the tokens that occurred in its captions, bool [vocabulary].
+    """
+    state = torch.load(OUT / "tiny_rn.pt", map_location="cpu", weights_only=True)
+    text = {k: v for k, v in state.items() if not k.startswith("visual.") and k != "logit_scale"}
+    model.load_state_dict(text, strict=False)
+    return text["token_embedding.weight"].any(dim=1)
+
+
 @torch.no_grad()
 def place_patches(vit: torch.nn.Module) -> None:
     """Start the positional embedding as sines and cosines of each patch's row and column, not as noise.
@@ -367,7 +379,7 @@ def main() -> None:
     args = parser.parse_args()
 
     args.steps = args.steps or STEPS[args.name]
-    out = args.out or ROOT / "trainers" / "modules" / "weights" / f"{args.name}.pt"
+    out = args.out or OUT / f"{args.name}.pt"
     out.parent.mkdir(parents=True, exist_ok=True)
     args.work.mkdir(parents=True, exist_ok=True)
     state_file = args.work / f"{out.stem}.state"
@@ -392,7 +404,9 @@ def main() -> None:
         print(f"going on at step {start} of {args.steps} from {state_file}")
 
     pairs = Pairs(args.pairs, args.seed, args.workers, args.work)
-    if start == 0:
+    if start == 0 and args.name == "tiny":
+        seen = adopt_text(model)
+    elif start == 0:
         seen = warm_up_text(model, pairs, args.text_steps, args.batch, args.seed)
     image_tower = torch.compile(model.visual)  # same weights, fused element-wise work
     warmup = min(200, args.steps // 10 + 1)

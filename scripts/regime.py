@@ -1,6 +1,6 @@
 """How hard SynthCars is for a backbone: zero-shot by names and by descriptions, and a linear probe with labels.
 
-    python scripts/regime.py [--backbone tiny_rn] [--seed 0]
+    python scripts/regime.py [--backbone tiny] [--seed 0]
 
 Two rows: the data set as it is (dusk), and the same cars in the bright light of pretraining. Nothing here reaches a
 trainer; labels serve the probe alone, whose one setting (L2 penalty 1e-3) is fixed.
@@ -69,7 +69,7 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, penalty: float = 1
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="tiny_rn")
+    parser.add_argument("--backbone", default="tiny")
     parser.add_argument("--seed", type=int, default=0, help="SYNTH_SEED")
     args = parser.parse_args()
 

@@ -61,7 +61,7 @@ def backbone(tmp_path_factory) -> Path:
 def train_fair(data: Path, backbone: Path, out: Path, *opts: str) -> Path:
     argv = ["--root", str(data), "--output-dir", str(out), "--trainer", "FAIR", "--backbone", str(backbone), "--seed",
             "1", "--dataset-config-file", str(ROOT / "configs/datasets/synth_cars.yaml"), "--config-file",
-            str(ROOT / "configs/trainers/FAIR/tiny_rn.yaml"), "DATALOADER.NUM_WORKERS", "0",
+            str(ROOT / "configs/trainers/FAIR/tiny.yaml"), "DATALOADER.NUM_WORKERS", "0",
             "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "1", "OPTIM.LR", "0.1", *opts]  # fmt: skip
     assert train.main(argv) == 0
     return out

@@ -95,7 +95,7 @@ def console(monkeypatch):
 def arguments(data: Path, backbone: Path, out: Path, *opts: str, trainer: str = "FAIR", seed: int = 1) -> list[str]:
     return [
         "--root", str(data), "--output-dir", str(out), "--trainer", trainer, "--seed", str(seed),
-        "--backbone", str(backbone), "--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny_rn.yaml"),
+        "--backbone", str(backbone), "--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny.yaml"),
         "DATASET.NAME", "FairToy", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "8",
         "DATALOADER.TEST.BATCH_SIZE", "8", "OPTIM.MAX_EPOCH", str(EPOCHS), "OPTIM.LR", "1e-3", *opts,
     ]  # fmt: skip

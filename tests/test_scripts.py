@@ -57,7 +57,7 @@ def calls(output: str) -> list[str]:
 
 def finish(folder: Path, accuracy: float = 50.0, **more) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    results = {"accuracy": accuracy, "macro_f1": accuracy - 1, "backbone": "tiny_rn", "config_hash": "a", **more}
+    results = {"accuracy": accuracy, "macro_f1": accuracy - 1, "backbone": "tiny", "config_hash": "a", **more}
     (folder / "results.json").write_text(json.dumps(results))
 
 
@@ -76,8 +76,8 @@ def test_defaults_for_the_built_in_data(clone):
     for seed, call in zip((1, 2, 3), calls(out), strict=True):
         assert f"[--seed] [{seed}]" in call
         assert f"[--root] [{clone}/data]" in call
-        assert f"[--output-dir] [{clone}/output/synth_cars/FAIR/tiny_rn/seed{seed}]" in call
-        assert f"[--config-file] [{clone}/configs/trainers/FAIR/tiny_rn.yaml]" in call
+        assert f"[--output-dir] [{clone}/output/synth_cars/FAIR/tiny/seed{seed}]" in call
+        assert f"[--config-file] [{clone}/configs/trainers/FAIR/tiny.yaml]" in call
         assert f"[--dataset-config-file] [{clone}/configs/datasets/synth_cars.yaml]" in call
 
 
@@ -89,7 +89,7 @@ def test_other_data_defaults_to_vit_b32(clone):
 
 def test_another_render_of_the_built_in_data(clone):
     _, out, _ = bash(clone, "run.sh", "FAIR", "synth_cars_s4", "0")
-    assert "/synth_cars_s4/FAIR/tiny_rn/seed0]" in calls(out)[0]
+    assert "/synth_cars_s4/FAIR/tiny/seed0]" in calls(out)[0]
     assert "/datasets/synth_cars.yaml]" in calls(out)[0]
     assert calls(out)[0].endswith("[DATASET.SYNTH_SEED] [4]")
 
@@ -113,11 +113,11 @@ def test_options_and_folders_pass_through_untouched(clone):
         (["FAIR", "synth_car"], {}, "Unknown data set 'synth_car'. Choose one of: stanford_cars synth_cars"),
         (["FAIR", "../x"], {}, "Unknown data set"),
         (["FAIR", ""], {}, "Unknown data set"),
-        (["FAIR", "synth_cars", "vit"], {}, "Unknown config 'vit'. Choose one of: rn50 tiny_rn"),
-        (["FAIR", "synth_cars", "tiny_rn", "one"], {}, "'one' is not a seed"),
-        (["FAIR", "synth_cars", "tiny_rn", "1.5"], {}, "'1.5' is not a seed"),
-        (["FAIR", "synth_cars", "tiny_rn", "--", "A", "1"], {}, "TAG=name"),
-        (["FAIR", "synth_cars", "tiny_rn", "--", "A"], {"TAG": "x"}, "in pairs"),
+        (["FAIR", "synth_cars", "vit"], {}, "Unknown config 'vit'. Choose one of: rn50 tiny tiny_rn"),
+        (["FAIR", "synth_cars", "tiny", "one"], {}, "'one' is not a seed"),
+        (["FAIR", "synth_cars", "tiny", "1.5"], {}, "'1.5' is not a seed"),
+        (["FAIR", "synth_cars", "tiny", "--", "A", "1"], {}, "TAG=name"),
+        (["FAIR", "synth_cars", "tiny", "--", "A"], {"TAG": "x"}, "in pairs"),
         (["FAIR", "synth_cars"], {"TAG": "../x"}, "TAG is"),
         (["FAIR", "stanford_cars"], {"DATA": "/no/such folder"}, "DATA=/no/such folder does not exist"),
         (["FAIR", "synth_cars"], {"PYTHON": "no-such-python"}, "There is no 'no-such-python'"),
@@ -137,14 +137,14 @@ def test_wrong_arguments_end_in_one_message(clone, arguments, environment, messa
 
 
 def test_main_runs_the_four_rows_and_the_table(clone):
-    status, out, err = bash(clone, "fair/main.sh", "synth_cars", "tiny_rn", "1", "2")
+    status, out, err = bash(clone, "fair/main.sh", "synth_cars", "tiny", "1", "2")
     assert (status, err) == (0, "")
     seen = [call.split("[--output-dir] [")[1].split("]")[0].removeprefix(f"{clone}/output/synth_cars/")
             for call in calls(out)[:-1]]
-    assert seen == ["ZeroshotCLIP/tiny_rn/seed1", "CuPL/tiny_rn/seed1", "FAIR/tiny_rn_plain/seed1",
-                    "FAIR/tiny_rn_plain/seed2", "FAIR/tiny_rn/seed1", "FAIR/tiny_rn/seed2"]
+    assert seen == ["ZeroshotCLIP/tiny/seed1", "CuPL/tiny/seed1", "FAIR/tiny_plain/seed1",
+                    "FAIR/tiny_plain/seed2", "FAIR/tiny/seed1", "FAIR/tiny/seed2"]
     assert calls(out)[2].endswith("[TRAINER.FAIR.N_CROPS] [0] [TRAINER.FAIR.WEIGHT] [none]")
-    assert calls(out)[-1] == f"CALL table.py [{clone}/output/synth_cars] [tiny_rn]"
+    assert calls(out)[-1] == f"CALL table.py [{clone}/output/synth_cars] [tiny]"
 
 
 def test_zero_shot_runs_once(clone):
@@ -154,8 +154,8 @@ def test_zero_shot_runs_once(clone):
 
 
 def test_a_finished_run_is_not_run_again(clone):
-    finish(clone / "output" / "synth_cars" / "FAIR" / "tiny_rn" / "seed1")
-    (clone / "output" / "synth_cars" / "FAIR" / "tiny_rn" / "seed2").mkdir()  # begun, not finished
+    finish(clone / "output" / "synth_cars" / "FAIR" / "tiny" / "seed1")
+    (clone / "output" / "synth_cars" / "FAIR" / "tiny" / "seed2").mkdir()  # begun, not finished
     _, out, _ = bash(clone, "run.sh", "FAIR", "synth_cars", "1", "2")
     assert "Finished before" in out
     assert len(calls(out)) == 1 and "[--seed] [2]" in calls(out)[0]
@@ -168,7 +168,7 @@ def test_a_failed_run_stops_the_script(clone):
 
 
 def test_eval_uses_the_saved_settings(clone):
-    saved = clone / "output" / "synth_cars" / "FAIR" / "tiny_rn" / "seed2"
+    saved = clone / "output" / "synth_cars" / "FAIR" / "tiny" / "seed2"
     status, out, err = bash(clone, "fair/eval.sh", "synth_cars", "2")
     assert status == 2 and f"No run in {saved}" in err
     saved.mkdir(parents=True)
@@ -239,11 +239,11 @@ def test_setup_reads_the_requirements(clone):
 @pytest.fixture
 def output(tmp_path):
     folder = tmp_path / "synth_cars"
-    finish(folder / "ZeroshotCLIP" / "tiny_rn" / "seed1", 40)
-    finish(folder / "CuPL" / "tiny_rn" / "seed1", 48)
+    finish(folder / "ZeroshotCLIP" / "tiny" / "seed1", 40)
+    finish(folder / "CuPL" / "tiny" / "seed1", 48)
     for seed, plain, fair in ((1, 50, 60), (2, 52, 63), (10, 54, 63)):
-        finish(folder / "FAIR" / "tiny_rn_plain" / f"seed{seed}", plain)
-        finish(folder / "FAIR" / "tiny_rn" / f"seed{seed}", fair)
+        finish(folder / "FAIR" / "tiny_plain" / f"seed{seed}", plain)
+        finish(folder / "FAIR" / "tiny" / f"seed{seed}", fair)
     return folder
 
 
@@ -253,7 +253,7 @@ def cells(text: str) -> dict[str, list[str]]:
 
 
 def test_table(output):
-    rows = cells(table.make_table(output, "tiny_rn"))
+    rows = cells(table.make_table(output, "tiny"))
     assert rows["Method"] == ["Seed 1", "Seed 2", "Seed 10", "Accuracy", "Gain", "Macro-F1"]
     assert rows["Zero-shot, class names"] == ["", "", "", "40.00", "", "39.00"]
     assert rows["Zero-shot, descriptions"] == ["", "", "", "48.00", "", "47.00"]
@@ -262,8 +262,8 @@ def test_table(output):
 
 
 def test_table_of_part_of_the_runs(output):
-    (output / "FAIR" / "tiny_rn_plain" / "seed2" / "results.json").unlink()
-    rows = cells(table.make_table(output, "tiny_rn"))
+    (output / "FAIR" / "tiny_plain" / "seed2" / "results.json").unlink()
+    rows = cells(table.make_table(output, "tiny"))
     assert rows["Plain self-training"][:3] == ["50.00", "", "54.00"]
     finish(output / "ZeroshotCLIP" / "rn50" / "seed1", 55.5)
     assert cells(table.make_table(output, "rn50"))["Zero-shot, class names"] == ["55.50", "", "54.50"]
@@ -272,14 +272,14 @@ def test_table_of_part_of_the_runs(output):
 
 
 def test_table_warns_of_mixed_settings(output):
-    assert "Caution" not in table.make_table(output, "tiny_rn")
-    finish(output / "FAIR" / "tiny_rn" / "seed2", 70, config_hash="b")
-    assert "Caution: the runs of 'FAIR' differ" in table.make_table(output, "tiny_rn")
+    assert "Caution" not in table.make_table(output, "tiny")
+    finish(output / "FAIR" / "tiny" / "seed2", 70, config_hash="b")
+    assert "Caution: the runs of 'FAIR' differ" in table.make_table(output, "tiny")
 
 
 def test_table_finds_the_configs(output, capsys):
     finish(output / "FAIR" / "rn50_plain" / "seed1", 55.5)
     table.main([str(output)])
     shown = capsys.readouterr().out
-    assert shown.index("synth_cars, rn50 ") < shown.index("synth_cars, tiny_rn ")
+    assert shown.index("synth_cars, rn50 ") < shown.index("synth_cars, tiny ")
     assert "_plain" not in shown
