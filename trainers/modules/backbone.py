@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Backbones that come with the repository, and the SHA-256 of their files.
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 BUNDLED = {
+    "tiny": "aa4c69ff71f3a55f6eeffad04943f7c423c0c0a93e8990eb20f6d0942d976328",
     "tiny_rn": "211d285b41f5831e7a50d988ca1b08b0dbf5603e0fce896dd2040fd31ef79301",
 }
 
@@ -47,7 +48,7 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
     """Load a CLIP model in float32 and evaluation mode.
 
     Args:
-        name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny_rn`), or the path of a checkpoint:
+        name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny`), or the path of a checkpoint:
             a TorchScript archive as OpenAI publishes them, or a state dict, bare or under "state_dict" or "model".
             A state dict does not record the head width and the activation, so the file's must be OpenAI's
             (64 channels a head, QuickGELU).
