@@ -61,3 +61,11 @@ def serve(monkeypatch) -> Iterator[Callable[[bytes], Server]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """A cache folder of its own for every test, so that none leaves traces in the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("FAIR_CACHE", str(folder))
+    return folder
