@@ -1,7 +1,7 @@
 """What our data sets share: from whatever copy is on disk to labelled images, few-shot sampling, base/new class halves.
 
 A data set is a subclass of `Benchmark` that states facts (folder names, split file, counts, how to get it) and how its
-images and annotations are arranged. docs/datasets.md tells people what happens; `datasets/food101.py` is an example.
+images and annotations are arranged; `food101.py` is a short example.
 """
 
 import os
@@ -17,7 +17,7 @@ from dassl.data.datasets import DatasetBase, Datum
 from trainers.modules.errors import UserError, few
 
 from .images import check_images
-from .layouts import Copy, TreeCopy, class_folders, folders_in, match_names, part_folders, wrapped
+from .layouts import Copy, TreeCopy, class_folders, folders_in, has_images, match_names, part_folders, wrapped
 from .splits import (
     PARTS,
     Items,
@@ -229,9 +229,10 @@ class Benchmark(LabelledDataset):
             download: whether CoOp's split file may be fetched.
         """
         copy = cls.locate(root)
-        known = [name for name in ("zhou", "official") if (cls.split_file if name == "zhou" else name in cls.counts)]
-        if split not in ("", *known):
-            raise UserError(f"DATASET.SPLIT is '{split}'; {cls.__name__} has {' and '.join(known)}.")
+        known = {"zhou": bool(cls.split_file), "official": "official" in cls.counts or isinstance(copy, TreeCopy)}
+        if split and not known.get(split):
+            choices = " and ".join(name for name, there in known.items() if there)
+            raise UserError(f"DATASET.SPLIT is '{split}'; {cls.__name__} has {choices}.")
         try:
             found = cls._zhou(copy, split, download) if cls.split_file and split != "official" else cls._official(copy)
         except UserError as error:
@@ -271,9 +272,8 @@ class Benchmark(LabelledDataset):
     def _copies(cls, home: Path, names) -> Iterator[Copy]:
         for folder in wrapped(home, names):
             for copy in [*cls.layouts(folder), *cls._tree(folder)]:
-                copy = replace(copy, home=home, notes=(copy.home, *copy.notes))
-                if copy.files:
-                    yield copy
+                if any(has_images(place) for _, place in copy.images):
+                    yield replace(copy, home=home, notes=(copy.home, *copy.notes))
 
     @classmethod
     def _tree(cls, folder: Path) -> list[Copy]:
@@ -332,10 +332,7 @@ class Benchmark(LabelledDataset):
     def _official(cls, copy: Copy) -> Found:
         names = [name for name, _ in class_list(cls.dataset_dir)]
         if isinstance(copy, TreeCopy):
-            items = {part: copy.items.get(part, []) for part in PARTS}
-            if not items["test"]:  # some call val what they test on
-                items["val"], items["test"] = [], items["val"]
-            return Found(copy, "folders", names, items)
+            return Found(copy, "folders", names, {part: copy.items.get(part, []) for part in PARTS})
         items = {part: cls._label(rows) for part, rows in cls.official(copy).items()}
         return Found(copy, "official", names, {part: items.get(part, []) for part in PARTS})
 
@@ -418,14 +415,17 @@ def _place(copy: Copy) -> str:
 
 def _different(copies: Sequence[Copy]) -> list[Copy]:
     """The copies whose files are not all in one before."""
-    if len(copies) < 2:
-        return list(copies)
-    kept: list[tuple[Copy, set[str]]] = []
+    kept: dict[frozenset[str], Copy] = {}
     for copy in copies:
+        kept.setdefault(frozenset(os.path.realpath(folder) for _, folder in copy.images), copy)
+    if len(kept) < 2:
+        return list(kept.values())
+    different: list[tuple[Copy, set[str]]] = []  # folders of links to the images of another folder are not
+    for copy in kept.values():
         files = {os.path.realpath(path) for path in copy.files.values()}
-        if not any(files <= others for _, others in kept):
-            kept.append((copy, files))
-    return [copy for copy, _ in kept]
+        if not any(files <= others for _, others in different):
+            different.append((copy, files))
+    return [copy for copy, _ in different]
 
 
 def _adopt(file: Path, split, classes: Sequence[tuple[str, str]]) -> tuple[list[str], dict[int, int]]:

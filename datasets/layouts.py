@@ -5,7 +5,7 @@ Everything is sorted, dot files are ignored, and names of folders are compared w
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,7 +83,7 @@ class TreeCopy(Copy):
 
     @cached_property
     def items(self) -> dict[str, list[tuple[str, int]]]:
-        """part -> (key, label), sorted."""
+        """part -> (key, label), by label and key."""
         return self._read[0]
 
     @cached_property
@@ -110,7 +110,7 @@ class TreeCopy(Copy):
         for part, label, key, _ in rows:
             items.setdefault(part, []).append((key, label))
         files = {key: path for _, _, key, path in sorted(rows, key=lambda row: row[2])}
-        return {part: sorted(rows) for part, rows in items.items()}, files
+        return {part: sorted(rows, key=lambda row: (row[1], row[0])) for part, rows in items.items()}, files
 
 
 # -- Folders and files -------------------------------------------------------------------------------------------------
@@ -135,6 +135,11 @@ def images_below(folder: str | Path) -> dict[str, str]:
         start = "" if below == "." else f"{below}/"
         found.update((start + name, os.path.join(place, name)) for name in files if is_image(name))
     return dict(sorted(found.items()))
+
+
+def has_images(folder: Path) -> bool:
+    """Is an image at any depth in this folder?"""
+    return any(is_image(name) for _, _, files in os.walk(folder, followlinks=True) for name in files)
 
 
 def holds_images(folder: Path) -> bool:
@@ -194,7 +199,7 @@ def wrapped(folder: Path, names: Iterable[str], depth: int = 3) -> Iterator[Path
     dtd/dtd/ or cub200/CUB_200_2011/CUB_200_2011/.
     """
     yield folder
-    known = {name.lower() for name in (*names, folder.name)}
+    known = {name.lower() for name in (*names, folder.name, "archive")}  # Kaggle calls its downloads archive.zip
     if depth:
         for inner in folders_in(folder):
             if inner.name.lower() in known:
@@ -202,13 +207,18 @@ def wrapped(folder: Path, names: Iterable[str], depth: int = 3) -> Iterator[Path
 
 
 def part_folders(folder: Path) -> dict[str, Path]:
-    """The train, val and test folders in `folder` that hold class folders; {} unless train and one more are there."""
+    """The train, val and test folders in `folder` that hold class folders; {} unless train and one more are there.
+
+    Without a test folder, what is called val is what people test on.
+    """
     found = {}
     for part, names in PART_FOLDERS.items():
         place = find_folder(folder, *names)
         if place and folders_in(place):
             found[part] = place
-    return found if "train" in found and len(found) > 1 else {}
+    if "test" not in found and "val" in found:
+        found["test"] = found.pop("val")
+    return found if {"train", "test"} <= found.keys() else {}
 
 
 # -- Names -------------------------------------------------------------------------------------------------------------
@@ -267,10 +277,11 @@ def read_lines(path: Path) -> list[str]:
         raise UserError(f"{path} cannot be read as text ({error}).") from None
 
 
-def read_mat(path: Path) -> Mapping[str, Any]:
-    """The variables of a MATLAB file. Raises UserError if it is not one.
+def read_mat(path: Path, variable: str) -> Any:
+    """A variable in a MATLAB file, as an array of one dimension: cells of text as strings, structs as records.
 
-    Every value has at least one dimension; struct arrays are numpy record arrays: see `rows`.
+    Raises:
+        UserError: it is not a MATLAB file, or has no such variable.
     """
     import numpy as np
     from scipy.io import loadmat  # imported here: few data sets need it
@@ -279,7 +290,9 @@ def read_mat(path: Path) -> Mapping[str, Any]:
         content = loadmat(str(path), squeeze_me=True)
     except Exception as error:  # scipy raises its own kinds, and plain ones from wherever a damaged file leads it
         raise UserError(f"{path} cannot be read as a MATLAB file ({error}).") from None
-    return {name: np.atleast_1d(value) for name, value in content.items() if not name.startswith("__")}
+    if variable not in content:
+        raise UserError(f"{path} has no variable {variable}.")
+    return np.atleast_1d(content[variable])
 
 
 def rows(path: Path, variable: str, *fields: str) -> list[tuple[Any, ...]]:
@@ -287,10 +300,15 @@ def rows(path: Path, variable: str, *fields: str) -> list[tuple[Any, ...]]:
 
     Fields are read by name, because their order differs between releases. Raises UserError for what is missing.
     """
-    content = read_mat(path)
-    if variable not in content:
-        raise UserError(f"{path} has no variable {variable}, only {', '.join(content)}.")
-    table = content[variable]
-    if absent := [name for name in fields if name not in (table.dtype.names or ())]:
-        raise UserError(f"{path}: {variable} has no field {', '.join(absent)}, only {table.dtype.names}.")
+    table = read_mat(path, variable)
+    have = table.dtype.names or ()
+    if absent := [name for name in fields if name not in have]:
+        raise UserError(f"{path}: {variable} has no field {', '.join(absent)}, but {', '.join(have) or 'none'}.")
     return [tuple(row[name] for name in fields) for row in table]
+
+
+def nth(names: Sequence[Any], number: Any, path: Path) -> str:
+    """The name with this number, counted from 1 as MATLAB does. `path` is the file to blame in the UserError."""
+    if not 1 <= int(number) <= len(names):
+        raise UserError(f"{path} has class number {number}; there are classes 1 to {len(names)}.")
+    return str(names[int(number) - 1])

@@ -5,7 +5,7 @@ from pathlib import Path
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .common import Benchmark
-from .layouts import Copy, find_folder, read_mat, rows
+from .layouts import Copy, find_folder, nth, read_mat, rows
 
 TEST_LABELS = "cars_test_annos_withlabels.mat"
 FLAT = "car_ims/"  # all images in one folder, numbered otherwise
@@ -63,14 +63,14 @@ How to get it:
         split: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
         if copy.layout == FLAT:
             file = copy.note("cars_annos.mat")
-            names = read_mat(file)["class_names"]
-            for path, label, test in rows(file, "annotations", "relative_im_path", "class", "test"):
-                split["test" if test else "train"].append((str(path), str(names[label - 1])))  # counted from 1
+            names = read_mat(file, "class_names")
+            for path, number, test in rows(file, "annotations", "relative_im_path", "class", "test"):
+                split["test" if test else "train"].append((str(path), nth(names, number, file)))
             return split
-        names = read_mat(copy.note("cars_meta.mat"))["class_names"]
+        names = read_mat(copy.note("cars_meta.mat"), "class_names")
         for part, file in (("train", copy.note("cars_train_annos.mat")), ("test", copy.note(TEST_LABELS))):
-            for name, label in rows(file, "annotations", "fname", "class"):
-                split[part].append((f"cars_{part}/{name}", str(names[label - 1])))
+            for name, number in rows(file, "annotations", "fname", "class"):
+                split[part].append((f"cars_{part}/{name}", nth(names, number, file)))
         return split
 
     @classmethod
