@@ -18,6 +18,8 @@ from tqdm import tqdm
 from trainers.modules.errors import UserError
 from trainers.modules.results import atomic
 
+from .splits import cache_folder
+
 FEW = 200  # so many images are decoded sooner than processes start
 CHUNK = 32  # images that a process takes at a time
 
@@ -137,9 +139,8 @@ def _fingerprint(paths: list[str]) -> str:
 
 
 def _record(name: str, fingerprint: str) -> Path:
-    folder = Path(os.environ.get("FAIR_CACHE") or "~/.cache/fair").expanduser()
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
-    return folder / "checked" / f"{safe}-{fingerprint}.json"
+    return cache_folder("checked") / f"{safe}-{fingerprint}.json"
 
 
 def _read(record: Path) -> list[tuple[str, str]] | None:

@@ -220,7 +220,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, decod
 
 
 INTERRUPTED = """
-import sys, time
+import sys, time, toolbox
+toolbox.use_dassl(announce=False)
 from datasets import images
 images._cpus = lambda: 2
 def slow(path):
