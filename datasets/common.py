@@ -264,7 +264,7 @@ class Benchmark(LabelledDataset):
                 f"Move the others out of {root}."
             )
         state = f"nothing that is known lies in {', '.join(map(str, homes))}" if homes else f"not in {root}"
-        if any(cls._copies(root, ())):
+        if not homes and any(cls._copies(root, ())):
             state += f" ({root} itself looks like it: give its parent, and name it {cls.dataset_dir})"
         raise UserError(f"{cls.__name__} was not found: {state}.\n{cls.help(root)}")
 
@@ -297,7 +297,7 @@ class Benchmark(LabelledDataset):
 
     @classmethod
     def _zhou(cls, copy: Copy, asked: str, download: bool) -> Found:
-        for file in split_places(copy.home, cls.split_file):
+        for file in split_places(copy.home, cls.split_file, copy.notes):
             if file.is_file() and (found := cls._from_file(copy, file)):
                 return found
         if download and cls.drive_id and copy.coop_keys:
@@ -342,7 +342,8 @@ class Benchmark(LabelledDataset):
         try:
             if cls.rule == "trainval":
                 official = cls._official(copy).items
-                items = split_trainval(cls.dataset_dir, official["train"], names) | {"test": official["test"]}
+                items = split_trainval(cls.dataset_dir, official["train"] + official["val"], names)
+                items["test"] = official["test"]
             elif isinstance(copy, TreeCopy):
                 items = split_all(cls.dataset_dir, copy.labels.items(), names)
             else:

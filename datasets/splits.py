@@ -169,9 +169,9 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("FAIR_CACHE") or "~/.cache/fair").expanduser() / kind
 
 
-def split_places(home: Path, name: str) -> list[Path]:
-    """Where the split file `name` of the data in `home` may be: there, in the cache for that folder, or for any."""
-    return [home / name, _own_cache(home) / name, cache_folder("splits") / name]
+def split_places(home: Path, name: str, inside: Iterable[Path] = ()) -> list[Path]:
+    """Where the split file `name` of the data in `home` may be: there or `inside`, in the cache for it, or for any."""
+    return [place / name for place in dict.fromkeys((home, *inside, _own_cache(home), cache_folder("splits")))]
 
 
 def keep_split(split: Mapping[str, Iterable[tuple[str, int, str]]], home: Path, name: str, made_by: str) -> Path | None:

@@ -146,8 +146,8 @@ def test_fair_gives_the_same_result_in_every_layout(tmp_path, monkeypatch):
     for layout in ("coop", "kaggle", "doubled", "tree"):
         stanford_cars(tmp_path / layout, layout)
         out = tmp_path / f"out {layout}"
-        arguments = ["--root", tmp_path / layout, "--output-dir", out, "--trainer", "FAIR", "--seed", 1, "--no-download",
-                     "--dataset-config-file", ROOT / "configs/datasets/stanford_cars.yaml",
+        arguments = ["--root", tmp_path / layout, "--output-dir", out, "--trainer", "FAIR", "--seed", 1,
+                     "--no-download", "--dataset-config-file", ROOT / "configs/datasets/stanford_cars.yaml",
                      "--config-file", ROOT / "configs/trainers/FAIR/tiny_rn.yaml", "OPTIM.MAX_EPOCH", 1,
                      "TRAINER.FAIR.N_CROPS", 2, "TRAINER.FAIR.TOP_K", 1, "DATALOADER.NUM_WORKERS", 0]  # fmt: skip
         assert train.main([str(argument) for argument in arguments]) == 0
@@ -329,6 +329,17 @@ def test_it_works_where_coops_train_py_declares_the_keys(tmp_path):
     assert sizes(build_dataset(cfg)) == (18, 6, 12)
 
 
+def test_the_flags_of_train_py_change_no_result():
+    from trainers.base import run_hash
+
+    plain, flagged = (
+        train.build_cfg(train.parse_args(flags), [common]) for flags in ([], ["--no-download", "--check-images"])
+    )
+    assert (plain.DATASET.DOWNLOAD, plain.DATASET.CHECK_IMAGES) == (True, False)
+    assert (flagged.DATASET.DOWNLOAD, flagged.DATASET.CHECK_IMAGES) == (False, True)
+    assert run_hash(plain) == run_hash(flagged)
+
+
 # -- Split files -------------------------------------------------------------------------------------------------------
 
 
@@ -503,6 +514,13 @@ def test_a_split_file_that_contradicts_the_folders_is_not_used(tmp_path, truth, 
     assert "the folders put other images into its classes" in capsys.readouterr().out
 
 
+def test_a_split_file_may_lie_in_the_inner_folder(tmp_path, capsys):
+    home = stanford_cars(tmp_path, "doubled", zhou=True, mats=False)
+    (home / "split_zhou_StanfordCars.json").rename(home / "stanford_cars" / "split_zhou_StanfordCars.json")
+    assert sizes(build(tmp_path)) == (18, 6, 12)
+    assert "split: zhou file" in capsys.readouterr().out
+
+
 def test_malformed_split_file_names_the_data_set(tmp_path):
     home = stanford_cars(tmp_path)
     (home / "split_zhou_StanfordCars.json").write_text("[]")
@@ -565,6 +583,20 @@ def test_a_tree_with_its_own_val_is_taken_as_it_is(tmp_path):
     dataset = build(tmp_path)
     assert sizes(dataset) == (CARS_TRAIN - 1, 1, CARS_TEST)
     assert dataset.val[0].classname == "2012 Audi TTS Coupe"
+
+
+def test_a_tree_with_its_own_val_and_coops_rule_asked_for(tmp_path):
+    home = stanford_cars(tmp_path, "tree")
+    expected = content(build(tmp_path))
+    (home / "split_zhou_StanfordCars.json").unlink()
+    (home / "val" / "Audi TTS Coupe 2012").mkdir(parents=True)
+    for number in (2, 5):
+        path = home / "train" / "Audi TTS Coupe 2012" / f"{number:05}.jpg"
+        shutil.move(path, home / "val" / "Audi TTS Coupe 2012")
+    found = content(build(tmp_path, SPLIT="zhou"))
+    # The same images are dealt out; those from val have other keys, so the draw is another.
+    assert {part: len(rows) for part, rows in found.items()} == {part: len(rows) for part, rows in expected.items()}
+    assert found["test"] == expected["test"]
 
 
 def test_a_tree_that_calls_its_test_val(tmp_path):
