@@ -7,6 +7,7 @@ Data sets that are not in it have no source that a program could use; their load
 import argparse
 import difflib
 import importlib
+import inspect
 import os
 import pkgutil
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from trainers.modules.download import download
+from trainers.modules.download import TIMEOUT, download
 from trainers.modules.errors import UserError
 from trainers.modules.results import REPOSITORY
 
@@ -264,7 +265,9 @@ def _get_from_drive(source: Source, file: Path) -> None:
     try:
         import gdown  # imported here: only this needs it
 
-        gdown.download(id=source.url.removeprefix(DRIVE), output=str(file), resume=True)
+        # Releases before 6 know no timeout.
+        patience = {"timeout": TIMEOUT} if "timeout" in inspect.signature(gdown.download).parameters else {}
+        gdown.download(id=source.url.removeprefix(DRIVE), output=str(file), resume=True, **patience)
     except Exception as error:  # gdown's own kinds, those of requests, plain ones
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"Google Drive did not give {file.name}: {reason}. {by_hand}") from error

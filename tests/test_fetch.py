@@ -11,6 +11,7 @@ import tarfile
 import types
 import zipfile
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -254,6 +255,24 @@ def offer(serve, monkeypatch):
     return start
 
 
+@pytest.fixture
+def drive(monkeypatch):
+    """A stand-in for gdown. Set `answer`: bytes that it delivers, an exception, or None for nothing."""
+    gdown = types.ModuleType("gdown")
+
+    def download(id: str, output: str, resume: bool, timeout: float | None = None) -> None:
+        gdown.calls.append(id)
+        if isinstance(gdown.answer, Exception):
+            raise gdown.answer
+        if gdown.answer is not None:
+            Path(output).write_bytes(gdown.answer)
+
+    gdown.download, gdown.calls, gdown.answer = download, [], zipped({"images/a/1.jpg": b"one"})
+    monkeypatch.setitem(sys.modules, "gdown", gdown)
+    monkeypatch.setitem(module.SOURCES, "Toy", [Source("drive:some-id", "images", inside=".")])
+    return gdown
+
+
 LAYOUT = {name.removeprefix("toy/"): data for name, data in FILES.items() if name != "junk"}
 
 
@@ -276,6 +295,65 @@ def test_archive_in_an_archive(offer, tmp_path):
     )
     assert fetch(["Toy"], tmp_path) == []
     assert below(tmp_path / "toy-set") == {"images/a/1.jpg": b"one"}
+
+
+OFFICIAL = {  # what is in the archives, in the order of SOURCES -> CoOp's folder, and what has to be in it
+    "Caltech101": (
+        [lambda: zipped({"caltech-101/101_ObjectCategories.tar.gz": tarred({"101_ObjectCategories/ant/1.jpg": b""}),
+                         "caltech-101/Annotations.tar": b""})],
+        "caltech-101", {"101_ObjectCategories/ant/1.jpg"}),
+    "CUB200": (
+        [lambda: tarred({"attributes.txt": b"", "CUB_200_2011/images/001.A/A_1.jpg": b"",
+                         "CUB_200_2011/images.txt": b""})],
+        "cub200", {"images/001.A/A_1.jpg", "images.txt"}),
+    "DescribableTextures": (
+        [lambda: tarred({"dtd/images/banded/1.jpg": b"", "dtd/labels/train1.txt": b"", "dtd/imdb/imdb.mat": b""})],
+        "dtd", {"images/banded/1.jpg", "labels/train1.txt", "imdb/imdb.mat"}),
+    "EuroSAT": ([lambda: zipped({"2750/Forest/Forest_1.jpg": b""})], "eurosat", {"2750/Forest/Forest_1.jpg"}),
+    "FGVCAircraft": (
+        [lambda: tarred({"fgvc-aircraft-2013b/README": b"", "fgvc-aircraft-2013b/data/images/1.jpg": b"",
+                         "fgvc-aircraft-2013b/data/variants.txt": b""})],
+        "fgvc_aircraft", {"images/1.jpg", "variants.txt"}),
+    "Food101": (
+        [lambda: tarred({"food-101/images/apple_pie/1.jpg": b"", "food-101/meta/train.txt": b""})],
+        "food-101", {"images/apple_pie/1.jpg", "meta/train.txt"}),
+    "OxfordFlowers": (
+        [lambda: b"labels", lambda: b"ids", lambda: tarred({"jpg/image_00001.jpg": b""})],
+        "oxford_flowers", {"jpg/image_00001.jpg", "imagelabels.mat", "setid.mat"}),
+    "OxfordPets": (
+        [lambda: tarred({"annotations/list.txt": b""}), lambda: tarred({"images/Abyssinian_1.jpg": b""})],
+        "oxford_pets", {"images/Abyssinian_1.jpg", "annotations/list.txt"}),
+    "UCF101": (
+        [lambda: zipped({"ucfTrainTestlist/classInd.txt": b""}),
+         lambda: zipped({"UCF-101-midframes/Apply_Lipstick/v.jpg": b""})],
+        "ucf101", {"ucfTrainTestlist/classInd.txt", "UCF-101-midframes/Apply_Lipstick/v.jpg"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_official_archives_become_coops_layout(serve, tmp_path, monkeypatch, drive, name):
+    archives, folder, expected = OFFICIAL[name]
+    sources = []
+    for source, make in zip(SOURCES[name], archives, strict=True):
+        if source.url.startswith("drive:"):
+            drive.answer = make()
+        else:
+            server = serve(make())
+            source = replace(source, url=f"{server.url}/{source.file}", checksum=server.sha256)
+        sources.append(source)
+
+    class Loader(Toy):
+        dataset_dir = folder
+
+        @classmethod
+        def layouts(cls, folder: Path) -> list[Copy]:
+            return [Copy("CoOp's", folder, (("", folder),))] if (folder / sources[-1].path).is_dir() else []
+
+    Loader.__name__ = name
+    monkeypatch.setattr(module, "benchmarks", lambda: {name: Loader})
+    monkeypatch.setitem(module.SOURCES, name, sources)
+    assert fetch([name], tmp_path) == []
+    assert below(tmp_path / folder).keys() == expected
 
 
 def test_several_sources_and_what_is_there_already(serve, tmp_path, monkeypatch):
@@ -407,24 +485,6 @@ def test_the_split_file_is_fetched_unless_it_is_there(offer, tmp_path, monkeypat
 
 
 # -- Google Drive ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def drive(monkeypatch):
-    """A stand-in for gdown. Set `answer`: bytes that it delivers, an exception, or None for nothing."""
-    gdown = types.ModuleType("gdown")
-
-    def download(id: str, output: str, resume: bool) -> None:
-        gdown.calls.append(id)
-        if isinstance(gdown.answer, Exception):
-            raise gdown.answer
-        if gdown.answer is not None:
-            Path(output).write_bytes(gdown.answer)
-
-    gdown.download, gdown.calls, gdown.answer = download, [], zipped({"images/a/1.jpg": b"one"})
-    monkeypatch.setitem(sys.modules, "gdown", gdown)
-    monkeypatch.setitem(module.SOURCES, "Toy", [Source("drive:some-id", "images", inside=".")])
-    return gdown
 
 
 def test_an_archive_on_drive(drive, tmp_path):
