@@ -94,7 +94,7 @@ def stanford_cars(root: Path, layout: str = "coop", zhou: bool = False, mats: bo
     label = cars_labels()
     annotations: dict[str, list[dict]] = {"train": [], "test": [], "flat": []}
     for index, (part, file, source) in enumerate(cars()):
-        place = f"{folders[part]}/{file}"
+        place = f"{folders[part]}/{file.upper() if layout == 'other case' else file}"
         if layout == "tree":
             place = f"{part}/{source.replace('/', '-')}/{file}"
         elif layout == "vissl tree":
