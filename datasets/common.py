@@ -152,6 +152,10 @@ def drop_corrupt(cfg, name: str, items: Items) -> Items:
 # -- From a copy on disk to labelled images ----------------------------------------------------------------------------
 
 
+class NotThere(UserError):
+    """There is nothing of a data set, as opposed to something that cannot be used."""
+
+
 @dataclass
 class Found:
     """What was read of a data set.
@@ -221,12 +225,13 @@ class Benchmark(LabelledDataset):
         super().__init__(cfg, drop_corrupt(cfg, name, found.items), found.names)
 
     @classmethod
-    def read(cls, root: Path, split: str = "", download: bool = True) -> Found:
+    def read(cls, root: Path, split: str = "", download: bool = True, keep: bool = True) -> Found:
         """Finds the data set below `root` and reads it.
 
         Args:
             split: as DATASET.SPLIT.
             download: whether CoOp's split file may be fetched.
+            keep: whether a split that had to be made is written to a file.
         """
         copy = cls.locate(root)
         known = {"zhou": bool(cls.split_file), "official": "official" in cls.counts or isinstance(copy, TreeCopy)}
@@ -234,7 +239,8 @@ class Benchmark(LabelledDataset):
             choices = " and ".join(name for name, there in known.items() if there)
             raise UserError(f"DATASET.SPLIT is '{split}'; {cls.__name__} has {choices}.")
         try:
-            found = cls._zhou(copy, split, download) if cls.split_file and split != "official" else cls._official(copy)
+            zhou = cls.split_file and split != "official"
+            found = cls._zhou(copy, split, download, keep) if zhou else cls._official(copy)
         except UserError as error:
             raise UserError(f"{cls.__name__} in {copy.home}: {error}\n{cls.help(root)}") from None
         found.warnings += cls._compare(found)
@@ -251,7 +257,7 @@ class Benchmark(LabelledDataset):
 
     @classmethod
     def locate(cls, root: Path) -> Copy:
-        """The one copy below `root`. Raises UserError if there is none, or more than one."""
+        """The one copy below `root`. Raises NotThere if there is none, UserError for more than one or a useless one."""
         names = {name.lower() for name in (cls.dataset_dir, *cls.other_names)}
         homes = [folder for folder in folders_in(root) if folder.name.lower() in names]
         copies = _different([copy for home in homes for copy in cls._copies(home, names)])
@@ -264,9 +270,11 @@ class Benchmark(LabelledDataset):
                 f"Move the others out of {root}."
             )
         state = f"nothing that is known lies in {', '.join(map(str, homes))}" if homes else f"not in {root}"
+        kind = UserError if homes else NotThere
         if not homes and any(cls._copies(root, ())):
             state += f" ({root} itself looks like it: give its parent, and name it {cls.dataset_dir})"
-        raise UserError(f"{cls.__name__} was not found: {state}.\n{cls.help(root)}")
+            kind = UserError
+        raise kind(f"{cls.__name__} was not found: {state}.\n{cls.help(root)}")
 
     @classmethod
     def _copies(cls, home: Path, names) -> Iterator[Copy]:
@@ -296,7 +304,7 @@ class Benchmark(LabelledDataset):
     # -- Which split ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def _zhou(cls, copy: Copy, asked: str, download: bool) -> Found:
+    def _zhou(cls, copy: Copy, asked: str, download: bool, keep: bool) -> Found:
         for file in split_places(copy.home, cls.split_file, copy.notes):
             if file.is_file() and (found := cls._from_file(copy, file)):
                 return found
@@ -308,7 +316,7 @@ class Benchmark(LabelledDataset):
         # deals all images out anew only if it is told to.
         if isinstance(copy, TreeCopy) and (copy.items.get("val") or cls.rule == "all") and not asked:
             return cls._official(copy)
-        return cls._build(copy)
+        return cls._build(copy, keep)
 
     @classmethod
     def _from_file(cls, copy: Copy, file: Path) -> Found | None:
@@ -337,7 +345,7 @@ class Benchmark(LabelledDataset):
         return Found(copy, "official", names, {part: items.get(part, []) for part in PARTS})
 
     @classmethod
-    def _build(cls, copy: Copy) -> Found:
+    def _build(cls, copy: Copy, keep: bool) -> Found:
         names = [name for name, _ in class_list(cls.dataset_dir)]
         try:
             if cls.rule == "trainval":
@@ -350,6 +358,8 @@ class Benchmark(LabelledDataset):
                 items = split_all(cls.dataset_dir, cls._label(cls.all_images(copy)), names)
         except UserError as error:
             raise UserError(f"there is no {cls.split_file}, and it cannot be made: {error}") from None
+        if not keep:
+            return Found(copy, "built by the CoOp rule", names, items)
         rows = {part: [(key, label, names[label]) for key, label in items[part]] for part in PARTS}
         file = keep_split(rows, copy.home, cls.split_file, made_by=f"FAIR, by CoOp's rule '{cls.rule}'")
         whose = "its training and validation images are" if cls.rule == "trainval" else "its images are"
@@ -380,8 +390,8 @@ class Benchmark(LabelledDataset):
         known = {kind: cls.counts[kind] for kind in kinds if kind in cls.counts}
         if not known or any(have == count or sum(have) == count for count in known.values()):
             return []
-        expected = " or ".join(f"{_numbers(count)} ({name})" for name, count in known.items())
-        return [f"the split has {_numbers(have)} train / val / test images, the full data set {expected}"]
+        expected = " or ".join(f"{in_figures(count)} ({name})" for name, count in known.items())
+        return [f"the split has {in_figures(have)} train / val / test images, the full data set {expected}"]
 
     @classmethod
     def _find_images(cls, found: Found, hint: str) -> None:
@@ -405,7 +415,8 @@ class Benchmark(LabelledDataset):
             found.warnings.append(f"{len(empty)} classes have no training image (they keep their labels): {few(empty)}")
 
 
-def _numbers(count: tuple[int, ...] | int) -> str:
+def in_figures(count: tuple[int, ...] | int) -> str:
+    """Numbers of train, val and test images, or their sum, as text."""
     return f"{count:,} in all" if isinstance(count, int) else " / ".join(f"{n:,}" for n in count)
 
 
