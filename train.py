@@ -41,6 +41,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-dir", default="", help="with --eval-only: the run whose model to load")
     parser.add_argument("--load-epoch", type=int, help="with --eval-only: the epoch to load (default: the newest)")
     parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
+    parser.add_argument("--no-download", action="store_true", help="do not fetch a split file that is missing")
+    parser.add_argument("--check-images", action="store_true", help="decode all images, though they were found whole")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="settings as KEY VALUE pairs")
     return parser.parse_args(argv)
 
@@ -112,6 +114,10 @@ def apply_flags(cfg: CfgNode, args: argparse.Namespace) -> None:
         cfg.MODEL.BACKBONE.NAME = args.backbone
     if args.head:
         cfg.MODEL.HEAD.NAME = args.head
+    if args.no_download:
+        cfg.DATASET.DOWNLOAD = False
+    if args.check_images:
+        cfg.DATASET.CHECK_IMAGES = True
 
 
 def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +12,7 @@ sys.path.insert(0, str(ROOT))
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from server import Server  # noqa: E402
 
 import toolbox  # noqa: E402
 
@@ -41,3 +44,28 @@ def tiny_clip():
             transformer_layers=2,
         )
     return model.float().eval()
+
+
+@pytest.fixture
+def serve(monkeypatch) -> Iterator[Callable[[bytes], Server]]:
+    """Starts servers, each with the body it is given; nobody waits between attempts."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    servers = []
+
+    def start(body: bytes) -> Server:
+        servers.append(Server(body))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """A cache folder of its own for every test, so that none leaves traces in the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("FAIR_CACHE", str(folder))
+    return folder

@@ -1,11 +1,8 @@
-"""Loading CLIP: names, files of every accepted form, the downloader against a local server, the clip package's seam."""
+"""Loading CLIP: names, files of every accepted form, the clip package's seam."""
 
-import hashlib
-import http.server
 import os
 import socket
 import sys
-import threading
 
 import pytest
 import torch
@@ -16,13 +13,13 @@ from torch import nn
 from trainers.modules import backbone
 from trainers.modules.backbone import (
     autocast,
-    download,
     feature_dim,
     input_resolution,
     load_clip,
     norm_parameters,
     share_with_clip,
 )
+from trainers.modules.download import checksum_of
 from trainers.modules.errors import UserError
 
 
@@ -138,7 +135,7 @@ def test_unknown_name_lists_choices():
 
 @pytest.mark.parametrize("name", backbone.BUNDLED)
 def test_bundled_backbones(name):
-    assert backbone._sha256(backbone.WEIGHTS / f"{name}.pt") == backbone.BUNDLED[name]
+    assert checksum_of(backbone.WEIGHTS / f"{name}.pt") == backbone.BUNDLED[name]
     model = load_clip(name)
     image = torch.rand(1, 3, input_resolution(model), input_resolution(model))
     assert model.encode_image(image).shape == model.encode_text(clip.tokenize("a car")).shape
@@ -197,136 +194,6 @@ def test_bf16_is_near_fp32(models, tower):
 def test_precision_that_cannot_be(prec, message):
     with pytest.raises(UserError, match=f"{message}.*Use fp32"):
         autocast(torch.device("cpu"), prec)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Downloads
-# ---------------------------------------------------------------------------------------------------------------------
-class Server(http.server.ThreadingHTTPServer):
-    """Serves one body under any path; `cuts` says after how many bytes each of the first answers breaks off."""
-
-    def __init__(self, body: bytes):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.body, self.sha256 = body, hashlib.sha256(body).hexdigest()
-        self.cuts: list[int] = []
-        self.status = 200
-        self.knows_ranges = True
-        self.ranges: list[str | None] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/{self.sha256}/weights.pt"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.server.ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.knows_ranges else 0
-        body = self.server.body[start:]
-        status = self.server.status if self.server.status != 200 else 206 if start else 200
-        self.send_response(416 if start and not body else status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[:self.server.cuts.pop(0)] if self.server.cuts else body)
-
-    def log_message(self, *args) -> None:
-        pass
-
-
-@pytest.fixture
-def serve(monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    servers = []
-
-    def start(body: bytes) -> Server:
-        servers.append(Server(body))
-        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
-def server(serve) -> Server:
-    return serve(bytes(range(256)) * 4000)
-
-
-def test_download(server, tmp_path):
-    target = tmp_path / "cache" / "weights.pt"
-    assert download(server.url, target, server.sha256) == target
-    assert target.read_bytes() == server.body
-    assert os.listdir(target.parent) == ["weights.pt"]
-    download(server.url, target, server.sha256)
-    assert len(server.ranges) == 1  # the second call asked nobody
-
-
-def test_damaged_target_is_replaced(server, tmp_path, capsys):
-    target = tmp_path / "weights.pt"
-    target.write_bytes(server.body[:100])
-    download(server.url, target, server.sha256)
-    assert target.read_bytes() == server.body
-    assert "damaged" in capsys.readouterr().out
-
-
-def test_wrong_hash_leaves_nothing(server, tmp_path):
-    with pytest.raises(UserError, match="wrong SHA-256") as error:
-        download(server.url, tmp_path / "weights.pt", "0" * 64)
-    assert server.url in str(error.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_cut_connection_goes_on(server, tmp_path):
-    server.cuts = [300_000, 200_000]
-    download(server.url, tmp_path / "weights.pt", server.sha256)
-    assert (tmp_path / "weights.pt").read_bytes() == server.body
-    assert server.ranges == [None, "bytes=300000-", "bytes=500000-"]
-
-
-def test_cut_too_often_then_run_again(server, tmp_path):
-    server.cuts = [1000] * backbone.ATTEMPTS
-    with pytest.raises(UserError, match="run again"):
-        download(server.url, tmp_path / "weights.pt", server.sha256)
-    assert os.listdir(tmp_path) == ["weights.pt.part"]
-    download(server.url, tmp_path / "weights.pt", server.sha256)
-    assert server.ranges[-1] == f"bytes={1000 * backbone.ATTEMPTS}-"
-    assert (tmp_path / "weights.pt").read_bytes() == server.body
-    assert os.listdir(tmp_path) == ["weights.pt"]
-
-
-def test_server_without_ranges_starts_over(server, tmp_path):
-    server.knows_ranges, server.cuts = False, [300_000]
-    download(server.url, tmp_path / "weights.pt", server.sha256)
-    assert (tmp_path / "weights.pt").read_bytes() == server.body
-
-
-@pytest.mark.parametrize("extra, good", [(b"", True), (b"x", False)], ids=["whole", "too long"])
-def test_part_with_nothing_left_to_ask_for(server, tmp_path, extra, good):
-    """Killed between the last byte and the rename; or a part of some other file."""
-    (tmp_path / "weights.pt.part").write_bytes(server.body + extra)
-    if good:
-        download(server.url, tmp_path / "weights.pt", server.sha256)
-        assert (tmp_path / "weights.pt").read_bytes() == server.body
-    else:
-        with pytest.raises(UserError, match="wrong SHA-256"):
-            download(server.url, tmp_path / "weights.pt", server.sha256)
-        assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("status, requests", [(404, 1), (503, backbone.ATTEMPTS)])
-def test_refusals(server, tmp_path, status, requests):
-    server.status = status
-    with pytest.raises(UserError, match=str(status)):
-        download(server.url, tmp_path / "weights.pt", server.sha256)
-    assert len(server.ranges) == requests
-    assert not list(tmp_path.iterdir())
-
-
-def test_folder_that_cannot_be(server, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="Cannot write to .*file.*FAIR_CACHE"):
-        download(server.url, tmp_path / "file" / "weights.pt", server.sha256)
-    assert not server.ranges
 
 
 def test_no_network(tmp_path, monkeypatch):

@@ -8,9 +8,13 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum, build_dataset
 from PIL import Image
 
-from datasets import stanford_cars, synth_cars
-from datasets.common import few_shot, read_split, save_split, subsample_classes
+from datasets import synth_cars
+from datasets.common import few_shot, subsample_classes
+from datasets.splits import read_split, save_split
+from datasets.stanford_cars import StanfordCars
 from trainers.modules.errors import UserError
+
+SPLIT = StanfordCars.split_file
 
 
 def image(path: Path) -> str:
@@ -25,7 +29,8 @@ def write_split(folder: Path, name: str, classes: int = 3, train: int = 4, image
     for label in range(classes):
         for part, count in (("train", train), ("val", 1), ("test", 2)):
             for index in range(count):
-                path = f"cars_{part}/{label}_{index}.jpg"
+                # CoOp takes the validation images out of the training ones.
+                path = f"cars_{'test' if part == 'test' else 'train'}/{part}_{label}_{index}.jpg"
                 image(folder / image_root / path)
                 split[part].append([path, label, f"Model {label}"])
     (folder / name).write_text(json.dumps(split))
@@ -78,9 +83,9 @@ def test_missing_split_file_is_named_with_the_layout(tmp_path):
 
 def test_missing_images_are_counted_and_one_is_named(tmp_path):
     split = write_split(tmp_path, "split.json")
-    (tmp_path / "cars_train" / "1_0.jpg").unlink()
-    (tmp_path / "cars_test" / "2_1.jpg").unlink()
-    with pytest.raises(UserError, match=r"(?s)2 of the 21 images.*1_0\.jpg.*layout"):
+    (tmp_path / "cars_train" / "train_1_0.jpg").unlink()
+    (tmp_path / "cars_test" / "test_2_1.jpg").unlink()
+    with pytest.raises(UserError, match=r"(?s)2 of the 21 images.*train_1_0\.jpg.*layout"):
         read_split(split, tmp_path, layout="the layout")
 
 
@@ -142,22 +147,22 @@ def test_halves_share_no_class_and_start_at_zero(items):
 
 
 def test_stanford_cars(tmp_path):
-    write_split(tmp_path / "stanford_cars", stanford_cars.SPLIT)
+    write_split(tmp_path / "stanford_cars", SPLIT)
     dataset = build_dataset(config(tmp_path, "StanfordCars"))
     assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (12, 3, 6)
     assert dataset.classnames == ["Model 0", "Model 1", "Model 2"]
-    assert Path(dataset.test[0].impath) == tmp_path / "stanford_cars" / "cars_test" / "0_0.jpg"
+    assert Path(dataset.test[0].impath) == tmp_path / "stanford_cars" / "cars_test" / "test_0_0.jpg"
 
 
 def test_stanford_cars_few_shots_of_the_new_classes(tmp_path):
-    write_split(tmp_path / "stanford_cars", stanford_cars.SPLIT)
+    write_split(tmp_path / "stanford_cars", SPLIT)
     dataset = build_dataset(config(tmp_path, "StanfordCars", NUM_SHOTS=2, SUBSAMPLE_CLASSES="new"))
     assert dataset.classnames == ["Model 2"]
     assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (2, 1, 2)
 
 
 def test_stanford_cars_works_without_coops_config_key(tmp_path):
-    write_split(tmp_path / "stanford_cars", stanford_cars.SPLIT)
+    write_split(tmp_path / "stanford_cars", SPLIT)
     cfg = config(tmp_path, "StanfordCars")
     del cfg.DATASET["SUBSAMPLE_CLASSES"]
     assert len(build_dataset(cfg).train_x) == 12
@@ -166,7 +171,13 @@ def test_stanford_cars_works_without_coops_config_key(tmp_path):
 def test_stanford_cars_missing_says_what_goes_where(tmp_path):
     with pytest.raises(UserError) as error:
         build_dataset(config(tmp_path, "StanfordCars"))
-    for part in (str(tmp_path / "stanford_cars"), stanford_cars.SPLIT, "cars_train/", "gdown", "--root"):
+    for part in (
+        str(tmp_path / "stanford_cars"),
+        SPLIT,
+        "cars_train/",
+        "gdown",
+        "--root",
+    ):
         assert part in str(error.value)
 
 

@@ -153,10 +153,12 @@ class FAIR(AdaptationTrainer):
         self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
         self.step(loss)
 
-        # The only use of training labels: to show how good the pseudo-labels are.
-        correct = y.cpu() == batch["label"]
         figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "weight": w.mean(),
-                   "agreement": agreed.float().mean(), "pseudo_accuracy": 100 * correct.float().mean()}  # fmt: skip
+                   "agreement": agreed.float().mean()}  # fmt: skip
+        # The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
+        labels = batch["label"]
+        if (labels >= 0).all():
+            figures["pseudo_accuracy"] = 100 * (y.cpu() == labels).float().mean()
         return {name: value.item() for name, value in figures.items()}
 
     def before_epoch(self) -> None:

@@ -5,13 +5,8 @@ of a CoOp checkout. Only what all of them share is used.
 """
 
 import difflib
-import hashlib
-import http.client
 import os
 import pickle
-import time
-import urllib.error
-import urllib.request
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from .download import checksum_of, download
 from .errors import UserError, few
 
 if TYPE_CHECKING:
@@ -37,8 +32,6 @@ BUNDLED = {
 }
 
 CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
-ATTEMPTS = 5  # connections tried for one download before giving up
-TIMEOUT = 30  # seconds without an answer after which a connection counts as cut
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -182,7 +175,7 @@ def _fetch(source: str, root: str | None = None) -> str:
     if path.parent == WEIGHTS and path.stem in BUNDLED:
         if not path.is_file():
             raise UserError(f"The bundled backbone '{path.stem}' has no file at {path}: the checkout is incomplete.")
-        if _sha256(path) != BUNDLED[path.stem]:
+        if checksum_of(path) != BUNDLED[path.stem]:
             raise UserError(f"{path} is damaged: its SHA-256 is not the recorded one. Check it out again.")
     return source
 
@@ -215,83 +208,3 @@ def _is_torchscript(path: str) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Downloads
-# ---------------------------------------------------------------------------------------------------------------------
-def download(url: str, target: str | Path, sha256: str) -> Path:
-    """Download `url` to `target`, resuming what an earlier call left, and never show a file that is not whole.
-
-    Bytes gather in `<target>.part`, which takes the final name only when its SHA-256 is right. A cut connection is
-    tried again a few times; what has arrived is kept for the next call.
-
-    Raises:
-        UserError: a folder that cannot be written to, no connection, a refusal of the server, a wrong checksum, or a
-            connection cut too often.
-    """
-    target = Path(target)
-    if target.is_file():
-        if _sha256(target) == sha256:
-            return target
-        print(f"{target} is damaged (wrong SHA-256): downloading it again")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(target.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise UserError(f"Cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
-    part = target.with_name(target.name + ".part")
-    by_hand = f"Or put the file at {target} yourself (from {url}, SHA-256 {sha256})."
-    for attempt in range(ATTEMPTS):
-        try:
-            _append(url, part)
-            break
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing left to send: the part is whole, or not a part of this file
-                break
-            if error.code < 500:
-                raise UserError(f"The server refused {url}: {error.code} {error.reason}. {by_hand}") from error
-            reason = error
-        except (OSError, http.client.HTTPException) as error:
-            if not part.exists():
-                raise UserError(f"Cannot reach {url} ({getattr(error, 'reason', error)}). "
-                                f"Check the network and run again. {by_hand}") from error
-            reason = error
-        if attempt + 1 == ATTEMPTS:
-            raise UserError(f"The download of {url} broke off {ATTEMPTS} times (last: {reason}). What has arrived is "
-                            f"kept; run again to go on from there. {by_hand}") from reason
-        time.sleep(2**attempt)
-    if _sha256(part) != sha256:
-        part.unlink()
-        raise UserError(f"What {url} delivers has the wrong SHA-256 and was removed. Run again. {by_hand}")
-    os.replace(part, target)
-    return target
-
-
-def _append(url: str, part: Path) -> None:
-    """One connection: add to `part` what is missing of `url`, or start over if the server can't continue."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        if response.status != 206:
-            have = 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with (open(part, "ab" if have else "wb") as file,
-              tqdm(desc=part.stem, initial=have, total=total, unit="B", unit_scale=True) as bar):
-            while chunk := response.read(1 << 20):
-                file.write(chunk)
-                bar.update(len(chunk))
-    size = part.stat().st_size
-    if total is not None and size < total:
-        raise ConnectionError(f"{size} of {total} bytes")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""CUB-200-2011: 200 birds (Wah et al., 2011)."""
+
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY
+
+from .common import Benchmark
+from .layouts import Copy, find_folder, read_lines
+
+
+@DATASET_REGISTRY.register()
+class CUB200(Benchmark):
+    """CoOp has no such data set. The split is the official one, and labels are the official class ids."""
+
+    dataset_dir = "cub200"
+    other_names = ("cub_200_2011", "cub-200-2011", "cub-200", "cub_200", "cub")
+    counts = {"official": (5994, 0, 5794)}
+    how_to_get = """
+CUB-200-2011 is expected as
+  {folder}/
+    images/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg ...   (11,788)
+    images.txt, train_test_split.txt
+Also read: the archive as it unpacks (CUB_200_2011/, there or in the folder above), train/<class>/ and test/<class>/.
+How to get it: python -m datasets fetch CUB200, or by hand
+  https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz
+  (1,150,585,339 bytes, MD5 97eceeb196236b17998738112f37df78)"""
+
+    @classmethod
+    def layouts(cls, folder: Path) -> list[Copy]:
+        images = find_folder(folder, "images")
+        return [Copy("images/ and images.txt", folder, (("", images),))] if images else []
+
+    @classmethod
+    def official(cls, copy: Copy) -> dict[str, list[tuple[str, str]]]:
+        keys, train = (
+            dict(line.split(maxsplit=1) for line in read_lines(copy.note(name)))
+            for name in ("images.txt", "train_test_split.txt")
+        )
+        split: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+        for number, key in keys.items():
+            split["train" if train.get(number) == "1" else "test"].append((key, key.split("/")[0]))
+        return split

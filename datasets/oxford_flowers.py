@@ -1,0 +1,70 @@
+"""Oxford Flowers: 102 flowers of the British Isles (Nilsback and Zisserman, 2008)."""
+
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY
+
+from trainers.modules.errors import UserError
+
+from .common import Benchmark
+from .layouts import Copy, find_folder, read_mat
+
+
+@DATASET_REGISTRY.register()
+class OxfordFlowers(Benchmark):
+    """CoOp's split deals all images out anew, so results on it do not compare with those on the official one.
+
+    Source names of the classes are their official numbers, from 1, which are what folders are called, too.
+    """
+
+    dataset_dir = "oxford_flowers"
+    other_names = ("flowers-102", "flowers102", "102flowers", "oxford-flowers", "oxfordflowers", "oxford-102-flowers",
+                   "flowers", "flower_data", "dataset")  # fmt: skip
+    split_file = "split_zhou_OxfordFlowers.json"
+    drive_id = "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"
+    rule = "all"
+    counts = {"zhou": (4093, 1633, 2463), "official": (1020, 1020, 6149)}
+    how_to_get = """
+Oxford Flowers is expected as
+  {folder}/
+    jpg/image_00001.jpg ... image_08189.jpg
+    imagelabels.mat                      (not needed with the split file)
+    setid.mat                            (only for DATASET.SPLIT official)
+    split_zhou_OxfordFlowers.json        (4,093 train, 1,633 val, 2,463 test)
+Also read: flowers-102/ (torchvision), train/<1 to 102>/, valid/ and test/ folders (Kaggle).
+How to get it: python -m datasets fetch OxfordFlowers, or by hand
+  - images: https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz
+    (344,862,509 bytes, MD5 52808999861908f626f3c1f4e79d11fa), unpacks to jpg/
+  - labels: imagelabels.mat (502 bytes, MD5 e0620be6f572b9609742df49c70aed4d) and setid.mat (14,989 bytes,
+    MD5 a5357ecc9cb78c4bef273ce3793fc85c) in the same place
+  - split: CoOp's file, fetched if it is missing, or with
+      gdown 1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT -O split_zhou_OxfordFlowers.json
+    or in a browser  https://drive.google.com/file/d/1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"""
+
+    @classmethod
+    def layouts(cls, folder: Path) -> list[Copy]:
+        images = find_folder(folder, "jpg")
+        return [Copy("jpg/", folder, (("", images),))] if images else []
+
+    @classmethod
+    def all_images(cls, copy: Copy) -> list[tuple[str, str]]:
+        labels = read_mat(copy.note("imagelabels.mat"), "labels")
+        return [(_key(number), str(int(label))) for number, label in enumerate(labels, 1)]
+
+    @classmethod
+    def official(cls, copy: Copy) -> dict[str, list[tuple[str, str]]]:
+        source = dict(cls.all_images(copy))
+        ids = {"train": "trnid", "val": "valid", "test": "tstid"}
+        file = copy.note("setid.mat")
+        keys = {part: [_key(number) for number in read_mat(file, name)] for part, name in ids.items()}
+        if strange := sorted({key for part in keys.values() for key in part} - source.keys()):
+            raise UserError(f"{file} names {strange[0]}, of which imagelabels.mat does not know the class.")
+        return {part: [(key, source[key]) for key in keys[part]] for part in keys}
+
+    @classmethod
+    def tree_key(cls, part: str, source: str) -> str:
+        return ""  # file names are unique
+
+
+def _key(number) -> str:
+    return f"image_{int(number):05}.jpg"
