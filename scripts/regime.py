@@ -2,7 +2,7 @@
 
     python scripts/regime.py [--backbone tiny] [--seed 0]
 
-Two rows: the data set as it is (dusk), and the same cars in the bright light of pretraining. Nothing here reaches a
+Two rows: the data set as it is (blue hour), and the same cars in the bright light of pretraining. Nothing here reaches a
 trainer; labels serve the probe alone, whose one setting (L2 penalty 1e-3) is fixed.
 """
 
@@ -32,7 +32,7 @@ STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
 def draw(seed: int, split: str, low_light: bool, size: int) -> tuple[Tensor, Tensor]:
-    """The images of a split as [n, 3, size, size], normalised, and their labels [n]; at dusk exactly the data set's."""
+    """The images of a split as [n, 3, size, size], normalised, and their labels [n]; in the blue hour exactly the data set's."""
     images, labels = [], []
     for label, model in enumerate(catalogue(seed)):
         for image in class_images(model, split, seed, low_light):
@@ -79,7 +79,7 @@ def main() -> None:
     names = name_prompts(model, [c.name for c in classes], ("a photo of a {}.",))
     described = description_anchors(names, *encode_ragged(model, [describe(c) for c in classes]), 1.0, "mean")
     rows = []
-    for light, low_light in (("bright, as in pretraining", False), ("dusk: the data set", True)):
+    for light, low_light in (("bright, as in pretraining", False), ("blue hour: the data set", True)):
         train, labels = draw(args.seed, "train", low_light, input_resolution(model))
         test, truth = draw(args.seed, "test", low_light, input_resolution(model))
         features = encode(model, test)

@@ -72,11 +72,11 @@ def test_every_part_value_is_drawn_inside_its_boxes(body: str) -> None:
             assert (changed & inside).sum() >= 0.6 * changed.sum(), f"{part} {value} lies outside its box"
 
 
-def test_dusk_is_darker_and_keeps_the_scene() -> None:
+def test_blue_hour_is_darker_and_keeps_the_scene() -> None:
     parts = random_parts(random.Random(0))
-    bright, dusk = draw("van", parts), draw("van", parts, low_light=True)
-    assert dusk.mean() < 0.7 * bright.mean()
-    assert np.corrcoef(bright.mean(2).ravel(), dusk.mean(2).ravel())[0, 1] > 0.9
+    bright, blue = draw("van", parts), draw("van", parts, low_light=True)
+    assert blue.mean() < 0.7 * bright.mean()
+    assert np.corrcoef(bright.mean(2).ravel(), blue.mean(2).ravel())[0, 1] > 0.9
 
 
 def test_captions_claim_only_what_is_visible_and_mix_trims_up() -> None:

@@ -41,7 +41,7 @@ def render(
     Args:
         body: one of ``BODIES``. parts: a value for every part of ``PARTS``.
         rng: source of every nuisance (colour, pose, background, light, blur, noise, flip).
-        clutter: mean density of background objects. low_light: the target's systematic shift, see ``_dusk``.
+        clutter: mean density of background objects. low_light: the target's systematic shift, see ``_blue_hour``.
         colour: a name of ``COLOURS``, or None for a random one.
 
     Returns:
@@ -287,20 +287,20 @@ def _poisson(rng: random.Random, mean: float) -> int:
 
 
 def _expose(image: Image.Image, rng: random.Random, low_light: bool) -> Image.Image:
-    """Focus, light and sensor: mild for the web style, a systematic dusk for the target."""
+    """Focus, light and sensor: mild for the web style, a systematic blue hour for the target."""
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 0.6)))
     x = np.asarray(image, dtype=np.float32) / 255
     slope = rng.uniform(-0.12, 0.12)
     x = x * (1 + slope * np.linspace(-1, 1, x.shape[1], dtype=np.float32)[None, :, None])
     noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 1, x.shape).astype(np.float32)
     if low_light:
-        x = _dusk(np.clip(x, 0, 1)) * rng.uniform(0.92, 1.08)
+        x = _blue_hour(np.clip(x, 0, 1)) * rng.uniform(0.92, 1.08)
     else:
         x = x * rng.uniform(0.88, 1.12)
     x = x + 0.012 * noise
     return Image.fromarray((np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
-def _dusk(x: np.ndarray) -> np.ndarray:
+def _blue_hour(x: np.ndarray) -> np.ndarray:
     """The blue hour (gamma 1.4, gains below): moves the features of every image the same way and destroys little."""
     return x**1.4 * np.array([0.45, 0.62, 0.85], dtype=np.float32)
