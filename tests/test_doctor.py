@@ -1,0 +1,274 @@
+"""python -m datasets doctor: what it says of every data set, missing, broken or there; and that it only looks."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import miniatures as mini
+import pytest
+from conftest import ROOT
+
+from datasets import __main__ as command
+from datasets import doctor, splits
+from datasets.common import class_list
+from datasets.fetch import SOURCES, benchmarks
+from trainers.modules import text
+
+KNOWN = benchmarks()
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*args):
+        raise AssertionError("the doctor must not download")
+
+    monkeypatch.setattr(splits, "_download", refuse)
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Runs the doctor over `tmp_path`. Returns the exit status, the cells of each row by name, all that was printed."""
+
+    def call(*names: str) -> tuple[int, dict[str, dict[str, str]], str]:
+        status = command.main(["doctor", *names, "--root", str(tmp_path)])
+        out = capsys.readouterr().out
+        cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
+        return status, {row[0]: dict(zip(doctor.HEAD, row, strict=True)) for row in cells[2:]}, out
+
+    return call
+
+
+def tree(root: Path, name: str, classes: int = 3) -> None:
+    """train/<class>/ and test/<class>/ folders of empty files: 5 and 2 of a class."""
+    for part, count in (("train", 5), ("test", 2)):
+        for title, _ in class_list(KNOWN[name].dataset_dir)[:classes]:
+            folder = root / KNOWN[name].dataset_dir / part / title.replace("/", "-")
+            folder.mkdir(parents=True)
+            for number in range(count):
+                (folder / f"{part}_{number}.jpg").touch()
+
+
+def snapshot(*folders: Path) -> set[Path]:
+    return {path for folder in folders for path in folder.rglob("*")}
+
+
+# -- Missing -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_folder_gives_a_helpful_row_each(run):
+    status, rows, out = run()
+    assert status == 1 and list(rows) == list(KNOWN) and {"StanfordCars", "Food101"} <= rows.keys()
+    for name, row in rows.items():
+        assert row["state"] == "missing" and row["expected"]
+        assert row["problems"] == f"python -m datasets {'fetch' if name in SOURCES else 'doctor'} {name}"
+    assert rows["StanfordCars"]["expected"] == "6,509 / 1,635 / 8,041"
+    assert out.rstrip().endswith("|")  # nothing below the table: fourteen texts would be a flood
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_missing_one_asked_for_by_name_is_explained(tmp_path, run, name):
+    status, rows, out = run(name)
+    assert status == 1 and list(rows) == [name] and rows[name]["problems"] == "see below"
+    assert out.count(KNOWN[name].help(tmp_path)) == 1 and str(tmp_path / KNOWN[name].dataset_dir) in out
+    assert (f"python -m datasets fetch {name}" in out) == (name in SOURCES)
+
+
+@pytest.mark.parametrize("spelling", ["StanfordCars", "stanford_cars", "stanford-cars", "STANFORDCARS"])
+def test_spellings(run, spelling):
+    assert list(run(spelling, "StanfordCars")[1]) == ["StanfordCars"]
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs" / "datasets").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_names_of_the_config_files_are_known(run, config):
+    named = [name for name in KNOWN if f'NAME: "{name}"' in config.read_text()]
+    if named:  # others are no benchmark data sets
+        assert list(run(config.stem)[1]) == named
+
+
+def test_an_unknown_name_is_one_message(capsys):
+    assert command.main(["doctor", "stanford_carz"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("Error: There is no data set 'stanford_carz', did you mean StanfordCars?")
+
+
+def test_a_root_that_is_not_there(tmp_path, capsys):
+    assert command.main(["doctor", "--root", str(tmp_path / "nowhere")]) == 1
+    assert f"{tmp_path / 'nowhere'}, which is not a folder" in capsys.readouterr().out
+
+
+def test_the_data_set_itself_given_as_root(tmp_path, capsys):
+    home = mini.stanford_cars(tmp_path)
+    assert command.main(["doctor", "--root", str(home)]) == 1
+    assert "itself looks like it: give its parent" in capsys.readouterr().out
+
+
+def test_default_root(monkeypatch):
+    def root() -> str:
+        parser = argparse.ArgumentParser()
+        doctor.add_arguments(parser)
+        return parser.parse_args([]).root
+
+    monkeypatch.setenv("DATA", "/some/where")
+    assert root() == "/some/where"
+    monkeypatch.delenv("DATA")
+    assert root() == str(ROOT / "data")
+
+
+# -- There -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_data_set_is_seen_and_nothing_is_written(tmp_path, cache, run, name):
+    tree(tmp_path, name)
+    before = snapshot(tmp_path, cache)
+    status, rows, out = run(name)
+    row = rows[name]
+    assert status == 0 and row["state"] == "differs" and row["layout"] == "train/ and test/ class folders", out
+    assert row["classes"] == str(len(class_list(KNOWN[name].dataset_dir)))
+    if row["split"] == "folders":
+        assert row["train / val / test"] == "15 / 0 / 6"
+    else:
+        assert row["split"].startswith("to be ") and row["train / val / test"] == "12 / 3 / 6"
+    assert f"{name}: the split has {row['train / val / test']} train / val / test images" in out
+    assert snapshot(tmp_path, cache) == before
+
+
+@pytest.mark.parametrize("layout", mini.CARS_LAYOUTS)
+def test_layouts_of_cars(tmp_path, cache, run, layout):
+    mini.stanford_cars(tmp_path, layout)
+    before = snapshot(tmp_path, cache)
+    status, rows, out = run("StanfordCars")
+    row = rows["StanfordCars"]
+    assert status == 0 and row["layout"] and row["classes"] == "196" and row["train / val / test"] == "18 / 6 / 12", out
+    assert row["split"] == ("to be built by the CoOp rule" if layout == "flat" else "to be fetched or built")
+    assert snapshot(tmp_path, cache) == before
+
+
+def test_a_split_file_is_named_as_the_source(tmp_path, run):
+    mini.stanford_cars(tmp_path, zhou=True)
+    assert run("StanfordCars")[1]["StanfordCars"]["split"] == "zhou file"
+
+
+def test_a_split_that_was_made_is_named_as_the_source(tmp_path, run):
+    mini.stanford_cars(tmp_path)
+    KNOWN["StanfordCars"].read(tmp_path, download=False)
+    assert run("StanfordCars")[1]["StanfordCars"]["split"] == "built by the CoOp rule"
+
+
+def test_complete(tmp_path, run, monkeypatch):
+    food = KNOWN["Food101"]
+    tree(tmp_path, "Food101", classes=101)
+    monkeypatch.setattr(food, "counts", {"zhou": (1, 2, 3), "official": (505, 0, 202)})
+    status, rows, out = run("Food101")
+    row = rows["Food101"]
+    assert (status, row["state"], row["problems"], row["expected"]) == (0, "complete", "", "505 / 0 / 202")
+    monkeypatch.setattr(food, "counts", {"zhou": (505, 0, 202), "official": (1, 2, 3)})  # folders that hold the other
+    assert run("Food101")[1]["Food101"] == row
+
+
+def test_missing_images_are_counted(tmp_path, run):
+    home = mini.stanford_cars(tmp_path, zhou=True)
+    (home / "cars_test" / "00002.jpg").unlink()
+    status, rows, out = run("StanfordCars")
+    assert status == 0 and rows["StanfordCars"]["train / val / test"] == "18 / 6 / 11"
+    assert f"1 images of the split are missing, the first is {home / 'cars_test' / '00002.jpg'}" in out
+
+
+def test_what_the_loader_says_is_shown(tmp_path, run):
+    home = mini.food101(tmp_path)
+    (home / "images" / "stew").mkdir()
+    (home / "images" / "stew" / "1.jpg").touch()
+    status, rows, out = run()
+    assert status == 0 and "\nFood101: has no class of the name of stew: left out\n" in out
+
+
+def test_one_of_two_that_were_asked_for(tmp_path, run):
+    mini.stanford_cars(tmp_path)
+    assert run("StanfordCars", "Food101")[0] == 1
+    assert run()[0] == 0  # not asked for, so no fault
+
+
+# -- Broken ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_folder_with_nothing_of_use(tmp_path, run, name):
+    home = tmp_path / KNOWN[name].dataset_dir
+    home.mkdir()
+    (home / "archive.zip").touch()
+    for names in ((name,), ()):
+        status, rows, out = run(*names)
+        assert status == 1 and rows[name]["state"] == "broken"
+        assert f"\n{name}: was not found: nothing that is known lies in {home}." in out
+        assert out.count(KNOWN[name].help(tmp_path)) == len(names)  # how to get it, only if asked
+
+
+def test_broken_annotations(tmp_path, run):
+    home = mini.stanford_cars(tmp_path)
+    mini.food101(tmp_path)
+    (home / "devkit" / "cars_meta.mat").write_bytes(b"not MATLAB")
+    status, rows, out = run()
+    assert status == 1 and rows["StanfordCars"]["state"] == "broken" and rows["Food101"]["state"] == "differs"
+    assert f"{home / 'devkit' / 'cars_meta.mat'} cannot be read as a MATLAB file" in out
+
+
+def test_a_broken_split_file(tmp_path, run):
+    home = mini.food101(tmp_path)
+    (home / "split_zhou_Food101.json").write_text('{"train": [')
+    status, rows, out = run("food101")
+    assert status == 1 and rows["Food101"]["state"] == "broken" and "split_zhou_Food101.json is not a split file" in out
+
+
+def test_two_copies(tmp_path, run):
+    mini.stanford_cars(tmp_path)
+    mini.stanford_cars(tmp_path, "tree")
+    status, rows, out = run("StanfordCars")
+    assert status == 1 and rows["StanfordCars"]["state"] == "broken" and "StanfordCars: is there 2 times" in out
+
+
+def test_a_loader_that_stumbles_does_not_hide_the_others(tmp_path, run, monkeypatch):
+    def stumble(copy):
+        raise KeyError("fname")
+
+    mini.stanford_cars(tmp_path)
+    mini.food101(tmp_path)
+    monkeypatch.setattr(KNOWN["StanfordCars"], "official", stumble)
+    status, rows, out = run()
+    assert status == 1 and "StanfordCars: it cannot be read (KeyError: 'fname')" in out
+    assert rows["StanfordCars"]["state"] == "broken" and rows["Food101"]["state"] == "differs"
+
+
+# -- Descriptions ------------------------------------------------------------------------------------------------------
+
+
+def test_descriptions(tmp_path, run, monkeypatch):
+    folder = tmp_path / "descriptions"
+    folder.mkdir()
+    monkeypatch.setattr(text, "DESCRIPTIONS", folder)
+    mini.stanford_cars(tmp_path)
+    assert run("StanfordCars")[1]["StanfordCars"]["descriptions"] == "no"
+    (folder / "stanford_cars.json").write_text("{")
+    status, rows, out = run("StanfordCars")
+    assert status == 0 and rows["StanfordCars"]["descriptions"] == "broken" and "stanford_cars.json" in out
+    assert {row["descriptions"] for name, row in run()[1].items() if name != "StanfordCars"} == {"no"}
+    (folder / "food101.json").touch()
+    assert run("Food101")[1]["Food101"]["descriptions"] == "yes"
+
+
+# -- The command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_itself(tmp_path):
+    call = [sys.executable, "-m", "datasets", "doctor", "--root", str(tmp_path)]
+    done = subprocess.run(call, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 1 and "| StanfordCars" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_fetch_is_a_subcommand(capsys):
+    assert command.main(["fetch", "carz"]) == 2
+    assert "There is no data set 'carz'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        command.main([])
+    assert end.value.code == 2
