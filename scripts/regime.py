@@ -2,8 +2,8 @@
 
     python scripts/regime.py [--backbone tiny] [--seed 0]
 
-Two rows: the data set as it is (blue hour), and the same cars in the bright light of pretraining. Nothing here reaches a
-trainer; labels serve the probe alone, whose one setting (L2 penalty 1e-3) is fixed.
+Two rows: the data set as it is (blue hour), and the same cars in the bright light of pretraining. Nothing here reaches
+a trainer; labels serve the probe alone, whose one setting (L2 penalty 1e-3) is fixed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
 def draw(seed: int, split: str, low_light: bool, size: int) -> tuple[Tensor, Tensor]:
-    """The images of a split as [n, 3, size, size], normalised, and their labels [n]; in the blue hour exactly the data set's."""
+    """The images of a split as [n, 3, size, size], normalised, and their labels [n]. ``low_light``: the data set's."""
     images, labels = [], []
     for label, model in enumerate(catalogue(seed)):
         for image in class_images(model, split, seed, low_light):

@@ -220,7 +220,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, decod
 
 
 INTERRUPTED = """
-import sys, time, toolbox
+import signal, sys, time, toolbox
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 toolbox.use_dassl(announce=False)
 from datasets import images
 images._cpus = lambda: 2

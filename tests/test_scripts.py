@@ -110,7 +110,7 @@ def test_options_and_folders_pass_through_untouched(clone):
     [
         (["FAIR"], {}, "synth_cars"),
         (["FAIR", "--help"], {}, "vit_b16"),
-        (["FAIR", "synth_car"], {}, "Unknown data set 'synth_car'. Choose one of: stanford_cars synth_cars"),
+        (["FAIR", "synth_car"], {}, "Unknown data set 'synth_car'. Choose one of: aid birdsnap"),
         (["FAIR", "../x"], {}, "Unknown data set"),
         (["FAIR", ""], {}, "Unknown data set"),
         (["FAIR", "synth_cars", "vit"], {}, "Unknown config 'vit'. Choose one of: rn50 tiny tiny_rn"),
