@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -93,7 +94,8 @@ def _reasons(paths: list[str], workers: int) -> Iterator[str]:
 
 
 def _be_quiet() -> None:
-    """In a worker: what the image libraries write to the terminal is of no use to anybody."""
+    """In a worker: what the image libraries write to the terminal is of no use, and Ctrl-C ends it at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as a KeyboardInterrupt it would end one chunk, and the next begin
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
