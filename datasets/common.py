@@ -284,13 +284,18 @@ class Benchmark(LabelledDataset):
                     yield replace(copy, home=home, notes=(copy.home, *copy.notes))
 
     @classmethod
+    def tree_names(cls) -> list[tuple[str, str]]:
+        """The two names that the folder of a class may have in a train/test tree, in label order."""
+        return class_list(cls.dataset_dir)
+
+    @classmethod
     def _tree(cls, folder: Path) -> list[Copy]:
         parts = part_folders(folder)
         classes = class_list(cls.dataset_dir) if parts else []
         rows = [
             (part, place / name, label, cls.tree_key(part, classes[label][1]))
             for part, place in parts.items()
-            for name, label in class_folders(place, classes).items()
+            for name, label in class_folders(place, cls.tree_names()).items()
         ]
         if not any(row[0] == "train" for row in rows):
             return []

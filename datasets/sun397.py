@@ -5,7 +5,7 @@ from pathlib import Path
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .common import Benchmark, class_list
-from .layouts import Copy, TreeCopy, class_folders, folders_in, part_folders, read_lines
+from .layouts import Copy, folders_in, read_lines
 
 
 @DATASET_REGISTRY.register()
@@ -52,16 +52,6 @@ How to get it:
         return f"{source.strip('/')}/"
 
     @classmethod
-    def _tree(cls, folder: Path) -> list[Copy]:
+    def tree_names(cls) -> list[tuple[str, str]]:
         # A third spelling, "apartment_building_outdoor": class folders are called as the path below the letter.
-        classes = class_list(cls.dataset_dir)
-        spellings = [(name, source[len("/a/") :]) for name, source in classes]
-        parts = part_folders(folder)
-        rows = tuple(
-            (part, place / name, label, cls.tree_key(part, classes[label][1]))
-            for part, place in parts.items()
-            for name, label in class_folders(place, spellings).items()
-        )
-        layout = " and ".join(f"{place.name}/" for place in parts.values()) + " class folders"
-        images = tuple((start, place) for _, place, _, start in rows)
-        return [TreeCopy(layout, folder, images, folders=rows)] if any(row[0] == "train" for row in rows) else []
+        return [(name, source[len("/a/") :]) for name, source in class_list(cls.dataset_dir)]
