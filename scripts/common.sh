@@ -59,6 +59,7 @@ parse() {
     [[ $(($# % 2)) -eq 0 ]] || die "The options after -- come in pairs, KEY VALUE. Got: $*"
     [[ $# -eq 0 || -n ${TAG:-} || $NEED_TAG == no ]] ||
         die "Options after -- make another experiment, which needs a folder of its own: TAG=name bash $0 ..."
+    [[ ${TAG:-} != plain ]] || die "TAG=plain is what the plain self-training runs are called. Choose another name."
     [[ ${TAG:-} =~ ^[A-Za-z0-9._-]*$ ]] || die "TAG is '$TAG'. Use letters, digits, dots, dashes and underscores."
     OPTS+=("$@")
 

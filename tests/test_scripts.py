@@ -118,6 +118,7 @@ def test_options_and_folders_pass_through_untouched(clone):
         (["FAIR", "synth_cars", "tiny", "1.5"], {}, "'1.5' is not a seed"),
         (["FAIR", "synth_cars", "tiny", "--", "A", "1"], {}, "TAG=name"),
         (["FAIR", "synth_cars", "tiny", "--", "A"], {"TAG": "x"}, "in pairs"),
+        (["FAIR", "synth_cars", "tiny", "--", "A", "1"], {"TAG": "plain"}, "Choose another name"),
         (["FAIR", "synth_cars"], {"TAG": "../x"}, "TAG is"),
         (["FAIR", "stanford_cars"], {"DATA": "/no/such folder"}, "DATA=/no/such folder does not exist"),
         (["FAIR", "synth_cars"], {"PYTHON": "no-such-python"}, "There is no 'no-such-python'"),
