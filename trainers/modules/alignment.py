@@ -1,6 +1,6 @@
 """Learned Alignment Score (LAS): how well the telling parts of an image match each class anchor.
 
-FAIR (arXiv 2507.09615) section on LAS; the crop weighting is WCA's (arXiv 2406.02915).
+FAIR (arXiv 2507.09615), by its abstract; the crop weighting is WCA's (arXiv 2406.02915).
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Class Description Anchors (CDA): one vector per class, built from text and then learned.
 
-FAIR (arXiv 2507.09615) section on CDA; the relevance weighting is WCA's (arXiv 2406.02915), the plain mean CuPL's
+FAIR (arXiv 2507.09615), by its abstract; the relevance weighting is WCA's (arXiv 2406.02915), the plain mean CuPL's
 (arXiv 2209.03320).
 """
 
