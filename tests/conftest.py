@@ -18,6 +18,10 @@ import toolbox  # noqa: E402
 
 torch.set_num_threads(1)
 DASSL = toolbox.use_dassl(announce=False)
+if DASSL == "upstream":
+    from dassl.utils import Logger
+
+    Logger.__del__ = lambda self: None  # it would close the console that it wraps: here, pytest's capture
 
 
 def pytest_report_header() -> str:

@@ -235,7 +235,7 @@ train.main(sys.argv[1:])
 def test_a_killed_run_ends_as_if_never_killed(data, backbone, tmp_path):
     opts = ("TRAINER.FAIR.TEACHER_EMA", "0.9")  # the teacher is state that has to survive too
     out = tmp_path / "killed"
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments(data, backbone, out, *opts)], cwd=tmp_path,
                             env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 import os
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def _origin(module: object) -> str:
 
 def _import_upstream() -> str | None:
     """Import upstream Dassl. On failure leave no trace of the attempt and return the reason."""
-    before = sys.path[:]
+    before, disabled = sys.path[:], logging.root.manager.disable
     sys.path[:] = _other_paths()
     try:
         importlib.import_module("dassl.engine")  # imports all that trainers use
@@ -74,6 +75,7 @@ def _import_upstream() -> str | None:
     for name in [n for n in sys.modules if n == "dassl" or n.startswith("dassl.")]:
         del sys.modules[name]
     sys.path[:] = before
+    logging.disable(disabled)  # upstream silences warnings before it imports wilds
     return problem
 
 
