@@ -15,11 +15,10 @@ from pathlib import Path
 from tabulate import tabulate
 
 from trainers.modules.errors import UserError
-from trainers.modules.results import REPOSITORY
 from trainers.modules.text import find_descriptions, load_descriptions
 
 from .common import PARTS, Benchmark, NotThere, in_figures
-from .fetch import SOURCES, benchmarks, find
+from .fetch import SOURCES, add_root, benchmarks, find
 
 ABOUT = """Shows which data sets are there, in which layout, and what is wrong with them, without writing or downloading
 anything. Exit status: with names, 1 if one of them cannot be used; without, 1 if none can, or one is there but broken;
@@ -54,11 +53,7 @@ class Report:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `python -m datasets doctor`."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="StanfordCars or stanford_cars; none: all data sets")
-    parser.add_argument(
-        "--root",
-        default=os.environ.get("DATA") or str(REPOSITORY / "data"),
-        help="the folder that holds the data sets (default: $DATA, else data/ of this repository)",
-    )
+    add_root(parser)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -117,6 +117,11 @@ SOURCES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `python -m datasets fetch`."""
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"data sets; on the web are {', '.join(SOURCES)}")
+    add_root(parser)
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """The argument --root, the same for every command."""
     parser.add_argument(
         "--root",
         default=os.environ.get("DATA") or str(REPOSITORY / "data"),

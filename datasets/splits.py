@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dassl.data.datasets import Datum
 
+from trainers.modules.download import checksum_of
 from trainers.modules.errors import UserError
 from trainers.modules.results import atomic
 
@@ -248,7 +249,7 @@ def verify_split(path: Path) -> None:
     record = _record(path)
     if not record.is_file():
         return
-    recorded, now = record.read_text(encoding="utf-8").split()[:1], hashlib.sha256(path.read_bytes()).hexdigest()
+    recorded, now = record.read_text(encoding="utf-8").split()[:1], checksum_of(path)
     if recorded != [now]:
         raise UserError(
             f"{path} has changed since it was fetched (its SHA-256 is {now}, {record.name} has another). "

@@ -9,12 +9,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from dassl.config import get_cfg_default
 from PIL import Image
 from scipy.io import savemat
 
+from datasets import common, synth_cars
 from datasets.common import class_list
 
 TRAIN, TEST = 8, 4  # images of a class
+
+
+def config(root: Path, name: str, **dataset):
+    """The config of one data set, as train.py would make it; ``dataset`` sets keys of DATASET."""
+    cfg = get_cfg_default()
+    common.extend_cfg(cfg)
+    synth_cars.extend_cfg(cfg)
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
+    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.SEED = str(root), name, 1
+    for key, value in dataset.items():
+        cfg.DATASET[key] = value
+    return cfg
 
 # -- Helpers -----------------------------------------------------------------------------------------------------------
 

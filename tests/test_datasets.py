@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum, build_dataset
+from miniatures import config
 from PIL import Image
 
 from datasets import synth_cars
@@ -35,16 +35,6 @@ def write_split(folder: Path, name: str, classes: int = 3, train: int = 4, image
                 split[part].append([path, label, f"Model {label}"])
     (folder / name).write_text(json.dumps(split))
     return folder / name
-
-
-def config(root: Path, name: str, **dataset):
-    cfg = get_cfg_default()
-    synth_cars.extend_cfg(cfg)
-    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
-    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.SEED = str(root), name, 1
-    for key, value in dataset.items():
-        cfg.DATASET[key] = value
-    return cfg
 
 
 def content(items):

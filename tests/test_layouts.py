@@ -11,7 +11,7 @@ import miniatures
 import pytest
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
-from miniatures import CARS, CARS_LAYOUTS, CARS_WITH_COOPS_NAMES, TEST, TRAIN, food101, stanford_cars
+from miniatures import CARS, CARS_LAYOUTS, CARS_WITH_COOPS_NAMES, TEST, TRAIN, config, food101, stanford_cars
 
 import train
 from datasets import common, splits
@@ -38,16 +38,6 @@ def alone(monkeypatch):
     monkeypatch.setattr(splits, "_download", no_network)
     splits.fetch_split.cache_clear()
     common.say.cache_clear()
-
-
-def config(root: Path, name: str = "StanfordCars", **dataset):
-    cfg = get_cfg_default()
-    common.extend_cfg(cfg)
-    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
-    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.SEED = str(root), name, 1
-    for key, value in dataset.items():
-        cfg.DATASET[key] = value
-    return cfg
 
 
 def build(root: Path, name: str = "StanfordCars", **dataset):

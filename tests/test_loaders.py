@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
-from miniatures import picture
+from miniatures import config, picture
 from miniatures_loaders import COOP, LAYOUTS, MINIS, build, tree, zhou
 
 from datasets import (  # noqa: F401  (each registers itself)
@@ -48,13 +48,7 @@ def alone(monkeypatch):
 
 
 def load(root: Path, name: str, **dataset):
-    cfg = get_cfg_default()
-    common.extend_cfg(cfg)
-    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
-    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.DOWNLOAD, cfg.SEED = str(root), name, False, 1
-    for key, value in dataset.items():
-        cfg.DATASET[key] = value
-    return build_dataset(cfg)
+    return build_dataset(config(root, name, DOWNLOAD=False, **dataset))
 
 
 def parts(data) -> dict[str, list]:
