@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from trainers.modules.descriptions import find_descriptions, load_descriptions
 from trainers.modules.errors import UserError
-from trainers.modules.text import find_descriptions, load_descriptions
 
 from .common import PARTS, Benchmark, NotThere, in_figures
 from .fetch import SOURCES, add_root, benchmarks, find

@@ -16,10 +16,9 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
+from trainers.modules.cache import cache_folder
 from trainers.modules.errors import UserError
 from trainers.modules.results import atomic
-
-from .splits import cache_folder
 
 FEW = 200  # so many images are decoded sooner than processes start
 CHUNK = 32  # images that a process takes at a time

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dassl.data.datasets import Datum
 
+from trainers.modules.cache import cache_folder
 from trainers.modules.download import checksum_of
 from trainers.modules.errors import UserError
 from trainers.modules.results import atomic
@@ -163,11 +164,6 @@ def _shuffled(dataset: str, items: Iterable[tuple[str, int]], names: Sequence[st
 
 
 # -- Where split files are kept ----------------------------------------------------------------------------------------
-
-
-def cache_folder(kind: str) -> Path:
-    """The folder for what cannot be kept beside the data: $FAIR_CACHE or ~/.cache/fair, and `kind` in it."""
-    return Path(os.environ.get("FAIR_CACHE") or "~/.cache/fair").expanduser() / kind
 
 
 def split_places(home: Path, name: str, inside: Iterable[Path] = ()) -> list[Path]:

@@ -13,8 +13,8 @@ from PIL import Image
 from test_fair import save_clip
 
 import train
+from trainers.modules.descriptions import find_descriptions, load_descriptions
 from trainers.modules.errors import UserError
-from trainers.modules.text import find_descriptions, load_descriptions
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "datasets" / "folder.yaml"

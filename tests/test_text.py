@@ -1,21 +1,19 @@
-"""Prompts, description files and text embeddings."""
+"""Prompts and text embeddings."""
 
-import json
+import copy
 
+import numpy as np
 import pytest
 import torch
 from clip import clip
 from clip.model import CLIP
 
-from trainers.modules import text
 from trainers.modules.errors import UserError
 from trainers.modules.text import (
     ENSEMBLE,
     TEMPLATES,
     encode_ragged,
     encode_texts,
-    find_descriptions,
-    load_descriptions,
     name_prompts,
     prompt,
 )
@@ -50,108 +48,6 @@ def test_every_template_takes_a_name():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Description files
-# ---------------------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def write(tmp_path):
-    def write(content) -> str:
-        path = tmp_path / "cars.json"
-        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-        return str(path)
-
-    return write
-
-
-@pytest.mark.parametrize("name, key", [
-    ("Audi S4", "Audi S4"),
-    ("air_hockey", "Air Hockey"),
-    ("JumpRope", "jump rope"),
-    ("Chevrolet C-10", "chevrolet_c10"),
-    ("2012 Audi S4 Sedan", "Audi S4 Sedan 2012"),
-])
-def test_names_match(write, name, key):
-    path = write({"another": ["x"], key: ["one", "two"]})
-    assert load_descriptions(path, [name]) == [["one", "two"]]
-
-
-@pytest.mark.parametrize("names, keys, found", [
-    (["C++", "C#", "Go"], ["C#", "Go"], [None, "C#", "Go"]),  # an exact match is not taken by a look-alike
-    (["A-1", "A 1", "B", "D"], ["a1", "B", "D"], [None, None, "B", "D"]),  # a key for two classes
-    (["A-1", "B"], ["a 1", "a_1", "B"], [None, "B"]),  # two keys for a class
-    (["crane", "crane"], ["crane"], ["crane", "crane"]),  # ImageNet has two classes of one name
-    (["?", "B"], ["!", "B"], [None, "B"]),  # nothing to compare
-])
-def test_only_unique_names_match(write, names, keys, found, capsys):
-    lists = load_descriptions(write({key: [key] for key in keys}), names)
-    assert lists == [[key] if key else [] for key in found]
-    assert ("no descriptions for" in capsys.readouterr().out) == (None in found)
-
-
-def test_order_follows_the_classes(write):
-    table = {name: [f"{name} {i}" for i in range(n)] for n, name in enumerate("abcd", 1)}
-    assert load_descriptions(write(table), ["c", "a", "d", "b"]) == [table[name] for name in "cadb"]
-
-
-def test_gaps_and_extras_are_named_once(write, capsys):
-    path = write({"a": ["x"], "b": [], "c": ["x"], **{f"extra{i}": ["x"] for i in range(5)}})
-    assert load_descriptions(path, ["a", "b", "c"]) == [["x"], [], ["x"]]
-    first, second = capsys.readouterr().out.splitlines()
-    assert "no descriptions for b in" in first
-    assert "extra0, extra1, extra2 and 2 more" in second
-
-
-def test_a_whole_match_prints_nothing(write, capsys):
-    load_descriptions(write({"a": ["x"]}), ["a"])
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("content, message", [
-    ({"Audi": ["x"]}, "0 of 3 classes. Without: a, b, c. Its keys: Audi"),
-    ({"a": ["x"]}, "1 of 3 classes. Without: b, c"),
-    ("{'a': 1}", "not valid JSON"),
-    (["a"], "must be an object"),
-    ({"a": "one sentence"}, "must give 'a' a list of sentences"),
-    ({"a": ["x", 3]}, "must give 'a' a list of sentences"),
-    ({"a": ["x", " "]}, "must give 'a' a list of sentences"),
-])
-def test_unusable_files(write, content, message):
-    with pytest.raises(UserError, match=message) as error:
-        load_descriptions(write(content), ["a", "b", "c"])
-    assert "cars.json" in str(error.value)
-
-
-def test_absent_file(tmp_path):
-    with pytest.raises(UserError, match="Cannot read .*absent.json"):
-        load_descriptions(tmp_path / "absent.json", ["a"])
-
-
-class StanfordCars:
-    pass
-
-
-class DescribableTextures:
-    pass
-
-
-def test_find_descriptions(tmp_path, monkeypatch):
-    shelf, own, given = tmp_path / "shelf", tmp_path / "own.json", tmp_path / "given.json"
-    shelf.mkdir()
-    for path in (shelf / "stanford_cars.json", shelf / "dtd.json", own, given):
-        path.write_text("{}")
-    monkeypatch.setattr(text, "DESCRIPTIONS", shelf)
-
-    cars = StanfordCars()
-    assert find_descriptions("", cars) == shelf / "stanford_cars.json"
-    assert find_descriptions("", DescribableTextures()) == shelf / "dtd.json"
-    assert find_descriptions("", object()) is None
-    cars.descriptions_file = own
-    assert find_descriptions("", cars) == own
-    assert find_descriptions(str(given), cars) == given
-    with pytest.raises(UserError, match="absent.json does not exist"):
-        find_descriptions(str(tmp_path / "absent.json"), cars)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Embeddings
 # ---------------------------------------------------------------------------------------------------------------------
 SENTENCES = ["a photo of a car.", "two round headlights", "a red stripe on the roof of a small car", "x", "spoiler"]
@@ -163,6 +59,54 @@ def test_encode_texts(model):
     expected = torch.stack([embed(model, sentence) for sentence in SENTENCES])
     torch.testing.assert_close(features.double(), expected, atol=1e-6, rtol=0)
     assert encode_texts(model, []).shape == (0, 24)
+
+
+def test_texts_are_embedded_once(model, cache, monkeypatch):
+    first = encode_texts(model, SENTENCES)
+    assert len(list(cache.rglob("*.npy"))) == 1
+    monkeypatch.setattr(model, "encode_text", None)  # a second call would fail
+    assert torch.equal(encode_texts(model, SENTENCES), first)
+
+
+@pytest.mark.parametrize("part", ["token_embedding.weight", "text_projection", "ln_final.bias"])
+def test_another_backbone_or_other_texts_are_embedded_anew(model, cache, part):
+    encode_texts(model, SENTENCES)
+    encode_texts(model, SENTENCES[::-1])
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.get_parameter(part).view(-1)[7] += 1e-3
+    encode_texts(other, SENTENCES)
+    assert len(list(cache.rglob("*.npy"))) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no numbers", None])
+def test_a_damaged_cache_is_written_again(model, cache, content):
+    first = encode_texts(model, SENTENCES)
+    (file,) = cache.rglob("*.npy")
+    if content is None:  # an array of another shape
+        np.save(file, np.zeros((5, 23), dtype=np.float32))
+    else:
+        file.write_bytes(content)
+    assert torch.equal(encode_texts(model, SENTENCES), first)
+    assert np.load(file).shape == (5, 24)
+
+
+def test_pickles_are_not_read(model, cache):
+    encode_texts(model, SENTENCES)
+    (file,) = cache.rglob("*.npy")
+    np.save(file, np.array([Bomb()], dtype=object), allow_pickle=True)
+    assert encode_texts(model, SENTENCES).shape == (5, 24)
+
+
+class Bomb:
+    def __reduce__(self):
+        return pytest.fail, ("unpickled",)
+
+
+def test_a_cache_that_cannot_be_written_to(model, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FAIR_CACHE", str(tmp_path / "file"))
+    assert encode_texts(model, SENTENCES).shape == (5, 24)
 
 
 def test_long_texts_are_cut_with_one_warning(model, capsys):

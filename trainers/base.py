@@ -21,9 +21,10 @@ from yacs.config import CfgNode
 
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import autocast, input_resolution, load_clip
+from .modules.descriptions import find_descriptions, load_descriptions
 from .modules.errors import UserError
 from .modules.results import atomic, commit, config_hash, versions, write_results
-from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, find_descriptions, load_descriptions, name_prompts
+from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, name_prompts
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
 

@@ -1,19 +1,19 @@
-"""The text side: prompt templates, class descriptions, and their embeddings."""
+"""Prompt templates, and the embeddings of texts."""
 
-import json
-import re
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from .backbone import clip_module, feature_dim
-from .errors import UserError, few
+from .cache import cache_folder
+from .errors import UserError
+from .results import atomic
 
 if TYPE_CHECKING:
     from clip.model import CLIP
@@ -51,9 +51,6 @@ ENSEMBLE = (
     "a photo of the small {}.",
 )
 
-DESCRIPTIONS = Path(__file__).resolve().parents[2] / "descriptions"
-ALIASES = {"DescribableTextures": "dtd"}  # data sets better known by another name than their registry's
-
 
 def prompt(template: str, classname: str) -> str:
     """Put a class name (underscores read as spaces) where the template has `{}`."""
@@ -63,104 +60,48 @@ def prompt(template: str, classname: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Description files
-# ---------------------------------------------------------------------------------------------------------------------
-def find_descriptions(path: str, dataset: Any) -> Path | None:
-    """The description file of a Dassl data set object.
-
-    In this order: `path` if given, the data set's attribute `descriptions_file`, the file in `descriptions/` named like
-    the data set (`stanford_cars.json` for `StanfordCars`), or None.
-
-    Raises:
-        UserError: `path` or the attribute names a file that does not exist.
-    """
-    if given := path or getattr(dataset, "descriptions_file", None):
-        file = Path(given).expanduser()
-        if not file.is_file():
-            raise UserError(f"The description file {file} does not exist.")
-        return file
-    name = type(dataset).__name__
-    wanted = _letters(ALIASES.get(name, name))
-    return next((file for file in sorted(DESCRIPTIONS.glob("*.json")) if _letters(file.stem) == wanted), None)
-
-
-def load_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[str]]:
-    """Read a JSON file {class: [sentence, ...]} and return the sentences of each class, in the order of `classnames`.
-
-    A key belongs to the class of the same name; failing that, of the same name but for case, spaces and punctuation;
-    failing that, of the same words in another order ("Audi S4 2012" and "2012 Audi S4"). A match that is not unique is
-    none. Classes without descriptions get an empty list and, like keys without a class, one warning.
-
-    Raises:
-        UserError: unreadable file, another structure, or fewer than half of the classes found.
-    """
-    table = _read_table(Path(path))
-    keys = match_names(classnames, table)
-    lists = [table[keys[name]] if name in keys else [] for name in classnames]
-    lacking = [name for name, sentences in zip(classnames, lists, strict=True) if not sentences]
-    if 2 * len(lacking) > len(classnames):
-        raise UserError(f"{path} has descriptions for {len(classnames) - len(lacking)} of {len(classnames)} classes. "
-                        f"Without: {few(lacking, 10)}. Its keys: {few(list(table), 5)}. "
-                        "Name its keys like the classes of the data set.")
-    if lacking:
-        print(f"Warning: no descriptions for {few(lacking, 10)} in {path}: their name prompts are used alone")
-    if extra := [key for key in table if key not in keys.values()]:
-        print(f"Warning: {path} describes what is no class of this data set: {few(extra, 3)}")
-    return lists
-
-
-def match_names(names: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
-    """Pair each name with the one key that means it (see `load_descriptions`), if there is one."""
-    names, keys = set(names), set(keys)
-    pairs: dict[str, str] = {}
-    for form in (str, _letters, _words):
-        left, right = _group(names - pairs.keys(), form), _group(keys - set(pairs.values()), form)
-        pairs |= {left[f][0]: right[f][0] for f in left if f and len(left[f]) == len(right.get(f, ())) == 1}
-    return pairs
-
-
-def _group(names: Iterable[str], form: Callable[[str], Hashable]) -> dict[Hashable, list[str]]:
-    groups = defaultdict(list)
-    for name in names:
-        groups[form(name)].append(name)
-    return groups
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
-
-
-def _words(name: str) -> tuple[str, ...]:
-    return tuple(sorted(re.findall(r"[^\W_]+", name.casefold())))
-
-
-def _read_table(path: Path) -> dict[str, list[str]]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read the description file {path}: {error.strerror}.") from error
-    except ValueError as error:  # bad JSON or bad UTF-8
-        raise UserError(f"The description file {path} is not valid JSON: {error}.") from error
-    if not isinstance(table, dict):
-        raise UserError(f"The description file {path} must be an object {{class: [sentence, ...]}}.")
-    for key, sentences in table.items():
-        if not isinstance(sentences, list) or not all(isinstance(s, str) and s.strip() for s in sentences):
-            raise UserError(f"The description file {path} must give '{key}' a list of sentences.")
-    return table
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Embeddings
 # ---------------------------------------------------------------------------------------------------------------------
-@torch.no_grad()
 def encode_texts(model: "CLIP", texts: Sequence[str], batch: int = 256) -> Tensor:
-    """Embed M texts: unit rows, float32, [M, d], on the model's device. Over-long texts lose their end."""
+    """Embed M texts: unit rows, float32, [M, d], on the model's device. Over-long texts lose their end.
+
+    Computed once: the result is kept in `text/` of the cache folder, as plain numbers (.npy), under a hash of the text
+    tower's parameters, the kind of device and the texts.
+    """
+    tokens = _tokenize(texts, model.context_length)
+    file = cache_folder("text") / f"{_fingerprint(model, tokens)}.npy"
+    try:
+        kept = np.load(file, allow_pickle=False)
+        if kept.shape == (len(texts), feature_dim(model)) and kept.dtype == np.float32:
+            return torch.from_numpy(kept).to(model.text_projection.device)
+    except (OSError, ValueError, EOFError):  # not there, or damaged
+        pass
+    features = _encode(model, tokens.split(batch))
+    try:
+        with atomic(file) as path, open(path, "wb") as stream:
+            np.save(stream, features.cpu().numpy(), allow_pickle=False)
+    except OSError:  # a cache that cannot be written to costs time, nothing else
+        pass
+    return features
+
+
+@torch.no_grad()
+def _encode(model: "CLIP", batches: Sequence[Tensor]) -> Tensor:
     device = model.text_projection.device
-    tokens = _tokenize(texts, model.context_length).split(batch)
     features = [torch.empty(0, feature_dim(model), device=device)]
-    for some in tqdm(tokens, desc="encoding texts", leave=False, disable=None if len(tokens) > 8 else True):
-        features.append(normalize(model.encode_text(some.to(device)).float(), dim=-1))
+    for tokens in tqdm(batches, desc="encoding texts", leave=False, disable=None if len(batches) > 8 else True):
+        features.append(normalize(model.encode_text(tokens.to(device)).float(), dim=-1))
     return torch.cat(features)
+
+
+def _fingerprint(model: "CLIP", tokens: Tensor) -> str:
+    """Hash of all that embeddings depend on. A backbone's name would not do: its file can change."""
+    digest = hashlib.sha256(model.text_projection.device.type.encode())
+    tower = {n: t for n, t in model.state_dict().items() if not n.startswith("visual.") and n != "logit_scale"}
+    for name, tensor in {**tower, "tokens": tokens}.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def encode_ragged(model: "CLIP", lists: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
