@@ -1,0 +1,37 @@
+"""CUB-200 and Birdsnap have most kinds of birds in common: birds.json describes each kind once, for both."""
+
+import json
+from functools import cache
+
+from datasets.common import class_list
+from trainers.modules.descriptions import DESCRIPTIONS, match_names, read_table
+from trainers.modules.errors import UserError, few
+from trainers.modules.results import atomic
+
+SOURCE = DESCRIPTIONS / "birds.json"
+
+
+@cache
+def build() -> dict[str, dict[str, list[str]]]:
+    """The descriptions of `cub200` and `birdsnap`, made of birds.json.
+
+    Raises:
+        UserError: birds.json lacks a class.
+    """
+    source = read_table(SOURCE)
+    made = {}
+    for dataset in ("cub200", "birdsnap"):
+        names = [name for name, _ in class_list(dataset)]
+        keys = match_names(names, source)
+        if lacking := [name for name in names if name not in keys]:
+            raise UserError(f"{SOURCE} has no entry for {few(lacking, 10)} of {dataset}")
+        made[dataset] = {name: source[keys[name]] for name in names}
+    return made
+
+
+def write() -> None:
+    """Write cub200.json and birdsnap.json."""
+    for dataset, table in build().items():
+        with atomic(DESCRIPTIONS / f"{dataset}.json") as path:
+            path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"{dataset}.json: {len(table)} classes from {SOURCE.name}")
