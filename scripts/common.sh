@@ -74,8 +74,8 @@ folder() {
     printf '%s/%s/%s/%s/seed%s' "$OUTPUT" "$DATASET" "$1" "$CFG${TAG:+_$TAG}${3:+_$3}" "$2"
 }
 
-# run TRAINER [VARIANT KEY VALUE...]: trains and tests every seed that is not finished.
-# A zero-shot result does not depend on the seed, so those trainers run once.
+# run TRAINER [VARIANT KEY VALUE...]: trains and tests every seed; train.py leaves a finished run as it is, and refuses one
+# of other settings. A zero-shot result does not depend on the seed, so those trainers run once.
 run() {
     local trainer=$1 variant=${2:-} seed output seeds=("${SEEDS[@]}")
     shift $(($# > 1 ? 2 : 1))
@@ -84,10 +84,6 @@ run() {
     esac
     for seed in "${seeds[@]}"; do
         output=$(folder "$trainer" "$seed" "$variant")
-        if [[ -f $output/results.json ]]; then
-            echo "Finished before: $output (delete it to run again)"
-            continue
-        fi
         echo "=== $trainer${variant:+ ($variant)}, $DATASET, $CFG, seed $seed"
         # ${OPTS[@]+...}: bash before 4.4 takes an empty array for an unset variable.
         "$PY" "$ROOT/train.py" --root "$DATA" --output-dir "$output" --seed "$seed" --trainer "$trainer" \

@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", default="", help="folder of a finished FAIR run; default: none, untrained anchors")
     parser.add_argument("--backbone", default="", help="without --run: the backbone (default: tiny)")
     parser.add_argument("--images", type=int, default=4, help="rows (default: 4)")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs/crops.png", help="default: docs/crops.png")
+    parser.add_argument("--output", type=Path, help="default: crops.png, in the folder of --run or else here")
     args = parser.parse_args(argv)
     try:
         trainer = load_trainer(args.root, args.run, args.backbone)
@@ -220,12 +220,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = {item.label: item for item in reversed(test)}
         items = [first[i * len(names) // args.images] for i in range(args.images)]
         page = draw_page([examine(trainer, item.impath, item.label, row) for row, item in enumerate(items)], names)
-        with atomic(args.output) as path:
+        output = args.output or Path(args.run) / "crops.png"
+        with atomic(output) as path:
             page.quantize(256).save(path, format="PNG", optimize=True)  # a third of the size
     except (UserError, FileNotFoundError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    print(f"Wrote {args.output} ({page.width} x {page.height} pixels)")
+    print(f"Wrote {output} ({page.width} x {page.height} pixels)")
     return 0
 
 

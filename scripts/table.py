@@ -16,11 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from trainers.modules.errors import UserError  # noqa: E402
 from trainers.modules.results import read_results  # noqa: E402
 
+DESCRIBED = "Zero-shot, descriptions"
 # Row name, trainer, what follows the config in the folder name, whether it is a zero-shot reference.
 ROWS = (
     ("Zero-shot, class names", "ZeroshotCLIP", "", True),
     ("Zero-shot, template ensemble", "ZeroshotCLIP2", "", True),
-    ("Zero-shot, descriptions", "CuPL", "", True),
+    (DESCRIBED, "CuPL", "", True),
     ("Plain self-training", "FAIR", "_plain", False),
     ("FAIR", "FAIR", "", False),
 )
@@ -78,6 +79,10 @@ def make_table(dataset: Path, config: str) -> str:
         lines.append([name, *by_seed, mean_sd(shown), gain, f"{f1:.2f}"])
         if len({run.get("config_hash") for run in runs.values()}) > 1:
             notes.append(f"Caution: the runs of '{name}' differ in their settings (config_hash).")
+        if len({str(run.get("descriptions")) for run in runs.values()}) > 1:
+            notes.append(f"Caution: the runs of '{name}' differ in their class descriptions.")
+        if name == DESCRIBED and any(run.get("descriptions", "") is None for run in runs.values()):
+            notes.append(f"Note: there are no class descriptions, so '{name}' goes by the names too.")
     head = ["Method", *(f"Seed {seed}" for seed in seeds), "Accuracy", "Gain", "Macro-F1"]
     backbones = sorted({str(run["backbone"]) for _, runs, _ in rows for run in runs.values()})
     title = f"{dataset.name}, {config} (CLIP {', '.join(backbones)}), test accuracy in %, last epoch"

@@ -1,5 +1,6 @@
 """FAIR and the zero-shot trainers as a user runs them: through train.py, on a tiny random CLIP and a toy data set."""
 
+import hashlib
 import json
 import os
 import random
@@ -128,13 +129,16 @@ def finished(data, backbone, tmp_path_factory) -> Path:
 # -- A whole run -------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_its_results(finished, backbone):
+def test_a_run_leaves_its_results(finished, data, backbone):
     results = json.loads((finished / "results.json").read_text())
     assert (results["dataset"], results["trainer"], results["seed"]) == ("FairToy", "FAIR", 1)
     assert results["backbone"] == str(backbone)
     assert 0 <= results["accuracy"] <= 100 and 0 <= results["macro_f1"] <= 100
     assert {"seconds", "versions", "commit", "config_hash"} <= results.keys()
     assert results["views_per_image"] == 10
+    described = data / "descriptions.json"
+    digest = hashlib.sha256(described.read_bytes()).hexdigest()
+    assert results["descriptions"] == {"file": str(described), "sha256": digest}
     assert [record["epoch"] for record in results["epochs"]] == [1, 2, 3]
     for record in results["epochs"]:
         # 3: the fairness weight of configs/trainers/FAIR/tiny.yaml

@@ -144,7 +144,7 @@ def test_main_runs_the_four_rows_and_the_table(clone):
             for call in calls(out)[:-1]]
     assert seen == ["ZeroshotCLIP/tiny/seed1", "CuPL/tiny/seed1", "FAIR/tiny_plain/seed1",
                     "FAIR/tiny_plain/seed2", "FAIR/tiny/seed1", "FAIR/tiny/seed2"]
-    assert calls(out)[2].endswith("[TRAINER.FAIR.N_CROPS] [0] [TRAINER.FAIR.WEIGHT] [none]")
+    assert "[TRAINER.FAIR.N_CROPS] [0] [TRAINER.FAIR.WEIGHT] [none]" in calls(out)[2]
     assert calls(out)[-1] == f"CALL table.py [{clone}/output/synth_cars] [tiny]"
 
 
@@ -154,12 +154,13 @@ def test_zero_shot_runs_once(clone):
     assert trainers == ["ZeroshotCLIP", "ZeroshotCLIP2", "CuPL"]
 
 
-def test_a_finished_run_is_not_run_again(clone):
-    finish(clone / "output" / "synth_cars" / "FAIR" / "tiny" / "seed1")
-    (clone / "output" / "synth_cars" / "FAIR" / "tiny" / "seed2").mkdir()  # begun, not finished
-    _, out, _ = bash(clone, "run.sh", "FAIR", "synth_cars", "1", "2")
-    assert "Finished before" in out
-    assert len(calls(out)) == 1 and "[--seed] [2]" in calls(out)[0]
+def test_descriptions_and_crops_at_inference_reach_the_rows_they_fit(clone):
+    options = ["TRAINER.FAIR.CROP_INFERENCE", "True", "TRAINER.FAIR.DESCRIPTIONS", "my own.json"]
+    _, out, _ = bash(clone, "fair/main.sh", "synth_cars", "1", "--", *options, TAG="own")
+    cupl, plain, fair = calls(out)[1:4]
+    assert cupl.endswith("[TRAINER.CUPL.DESCRIPTIONS] [my own.json]")
+    assert plain.endswith("[TRAINER.FAIR.CROP_INFERENCE] [False]")  # the last of a key counts
+    assert fair.endswith(f"[{'] ['.join(options)}]")
 
 
 def test_a_failed_run_stops_the_script(clone):
@@ -171,7 +172,7 @@ def test_a_failed_run_stops_the_script(clone):
 def test_eval_uses_the_saved_settings(clone):
     saved = clone / "output" / "synth_cars" / "FAIR" / "tiny" / "seed2"
     status, out, err = bash(clone, "fair/eval.sh", "synth_cars", "2")
-    assert status == 2 and f"No run in {saved}" in err
+    assert status == 2 and f"No run in {saved}. Train it first: bash scripts/fair/main.sh synth_cars tiny 2" in err
     saved.mkdir(parents=True)
     (saved / "config.yaml").touch()
     status, out, _ = bash(clone, "fair/eval.sh", "synth_cars", "2", "--", "TRAINER.FAIR.CROP_INFERENCE", "True")
@@ -270,6 +271,14 @@ def test_table_of_part_of_the_runs(output):
     assert cells(table.make_table(output, "rn50"))["Zero-shot, class names"] == ["55.50", "", "54.50"]
     with pytest.raises(table.UserError, match="vit_b32"):
         table.make_table(output, "vit_b32")
+
+
+def test_table_says_where_descriptions_are_missing_or_differ(output):
+    assert "Note" not in table.make_table(output, "tiny")
+    finish(output / "CuPL" / "tiny" / "seed1", descriptions=None)
+    assert "so 'Zero-shot, descriptions' goes by the names too" in table.make_table(output, "tiny")
+    finish(output / "FAIR" / "tiny" / "seed2", 70, descriptions={"sha256": "b"})
+    assert "Caution: the runs of 'FAIR' differ in their class descriptions" in table.make_table(output, "tiny")
 
 
 def test_table_warns_of_mixed_settings(output):

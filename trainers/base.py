@@ -22,6 +22,7 @@ from yacs.config import CfgNode
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import autocast, input_resolution, load_clip
 from .modules.descriptions import find_descriptions, load_descriptions
+from .modules.download import checksum_of
 from .modules.errors import UserError
 from .modules.results import atomic, commit, config_hash, versions, write_results
 from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, name_prompts
@@ -85,6 +86,7 @@ class AdaptationTrainer(TrainerX):
         self.config_hash = run_hash(cfg)
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
+        self.descriptions: dict[str, Any] | None = None  # which file, if there is one
 
     def build_data_loader(self) -> None:
         autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
@@ -150,6 +152,7 @@ class AdaptationTrainer(TrainerX):
             sentences: list[list[str]] = [[] for _ in self.classnames]
         else:
             sentences = load_descriptions(file, self.classnames)
+            self.descriptions = {"file": str(file), "sha256": checksum_of(file, "SHA-256")}
             print(f"Descriptions: {sum(map(len, sentences))} for {len(sentences)} classes from {file}")
         return encode_ragged(self.clip_model, sentences)
 
@@ -234,6 +237,7 @@ class AdaptationTrainer(TrainerX):
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": self.seed,
             **self.results,
+            "descriptions": self.descriptions,
             "epochs": self.history,
             "seconds": sum(record["seconds"] for record in self.history) + self.results["test_seconds"],
             "trainable_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),

@@ -11,7 +11,7 @@ parse FAIR "$@"
 
 for seed in "${SEEDS[@]}"; do
     saved=$(folder FAIR "$seed")
-    [[ -f $saved/config.yaml ]] || die "No run in $saved. Train it first: bash scripts/fair/main.sh $DATASET $CFG $seed"
+    [[ -f $saved/config.yaml ]] || die "No run in $saved. Train it first: ${TAG:+TAG=$TAG }bash scripts/fair/main.sh $DATASET $CFG $seed"
 done
 setup
 
