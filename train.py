@@ -88,6 +88,7 @@ def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     )
     cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"})
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
+    cfg.TEST.EVERY_EPOCH = False  # also test after each epoch, for learning curves; our trainers only
     for module in modules:
         if hasattr(module, "extend_cfg"):
             module.extend_cfg(cfg)

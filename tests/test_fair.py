@@ -1,5 +1,6 @@
 """FAIR and the zero-shot trainers as a user runs them: through train.py, on a tiny random CLIP and a toy data set."""
 
+import csv
 import hashlib
 import json
 import os
@@ -159,6 +160,27 @@ def test_norms_and_anchors_move_and_nothing_else(finished, backbone):
     assert all((trained[name] != before[name.removeprefix("visual.")]).any() for name in norms)
     results = json.loads((finished / "results.json").read_text())
     assert results["trainable_parameters"] == sum(value.numel() for value in trained.values())
+
+
+def test_predictions_are_kept(finished, data):
+    with open(finished / "predictions.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 12 and {row["label"] for row in rows} == set(CLASSES)
+    assert (data / rows[0]["image"]).is_file()
+    accuracy = 100 * sum(row["label"] == row["prediction"] for row in rows) / len(rows)
+    assert accuracy == pytest.approx(json.loads((finished / "results.json").read_text())["accuracy"])
+    assert all(1 / 3 <= float(row["confidence"]) <= 1 for row in rows)
+
+
+def test_testing_every_epoch_changes_nothing_else(finished, data, backbone, tmp_path):
+    results, original = run(data, backbone, tmp_path, "TEST.EVERY_EPOCH", "True"), read(finished)
+    assert results["epochs"][-1]["test_accuracy"] == pytest.approx(results["accuracy"])
+    assert [e["loss"] for e in results["epochs"]] == [e["loss"] for e in original["epochs"]]
+    assert (results["accuracy"], results["config_hash"]) == (original["accuracy"], original["config_hash"])
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
 
 
 def test_a_finished_run_is_not_run_again(finished, data, backbone, capsys):

@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TrainerX
 from dassl.utils import set_random_seed
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -24,7 +25,7 @@ from .modules.backbone import autocast, input_resolution, load_clip
 from .modules.descriptions import find_descriptions, load_descriptions
 from .modules.download import checksum_of
 from .modules.errors import UserError
-from .modules.results import atomic, commit, config_hash, versions, write_results
+from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
 from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, name_prompts
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
@@ -53,7 +54,8 @@ class AdaptationTrainer(TrainerX):
     """Base of trainers that put a classifier on a CLIP image tower.
 
     A subclass implements ``build_model`` (set ``self.model`` and register it) and, if it trains, ``forward_backward``;
-    ``train_transform``, ``extra_state`` and ``load_extra_state`` are there for those that need them.
+    ``train_transform``, ``test_transform``, ``model_inference``, ``predict``, ``extra_state`` and ``load_extra_state``
+    are there for those that need them.
 
     Before each epoch all random generators are set from (seed, epoch). So sampling and augmentation of an epoch do not
     depend on what ran before, and a run that was killed and resumed ends exactly like one that was not.
@@ -88,12 +90,25 @@ class AdaptationTrainer(TrainerX):
         self.results: dict[str, Any] = {}
         self.descriptions: dict[str, Any] | None = None  # which file, if there is one
 
+    @staticmethod
+    def check_label_free(cfg: CfgNode) -> None:
+        """For trainers that read no training label: refuse the settings of Dassl that would."""
+        name, sampler = cfg.TRAINER.NAME, cfg.DATALOADER.TRAIN_X.SAMPLER
+        if cfg.DATASET.NUM_SHOTS > 0:
+            raise UserError(f"DATASET.NUM_SHOTS picks images by label, and {name} trains without labels")
+        if sampler not in ("RandomSampler", "SequentialSampler"):
+            raise UserError(
+                f"DATALOADER.TRAIN_X.SAMPLER {sampler}: {name} trains without labels, use RandomSampler"
+            )
+
     def build_data_loader(self) -> None:
         autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
         build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
         self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
         self.cfg = self._with_input_size(input_resolution(self.clip_model))
-        dm = DataManager(self.cfg, custom_tfm_train=self.train_transform())
+        dm = DataManager(
+            self.cfg, custom_tfm_train=self.train_transform(), custom_tfm_test=self.test_transform()
+        )
         self.dm = dm
         self.train_loader_x = dm.train_loader_x
         self.train_loader_u = dm.train_loader_u
@@ -118,6 +133,10 @@ class AdaptationTrainer(TrainerX):
 
     def train_transform(self) -> Callable | None:
         """What turns a training image into a tensor; None for Dassl's own."""
+        return None
+
+    def test_transform(self) -> Callable | None:
+        """The same for validation and test images."""
         return None
 
     # -- class texts ----------------------------------------------------------------------------------------------
@@ -189,8 +208,13 @@ class AdaptationTrainer(TrainerX):
         self.update_lr()
 
     def after_epoch(self) -> None:
-        self.save_model(self.epoch, self.output_dir)
         record = self.history[-1]
+        # For learning curves. Nothing is chosen by it: the last epoch is the result.
+        if self.cfg.TEST.get("EVERY_EPOCH", False):
+            self.set_model_mode("eval")
+            hits = [p.argmax(dim=1) == labels for p, labels, _ in self.predict(self.test_loader, "test")]
+            record["test_accuracy"] = 100 * torch.cat(hits).float().mean().item()
+        self.save_model(self.epoch, self.output_dir)
         for name, value in record.items():
             self.write_scalar(f"train/{name}", value, self.epoch + 1)
         facts = [f"{name} {value:.4g}" for name, value in record.items() if name != "epoch"]
@@ -207,8 +231,17 @@ class AdaptationTrainer(TrainerX):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    def predict(self, loader: DataLoader, title: str) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+        """Logits [B, K], labels [B] and paths of the images of each batch, in the loader's order."""
+        for batch in tqdm(loader, desc=title, leave=False, disable=None):
+            images, labels = self.parse_batch_test(batch)
+            yield self.model_inference(images), labels, list(batch["impath"])
+
     def test(self, split: str | None = None) -> float:
-        """Evaluate on TEST.SPLIT; ``self.results`` keeps every figure. Returns the accuracy in percent."""
+        """Evaluate on TEST.SPLIT; ``self.results`` keeps every figure, predictions.csv what was said of each image.
+
+        Returns the accuracy in percent.
+        """
         start = time.time()
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -217,15 +250,18 @@ class AdaptationTrainer(TrainerX):
             split = "test"
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
-        for batch in tqdm(loader, desc=split, leave=False, disable=None):
-            images, labels = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(images), labels)
+        rows = []
+        for logits, labels, paths in self.predict(loader, split):
+            self.evaluator.process(logits, labels)
+            sure, predicted = logits.softmax(dim=1).max(dim=1)
+            rows += zip(paths, labels.tolist(), predicted.tolist(), sure.tolist(), strict=True)
         figures = self.evaluator.evaluate()
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch + 1)
         self.results = {name: float(figures[name]) for name in ("accuracy", "macro_f1")} | {
             "test_seconds": time.time() - start
         }
+        write_predictions(self.output_dir, self.cfg.DATASET.ROOT, self.classnames, rows)
         return self.results["accuracy"]
 
     def write_results(self) -> None:

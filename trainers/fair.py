@@ -226,6 +226,7 @@ class FAIR(AdaptationTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
+        self.check_label_free(cfg)
         opt, loader = cfg.TRAINER.FAIR, cfg.DATALOADER
         for wrong, message in (
             (opt.ANCHORS not in ANCHOR_KINDS, f"ANCHORS {opt.ANCHORS!r}: choose one of {', '.join(ANCHOR_KINDS)}"),
@@ -242,10 +243,6 @@ class FAIR(AdaptationTrainer):
             (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.FAIR.LR_MIN {opt.LR_MIN}"),
             (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: FAIR's schedule is a cosine without warm-up"),
             (loader.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: FAIR makes its own views, leave it at 1"),
-            # These would read training labels.
-            (cfg.DATASET.NUM_SHOTS > 0, "DATASET.NUM_SHOTS picks images by label, and FAIR trains without labels"),
-            (loader.TRAIN_X.SAMPLER not in ("RandomSampler", "SequentialSampler"),
-             f"DATALOADER.TRAIN_X.SAMPLER {loader.TRAIN_X.SAMPLER}: FAIR trains without labels, use RandomSampler"),
         ):  # fmt: skip
             if wrong:
                 raise UserError(message)

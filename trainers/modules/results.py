@@ -1,5 +1,6 @@
 """What a finished run leaves behind: results.json, and the facts that say which run it was."""
 
+import csv
 import hashlib
 import json
 import math
@@ -7,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
@@ -19,12 +20,13 @@ import torch
 from .errors import UserError
 
 FILENAME = "results.json"
+PREDICTIONS = "predictions.csv"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Where and how often a run is done, not what is computed: the same configuration hashes alike for every seed and place.
 NOT_HASHED = frozenset({"OUTPUT_DIR", "RESUME", "SEED", "USE_CUDA", "VERBOSE", "DATASET.ROOT",
                         "DATASET.STRICT", "DATASET.DOWNLOAD", "DATASET.CHECK_IMAGES",
-                        "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ"})
+                        "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TEST.EVERY_EPOCH"})
 
 
 @contextmanager
@@ -46,6 +48,27 @@ def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
     text = json.dumps(_plain(results), indent=2, sort_keys=True, allow_nan=False)
     with atomic(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def write_predictions(
+    folder: str | Path, root: str, classnames: Sequence[str], rows: Iterable[tuple[str, int, int, float]]
+) -> Path:
+    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence.
+
+    Args:
+        root: the data folder; images below it are named relative to it.
+        rows: path, label, predicted label and probability of the prediction, for each image.
+    """
+    root = os.path.abspath(os.path.expanduser(root))
+    path = Path(folder) / PREDICTIONS
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["image", "label", "prediction", "confidence"])
+        for image, label, predicted, sure in rows:
+            inside = os.path.abspath(image).startswith(root + os.sep)
+            name = os.path.relpath(image, root) if inside else image
+            table.writerow([name, classnames[label], classnames[predicted], f"{sure:.4f}"])
     return path
 
 
