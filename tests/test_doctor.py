@@ -14,7 +14,7 @@ from datasets import __main__ as command
 from datasets import doctor, splits
 from datasets.common import class_list
 from datasets.fetch import SOURCES, benchmarks
-from trainers.modules import text
+from trainers.modules import descriptions
 
 KNOWN = benchmarks()
 
@@ -246,7 +246,7 @@ def test_a_loader_that_stumbles_does_not_hide_the_others(tmp_path, run, monkeypa
 def test_descriptions(tmp_path, run, monkeypatch):
     folder = tmp_path / "descriptions"
     folder.mkdir()
-    monkeypatch.setattr(text, "DESCRIPTIONS", folder)
+    monkeypatch.setattr(descriptions, "DESCRIPTIONS", folder)
     mini.stanford_cars(tmp_path)
     assert run("StanfordCars")[1]["StanfordCars"]["descriptions"] == "no"
     (folder / "stanford_cars.json").write_text("{")
