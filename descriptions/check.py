@@ -21,7 +21,7 @@ from .birds import build
 
 SENTENCES = 4, 8  # of a class
 TOKENS = 60  # of a sentence, fewer than this: CLIP reads 77 with its two marks
-ALIKE = 0.7  # share of words that two classes may have in common
+ALIKE = 0.6  # share of words that two classes may have in common
 WORDS = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text(encoding="utf-8"))
 BANNED = re.compile(rf"(?:[$€£]|\b(?:1[89]|20)\d\ds?\b|\b(?:{'|'.join(WORDS['banned'])})\b)", re.IGNORECASE)
 LITTLE = set(WORDS["little"].split())
