@@ -65,6 +65,8 @@ class AdaptationTrainer(TrainerX):
     """
 
     views_per_image = 1
+    transductive = False  # whether the prediction for a test image depends on the other test images
+    uses_labels = False  # whether training reads labels: a reference, not a competitor
 
     # -- set-up ---------------------------------------------------------------------------------------------------
 
@@ -270,6 +272,8 @@ class AdaptationTrainer(TrainerX):
         write_results(self.output_dir, {
             "dataset": cfg.DATASET.NAME,
             "trainer": cfg.TRAINER.NAME,
+            "transductive": self.transductive,
+            "uses_labels": self.uses_labels,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": self.seed,
             **self.results,
