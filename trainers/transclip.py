@@ -71,7 +71,7 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
             z = self.score_alone(features)
         else:
             z, _, _ = self.fit(features)
-        return z.clamp_min(torch.finfo(z.dtype).tiny).log()
+        return z.clamp_min(torch.finfo(z.dtype).tiny).log().float()
 
     # -- The inductive variant -----------------------------------------------------------------------------------------
 
