@@ -65,6 +65,8 @@ class AdaptationTrainer(TrainerX):
     """
 
     views_per_image = 1
+    transductive = False  # whether the prediction for a test image depends on the other test images
+    uses_labels = False  # whether training reads labels: a reference, not a competitor
 
     # -- set-up ---------------------------------------------------------------------------------------------------
 
@@ -270,6 +272,8 @@ class AdaptationTrainer(TrainerX):
         write_results(self.output_dir, {
             "dataset": cfg.DATASET.NAME,
             "trainer": cfg.TRAINER.NAME,
+            "transductive": self.transductive,
+            "uses_labels": self.uses_labels,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": self.seed,
             **self.results,
@@ -299,14 +303,14 @@ class AdaptationTrainer(TrainerX):
     def save_model(self, epoch: int, directory: str, **_: Any) -> None:
         """Write the checkpoint of ``epoch`` (from 0). Killed at any moment, a complete one remains."""
         (name,) = self.get_model_names()
-        folder = self._folder(directory)
+        folder, optim, sched = self._folder(directory), self._optims[name], self._scheds[name]
         newest = folder / f"model.pth.tar-{epoch + 1}"
         with atomic(newest) as path:
             torch.save({
                 "state_dict": trained_state(self.model),
                 "epoch": epoch + 1,
-                "optimizer": self._optims[name].state_dict(),
-                "scheduler": self._scheds[name].state_dict(),
+                "optimizer": optim.state_dict() if optim else None,  # a closed-form fit has neither
+                "scheduler": sched.state_dict() if sched else None,
                 "val_result": None,
                 "extra": self.extra_state(),
                 "history": self.history,

@@ -51,6 +51,11 @@ class _ViewTransform:
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
 
+    def __repr__(self) -> str:
+        """All that decides what comes out, as torchvision's transforms say it: caches rely on it."""
+        crops = f"size={self.size}, n_crops={self.n_crops}, alpha={self.alpha}, beta={self.beta}"
+        return f"{type(self).__name__}({crops}, mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()})"
+
     def _stack(self, views: list[Image.Image]) -> Tensor:
         pixels = torch.from_numpy(np.stack([np.asarray(view) for view in views]))
         return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std).contiguous()
@@ -95,9 +100,9 @@ class Views(_ViewTransform):
         return self.augment(_flip(_square(image, (left, upper, left + w, upper + h), self.size)))
 
 
-class FixedCrops(_ViewTransform):
-    """Test transform for inference with crops: PIL image -> [1 + N, 3, S, S], the centre crop and N crops whose places
-    (relative to the image) are the same for every image and every run. Arguments as for ``Views``."""
+class RandomCrops(_ViewTransform):
+    """Test transform for methods that look at crops: PIL image -> [1 + N, 3, S, S], the centre crop and N local crops,
+    drawn from torch's generator. Arguments as for ``Views``."""
 
     def __call__(self, image: Image.Image) -> Tensor:
         image = image.convert("RGB")
@@ -105,5 +110,15 @@ class FixedCrops(_ViewTransform):
         side = min(width, height)
         left, upper = (width - side) / 2, (height - side) / 2
         boxes = [(left, upper, left + side, upper + side)]
-        boxes += crop_boxes(width, height, self.n_crops, self.alpha, self.beta, torch.Generator().manual_seed(0))
+        boxes += crop_boxes(width, height, self.n_crops, self.alpha, self.beta, self._generator())
         return self._stack([_square(image, box, self.size) for box in boxes])
+
+    def _generator(self) -> torch.Generator | None:
+        return None
+
+
+class FixedCrops(RandomCrops):
+    """The same with crops whose places (relative to the image) are the same for every image and every run."""
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(0)

@@ -1,0 +1,235 @@
+"""The linear probe: its fit against another solver's, how its penalty is chosen, and runs through train.py."""
+
+import json
+import math
+import sys
+import time
+
+import pytest
+import torch
+from toys import CLASSES, arguments, build, make_data, permute_training_labels, run, save_clip
+
+import train
+from trainers.modules import features as features_module
+from trainers.modules.errors import UserError
+from trainers.modules.linear_probe import fit_logistic_regression, regularisation_path
+
+
+def loop_loss_and_gradient(features, labels, weight, bias, penalty):
+    """Mean cross-entropy + penalty / 2 ||W||^2 and its gradient, by loops over plain numbers."""
+    n, classes, dim = len(features), len(weight), len(features[0])
+    loss, by_weight, by_bias = 0.0, [[penalty * w for w in row] for row in weight], [0.0] * classes
+    for x, label in zip(features, labels, strict=True):
+        logits = [sum(a * b for a, b in zip(x, row, strict=True)) + b0 for row, b0 in zip(weight, bias, strict=True)]
+        total = sum(math.exp(v) for v in logits)
+        loss += (math.log(total) - logits[label]) / n
+        for c in range(classes):
+            error = (math.exp(logits[c]) / total - (c == label)) / n
+            by_bias[c] += error
+            for d in range(dim):
+                by_weight[c][d] += error * x[d]
+    return loss, by_weight, by_bias
+
+
+def random_case(n=30, dim=5, classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(n, dim, generator=generator, dtype=torch.float64) * torch.linspace(0.1, 3, dim) + 2
+    labels = torch.randint(classes, (n,), generator=generator)
+    return features, labels
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.01])
+@pytest.mark.parametrize("classes", [1, 3, 4])  # with 4, one class has no image
+def test_the_fit_is_the_minimum(penalty, classes):
+    features, labels = random_case(classes=min(classes, 3))
+    probe = fit_logistic_regression(features, labels, classes, penalty, 1000)
+    loss, by_weight, by_bias = loop_loss_and_gradient(
+        features.tolist(), labels.tolist(), probe.weight.tolist(), probe.bias.tolist(), penalty
+    )
+    assert probe.loss == pytest.approx(loss, rel=1e-9, abs=1e-12)
+    assert all(abs(g) < 1e-5 for row in by_weight for g in row)
+    if classes == 3:
+        assert all(abs(g) < 1e-5 for g in by_bias)
+    # bias of the class without images goes to minus infinity, and its gradient to 0 slowly
+
+
+def test_the_start_does_not_change_the_result():
+    features, labels = random_case()
+    there = fit_logistic_regression(features, labels, 3, 0.1, 1000)
+    start = fit_logistic_regression(features, labels, 3, 10.0, 1000)
+    from_start = fit_logistic_regression(features, labels, 3, 0.1, 1000, start)
+    torch.testing.assert_close(from_start.weight, there.weight, rtol=0, atol=1e-5)
+
+
+def test_penalties_are_on_standardised_features_and_probes_on_plain_ones():
+    features, labels = random_case()
+    features = torch.cat([features, torch.full((30, 1), 7.0)], dim=1)  # a dimension that never changes
+    path = regularisation_path(features, labels, 3, (0.01, 1.0, 0.01), 1000)
+    assert list(path) == [1.0, 0.01]
+    rows = features.tolist()
+    means = [sum(row[d] for row in rows) / 30 for d in range(6)]
+    stds = [math.sqrt(sum((row[d] - means[d]) ** 2 for row in rows) / 30) or 1.0 for d in range(6)]
+    standard = torch.tensor([[(row[d] - means[d]) / stds[d] for d in range(6)] for row in rows], dtype=torch.float64)
+    for penalty, probe in path.items():
+        plain = fit_logistic_regression(standard, labels, 3, penalty, 1000)
+        expected = standard @ plain.weight.t() + plain.bias
+        torch.testing.assert_close(probe(features), expected, rtol=0, atol=1e-4)
+    scaled = regularisation_path(features * 100 - 3, labels, 3, (0.01,), 1000)[0.01]
+    torch.testing.assert_close(scaled(features * 100 - 3), path[0.01](features), rtol=0, atol=1e-4)
+
+
+def test_permuted_classes_permute_the_logits():
+    features, labels = random_case()
+    order = torch.tensor([2, 0, 1])
+    a, b = (fit_logistic_regression(features, y, 3, 0.1, 1000) for y in (labels, order[labels]))
+    torch.testing.assert_close(b(features)[:, order], a(features), rtol=0, atol=1e-4)
+
+
+# -- Runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def console(monkeypatch):
+    """setup_logger replaces sys.stdout; give it back after each test."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"), {"train": 12, "val": 4, "test": 4})
+
+
+@pytest.fixture(scope="module", params=["vit", "resnet"])
+def backbone(tmp_path_factory, request):
+    return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", request.param)
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", "vit")
+
+
+def head(out):
+    return torch.load(out / "linear_probe" / "model.pth.tar-1", weights_only=True)["state_dict"]
+
+
+def test_a_run(data, backbone, tmp_path):
+    results = run(data, backbone, tmp_path, "LinearProbe")
+    assert (results["transductive"], results["uses_labels"]) == (False, True)
+    assert results["trainable_parameters"] == 16 * 3 + 3 and results["views_per_image"] == 1
+    (record,) = results["epochs"]
+    assert record["epoch"] == 1 and record["l2"] in (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
+    assert 0 <= record["val_accuracy"] <= 100
+    assert results["seconds"] == pytest.approx(record["seconds"] + results["test_seconds"])
+    assert head(tmp_path).keys() == {"head.weight", "head.bias"}
+    trainer = build(data, backbone, tmp_path, "LinearProbe")
+    trainer.load_model(str(tmp_path))
+    batches = list(trainer.test_loader)
+    predicted = torch.cat([trainer.model_inference(b["img"]).argmax(dim=1) for b in batches])
+    labels = torch.cat([b["label"] for b in batches])
+    assert results["accuracy"] == pytest.approx(100 * (predicted == labels).double().mean().item())
+
+
+def test_labels_are_learned(data, vit, tmp_path):
+    results = run(data, vit, tmp_path / "a", "LinearProbe")
+    assert results["accuracy"] > 60  # chance is 33
+    run(permute_training_labels(data, tmp_path / "data"), vit, tmp_path / "b", "LinearProbe")
+    assert not torch.equal(head(tmp_path / "a")["head.weight"], head(tmp_path / "b")["head.weight"])
+
+
+def test_the_validation_images_choose_and_test_labels_do_not(data, vit, tmp_path, capsys):
+    original = json.loads((data / "split.json").read_text())
+    run(data, vit, tmp_path / "a", "LinearProbe")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("L2 ")]
+    table = {float(line.split(":")[0][3:]): float(line.split("images ")[1].split(",")[0]) for line in lines}
+    chosen = json.loads((tmp_path / "a" / "results.json").read_text())["epochs"][0]["l2"]
+    assert chosen == max(penalty for penalty, accuracy in table.items() if accuracy == max(table.values()))
+
+    for part, same in (("test", True), ("val", False)):
+        other = tmp_path / part
+        other.mkdir()
+        for file in data.iterdir():
+            (other / file.name).symlink_to(file)
+        (other / "split.json").unlink()
+        rotated = [(name, (label + 1) % 3) for name, label in original[part]]
+        (other / "split.json").write_text(json.dumps(original | {part: rotated}))
+        results = run(other, vit, tmp_path / f"{part}_out", "LinearProbe")
+        trained = head(tmp_path / f"{part}_out")["head.weight"]
+        assert torch.equal(trained, head(tmp_path / "a")["head.weight"]) == same
+        assert (results["epochs"][0]["l2"] == chosen) == same
+
+
+def test_one_penalty_is_fixed_and_validation_images_are_left_alone(data, vit, tmp_path, cache):
+    results = run(data, vit, tmp_path, "LinearProbe", "TRAINER.LINEARPROBE.L2", "(0.05,)")
+    assert results["epochs"][0]["l2"] == 0.05 and "val_accuracy" not in results["epochs"][0]
+    assert len(list((cache / "features").iterdir())) == 2  # train and test
+
+
+def test_without_validation_images_the_penalty_is_fixed(vit, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    data = make_data(tmp_path / "data", {"train": 4, "test": 2})
+    results = run(data, vit, tmp_path / "out", "LinearProbe")
+    assert results["epochs"][0]["l2"] == 1e-3
+    assert "no validation images" in capsys.readouterr().out
+
+
+def test_seed_and_interruption_do_not_change_the_result(data, vit, tmp_path, cache, monkeypatch):
+    run(data, vit, tmp_path / "a", "LinearProbe")
+    run(data, vit, tmp_path / "b", "LinearProbe", seed=2)
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.linear_probe.LinearProbe.after_train", stop)  # fitted and saved, not tested
+        with pytest.raises(KeyboardInterrupt):
+            run(data, vit, tmp_path / "c", "LinearProbe")
+    for file in (cache / "features").iterdir():
+        file.unlink()
+    run(data, vit, tmp_path / "c", "LinearProbe")
+    for other in "bc":
+        assert all(torch.equal(head(tmp_path / "a")[key], value) for key, value in head(tmp_path / other).items())
+        assert (tmp_path / "a/predictions.csv").read_text() == (tmp_path / other / "predictions.csv").read_text()
+
+
+def test_reported_seconds_do_not_depend_on_the_cache(data, vit, tmp_path, monkeypatch):
+    encode = features_module._encode
+
+    def slow(*args):
+        time.sleep(0.5)
+        return encode(*args)
+
+    monkeypatch.setattr(features_module, "_encode", slow)
+    first, second = (run(data, vit, tmp_path / name, "LinearProbe") for name in "ab")
+    for results in (first, second):
+        assert results["epochs"][0]["seconds"] > 1.0 and results["test_seconds"] > 0.5  # train, val; test
+
+
+def test_eval_only_gives_the_reported_accuracy(data, vit, tmp_path, capsys):
+    accuracy = run(data, vit, tmp_path / "run", "LinearProbe")["accuracy"]
+    argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
+    assert train.main(argv + arguments(data, vit, tmp_path / "eval", "LinearProbe")) == 0
+    assert capsys.readouterr().out.count(f"* accuracy: {accuracy:.1f}%") == 2
+    argv[-1] = str(tmp_path / "absent")
+    assert train.main(argv + arguments(data, vit, tmp_path / "eval", "LinearProbe")) == 2
+
+
+@pytest.mark.parametrize("opts, message", [
+    (("TRAINER.LINEARPROBE.L1", "(1.0,)"), "did you mean TRAINER.LINEARPROBE.L2?"),
+    (("TRAINER.LINEARPROBE.L2", "()"), "above 0"),
+    (("TRAINER.LINEARPROBE.L2", "(0.1, -1.0)"), "above 0"),
+    (("TRAINER.LINEARPROBE.ITERATIONS", "0"), "at least 1"),
+    (("TEST.FINAL_MODEL", "best_val"), "last_step"),
+])  # fmt: skip
+def test_mistakes(data, vit, tmp_path, capsys, opts, message):
+    assert train.main(arguments(data, vit, tmp_path, "LinearProbe", *opts)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ") and message in error and "Traceback" not in error
+
+
+def test_training_images_without_labels_are_refused(data, vit, tmp_path):
+    trainer = build(data, vit, tmp_path / "out", "LinearProbe")
+    for item in trainer.dm.dataset.train_x[:5]:
+        item._label = -1
+    with pytest.raises(UserError, match=f"5 of {12 * len(CLASSES)} train images"):
+        trainer.fit()
