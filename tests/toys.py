@@ -1,0 +1,159 @@
+"""What tests of trainers share: a toy data set, small random CLIPs, and runs through train.py."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from PIL import Image
+
+import train
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ["red car", "green car", "blue car"]
+EPOCHS = 3
+TIMING = {"seconds", "images_per_second"}
+
+
+@DATASET_REGISTRY.register()
+class Toy(DatasetBase):
+    """Images and labels that DATASET.ROOT/split.json lists, and descriptions beside it."""
+
+    def __init__(self, cfg):
+        root = Path(cfg.DATASET.ROOT)
+        split = json.loads((root / "split.json").read_text())
+        self.descriptions_file = root / "descriptions.json"
+        train_x, test = (
+            [Datum(impath=str(root / name), label=label, classname=CLASSES[label]) for name, label in split[part]]
+            for part in ("train", "test")
+        )
+        super().__init__(train_x=train_x, test=test)
+
+
+def make_data(root: Path, train: int = 12, test: int = 4) -> Path:
+    """Three classes, so many images of each."""
+    root.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    split = {"train": [], "test": []}
+    for part, count in (("train", train), ("test", test)):
+        for label in range(3):
+            for i in range(count):
+                pixels = rng.integers(0, 128, (40, 52, 3), dtype=np.uint8)
+                pixels[10:30, 10:40, label] += 100
+                name = f"{part}_{label}_{i}.png"
+                Image.fromarray(pixels).save(root / name)
+                split[part].append((name, label))
+    (root / "split.json").write_text(json.dumps(split))
+    sentences = {name: [f"a {name} on a road.", f"a {name} with four wheels."][: 1 + i % 2]
+                 for i, name in enumerate(CLASSES)}  # fmt: skip
+    (root / "descriptions.json").write_text(json.dumps(sentences))
+    return root
+
+
+def permute_labels(data: Path, root: Path) -> Path:
+    """The same images under training labels that were shuffled."""
+    root.mkdir(parents=True)
+    for file in data.iterdir():
+        if file.name != "split.json":
+            (root / file.name).symlink_to(file)
+    split = json.loads((data / "split.json").read_text())
+    names, labels = zip(*split["train"], strict=True)
+    split["train"] = list(zip(names, random.Random(0).sample(labels, len(labels)), strict=True))
+    (root / "split.json").write_text(json.dumps(split))
+    return root
+
+
+def save_clip(path: Path, **vision) -> Path:
+    """A random CLIP whose shapes lead clip.build_model back to the same architecture."""
+    from clip.model import CLIP
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIP(embed_dim=16, image_resolution=32, context_length=77, vocab_size=49408, transformer_width=64,
+                     transformer_heads=1, transformer_layers=1, **vision)  # fmt: skip
+        # A random network sees everything alike. Without the common part it tells images and texts apart.
+        with torch.no_grad():
+            if vision["vision_patch_size"]:
+                _remove_mean(model.visual.proj, model.encode_image(torch.randn(64, 3, 32, 32)))
+            _remove_mean(model.text_projection, model.encode_text(torch.randint(1, 49407, (64, 77))))
+    torch.save(model.half().state_dict(), path)
+    return path
+
+
+def _remove_mean(projection: torch.Tensor, features: torch.Tensor) -> None:
+    mean = torch.nn.functional.normalize(features.mean(dim=0), dim=0)
+    projection -= (projection @ mean)[:, None] * mean
+
+
+def save_vit(path: Path) -> Path:
+    return save_clip(path, vision_layers=2, vision_width=64, vision_patch_size=8)
+
+
+def save_resnet(path: Path) -> Path:
+    return save_clip(path, vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None)
+
+
+def arguments(trainer: str, data: Path, backbone: Path, out: Path, *opts: str, seed: int = 1) -> list[str]:
+    return [
+        "--root", str(data), "--output-dir", str(out), "--trainer", trainer, "--seed", str(seed),
+        "--backbone", str(backbone), "--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny.yaml"),
+        "DATASET.NAME", "Toy", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "8",
+        "DATALOADER.TEST.BATCH_SIZE", "8", "OPTIM.MAX_EPOCH", str(EPOCHS), "OPTIM.LR", "1e-3", *opts,
+    ]  # fmt: skip
+
+
+def run(*args, **kwargs) -> dict:
+    """A run through train.py that must succeed; arguments as above. Returns its results."""
+    argv = arguments(*args, **kwargs)
+    stdout = sys.stdout  # setup_logger replaces it
+    try:
+        assert train.main(argv) == 0
+    finally:
+        sys.stdout = stdout
+    return json.loads((Path(argv[3]) / "results.json").read_text())
+
+
+KILLED = """
+import importlib, os, signal, sys
+import conftest, toys, train
+trainer = getattr(importlib.import_module("trainers." + sys.argv[1]), sys.argv[2])
+step = trainer.forward_backward
+def stop_midway(self, batch):
+    if (self.epoch, self.batch_idx) == (1, 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch)
+trainer.forward_backward = stop_midway
+train.main(sys.argv[3:])
+"""
+
+
+def run_killed(module: str, trainer: str, *args, **kwargs) -> None:
+    """A run of trainers/<module>.py that is killed in the middle of its second epoch."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", KILLED, module, trainer, *arguments(trainer, *args, **kwargs)]
+    killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def checkpoint(out: Path, trainer: str, epoch: int = EPOCHS) -> dict:
+    return torch.load(out / trainer.lower() / f"model.pth.tar-{epoch}", weights_only=True)
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two nested states are equal bit for bit."""
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def untimed(epochs: list[dict]) -> list[dict]:
+    """Records of epochs without what differs between equal runs."""
+    return [{key: value for key, value in record.items() if key not in TIMING} for record in epochs]
