@@ -336,7 +336,7 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
 
 
 @pytest.mark.parametrize("opts", [
-    {"IMAGE_SHARE": 0.0}, {"IMAGE_SHARE": 1.0}, {"QUEUE": 1}, {"FAIRNESS": 0.0}, {"ALIGN": 0.0}, {"ALIGN_SCALE": 1.0},
+    {"IMAGE_SHARE": 0.0}, {"FAIRNESS": 0.0}, {"ALIGN": 0.0}, {"ALIGN_SCALE": 1.0},
     {"TEMPLATES": "('a {}.', 'the {}.')"},
 ], ids=str)  # fmt: skip
 def test_every_option_matters(finished, data, backbone, tmp_path, opts):
