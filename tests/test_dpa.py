@@ -337,7 +337,7 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
 
 @pytest.mark.parametrize("opts", [
     {"IMAGE_SHARE": 0.0}, {"FAIRNESS": 0.0}, {"ALIGN": 0.0}, {"ALIGN_SCALE": 1.0},
-    {"TEMPLATES": "('a {}.', 'the {}.')"},
+    {"TEMPLATES": "('a {}.', 'the {}.')"}, {"PREC": "bf16"},
 ], ids=str)  # fmt: skip
 def test_every_option_matters(finished, data, backbone, tmp_path, opts):
     pairs = [text for key, value in opts.items() for text in (f"TRAINER.DPA.{key}", str(value))]
@@ -351,7 +351,7 @@ def test_every_option_matters(finished, data, backbone, tmp_path, opts):
     (("TRAINER.DPA.QUEUE", "0"), "at least 1 batch"),
     (("TRAINER.DPA.ALIGN_SCALE", "0.0"), "ALIGN_SCALE"),
     (("TRAINER.DPA.PREC", "fp8"), "PREC"),
-    (("OPTIM.LR", "0.0"), "OPTIM.LR"),
+    (("OPTIM.LR", "0.0"), "above 0"),
     (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
     (("DATALOADER.K_TRANSFORMS", "2"), "leave it at 1"),
     (("DATASET.NUM_SHOTS", "4"), "without labels"),

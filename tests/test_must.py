@@ -300,7 +300,7 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
 
 @pytest.mark.parametrize("opts", [
     {"THRESHOLD": 0.6}, {"FAIRNESS": 0.0}, {"EMA_START": 0.5}, {"EMA_END": 0.99}, {"EMA_STEPS": 3},
-    {"LAYER_DECAY": 1.0}, {"LR_MIN": 1e-3},
+    {"LAYER_DECAY": 1.0}, {"LR_MIN": 1e-3}, {"PREC": "bf16"},
 ], ids=str)  # fmt: skip
 def test_every_option_matters(finished, data, backbone, tmp_path, opts):
     pairs = [text for key, value in opts.items() for text in (f"TRAINER.MUST.{key}", str(value))]
@@ -315,7 +315,8 @@ def test_every_option_matters(finished, data, backbone, tmp_path, opts):
     (("TRAINER.MUST.EMA_START", "0.99999"), "EMA_START <= EMA_END"),
     (("TRAINER.MUST.LAYER_DECAY", "0.0"), "LAYER_DECAY"),
     (("TRAINER.MUST.PREC", "fp8"), "PREC"),
-    (("OPTIM.LR", "0.0"), "OPTIM.LR"),
+    (("OPTIM.LR", "0.0"), "above 0"),
+    (("OPTIM.LR", "1e-7"), "LR_MIN"),
     (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
     (("DATALOADER.K_TRANSFORMS", "2"), "leave it at 1"),
     (("DATASET.NUM_SHOTS", "4"), "without labels"),

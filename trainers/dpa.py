@@ -57,7 +57,7 @@ class DPA(AdaptationTrainer):
     Deviations from the public code:
     - The last epoch is reported. There, the best of all epochs on the test images is.
     - Views are this project's, the same for all methods (weak: also flipped; strong: 50 to 100 % of the area and
-      torchvision's RandAugment. There: 30 to 100 % and timm's). A test image is always the centre crop.
+      torchvision's RandAugment. There: 30 to 100 % and timm's).
     - The last batch of an epoch is dropped where it is smaller, as Dassl does. Its images keep their place in memory.
     - tau is the loaded CLIP's own; there it is 100, which OpenAI's models have.
     - The memory of the start is made in each run; there a file keeps it by model and data set.
@@ -97,9 +97,7 @@ class DPA(AdaptationTrainer):
     def train_transform(self) -> Views:
         """One decoded image -> weak view, strong view."""
         images = self.cfg.INPUT
-        return Views(
-            images.SIZE[0], n_crops=0, alpha=1.0, beta=1.0, mean=images.PIXEL_MEAN, std=images.PIXEL_STD
-        )
+        return Views(images.SIZE[0], n_crops=0, alpha=1, beta=1, mean=images.PIXEL_MEAN, std=images.PIXEL_STD)
 
     @torch.no_grad()
     def fill_memory(self) -> None:

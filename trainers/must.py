@@ -114,9 +114,7 @@ class MUST(AdaptationTrainer):
     def train_transform(self) -> Views:
         """One decoded image -> weak view, strong view."""
         images = self.cfg.INPUT
-        return Views(
-            images.SIZE[0], n_crops=0, alpha=1.0, beta=1.0, mean=images.PIXEL_MEAN, std=images.PIXEL_STD
-        )
+        return Views(images.SIZE[0], n_crops=0, alpha=1, beta=1, mean=images.PIXEL_MEAN, std=images.PIXEL_STD)
 
     # -- One step: L = mean over confident i of CE(tau <f(x_s), W>, y_i) + FAIRNESS L_fair -----------------------------
 
@@ -202,6 +200,7 @@ class MUST(AdaptationTrainer):
              f"TRAINER.MUST.EMA_START {opt.EMA_START}, EMA_END {opt.EMA_END}: need 0 <= EMA_START <= EMA_END <= 1"),
             (not 0 < opt.LAYER_DECAY <= 1, f"TRAINER.MUST.LAYER_DECAY {opt.LAYER_DECAY}: it lies in (0, 1], 1 is none"),
             (cfg.OPTIM.LR <= 0, f"OPTIM.LR {cfg.OPTIM.LR}: a learning rate is above 0"),
+            (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.MUST.LR_MIN {opt.LR_MIN}"),
             (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: MUST's schedule is a cosine without warm-up"),
             (cfg.DATALOADER.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: MUST makes its own views, leave it at 1"),
         ):  # fmt: skip
