@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from toys import CLASSES, arguments, build, make_data, permute_training_labels, run, save_clip
+from toys import CLASSES, arguments, build, make_data, permute_labels, run, save_clip
 
 import train
 from trainers.modules import transclip as module
@@ -226,7 +226,7 @@ def console(monkeypatch):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"), {"train": 8, "test": 4})
+    return make_data(tmp_path_factory.mktemp("data"), train=8, test=4)
 
 
 @pytest.fixture(scope="module", params=["vit", "resnet"])
@@ -243,9 +243,9 @@ INDUCTIVE = ("TRAINER.TRANSCLIP.INDUCTIVE", "True")
 
 
 def test_a_run_is_the_solver_on_the_test_features(data, backbone, tmp_path):
-    results = run(data, backbone, tmp_path, "TransCLIP")
+    results = run("TransCLIP", data, backbone, tmp_path)
     assert (results["transductive"], results["uses_labels"], results["trainable_parameters"]) == (True, False, 0)
-    trainer = build(data, backbone, tmp_path, "TransCLIP")
+    trainer = build("TransCLIP", data, backbone, tmp_path)
     batches = list(trainer.test_loader)
     images, labels = torch.cat([b["img"] for b in batches]), torch.cat([b["label"] for b in batches])
     with torch.no_grad():
@@ -263,9 +263,9 @@ def test_a_run_is_the_solver_on_the_test_features(data, backbone, tmp_path):
 
 
 def test_inductive_scores_images_one_by_one(data, backbone, tmp_path):
-    results = run(data, backbone, tmp_path, "TransCLIP", *INDUCTIVE)
+    results = run("TransCLIP", data, backbone, tmp_path, *INDUCTIVE)
     assert results["transductive"] is False
-    trainer = build(data, backbone, tmp_path, "TransCLIP", *INDUCTIVE)
+    trainer = build("TransCLIP", data, backbone, tmp_path, *INDUCTIVE)
     ((logits, labels, _),) = trainer.predict(trainer.test_loader, "test")
     assert results["accuracy"] == pytest.approx(100 * (logits.argmax(dim=1) == labels).double().mean().item())
     images = torch.cat([batch["img"] for batch in trainer.test_loader])
@@ -285,26 +285,26 @@ def test_inductive_scores_images_one_by_one(data, backbone, tmp_path):
 
 
 def test_permuted_training_labels_change_nothing(data, vit, tmp_path):
-    permuted = permute_training_labels(data, tmp_path / "data")
+    permuted = permute_labels(data, tmp_path / "data")
     assert json.loads((permuted / "split.json").read_text()) != json.loads((data / "split.json").read_text())
-    first, second = (build(d, vit, tmp_path / "out", "TransCLIP", *INDUCTIVE) for d in (data, permuted))
+    first, second = (build("TransCLIP", d, vit, tmp_path / "out", *INDUCTIVE) for d in (data, permuted))
     (a, *_), (b, *_) = (next(t.predict(t.test_loader, "test")) for t in (first, second))
     assert torch.equal(a, b) and all(map(torch.equal, first.gaussians, second.gaussians))
 
 
 def test_a_run_again_gives_the_same(data, vit, tmp_path, cache):
-    first = run(data, vit, tmp_path / "a", "TransCLIP", *INDUCTIVE)
+    first = run("TransCLIP", data, vit, tmp_path / "a", *INDUCTIVE)
     for file in (cache / "features").iterdir():
         file.unlink()
-    assert run(data, vit, tmp_path / "b", "TransCLIP", *INDUCTIVE)["macro_f1"] == first["macro_f1"]
+    assert run("TransCLIP", data, vit, tmp_path / "b", *INDUCTIVE)["macro_f1"] == first["macro_f1"]
     kept = [(tmp_path / name / "predictions.csv").read_text() for name in "ab"]
     assert kept[0] == kept[1] and kept[0].count("\n") == 1 + 4 * len(CLASSES)
 
 
 def test_eval_only_fits_again(data, vit, tmp_path, capsys):
-    accuracy = run(data, vit, tmp_path / "run", "TransCLIP", *INDUCTIVE)["accuracy"]
+    accuracy = run("TransCLIP", data, vit, tmp_path / "run", *INDUCTIVE)["accuracy"]
     argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
-    assert train.main(argv + arguments(data, vit, tmp_path / "eval", "TransCLIP", *INDUCTIVE)) == 0
+    assert train.main(argv + arguments("TransCLIP", data, vit, tmp_path / "eval", *INDUCTIVE)) == 0
     assert capsys.readouterr().out.count(f"* accuracy: {accuracy:.1f}%") == 2
 
 
@@ -316,6 +316,6 @@ def test_eval_only_fits_again(data, vit, tmp_path, capsys):
     ((*INDUCTIVE, "DATASET.NUM_SHOTS", "4"), "without labels"),
 ])  # fmt: skip
 def test_mistakes(data, vit, tmp_path, capsys, opts, message):
-    assert train.main(arguments(data, vit, tmp_path, "TransCLIP", *opts)) == 2
+    assert train.main(arguments("TransCLIP", data, vit, tmp_path, *opts)) == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: ") and message in error and "Traceback" not in error

@@ -97,7 +97,7 @@ def console(monkeypatch):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"), {"train": 3, "test": 4})
+    return make_data(tmp_path_factory.mktemp("data"), train=3, test=4)
 
 
 @pytest.fixture(scope="module", params=["vit", "resnet"])
@@ -121,11 +121,11 @@ def logits_of(trainer):
 @pytest.mark.parametrize("normalize_class", ["False", "True"])
 def test_a_run_is_the_plain_computation(data, backbone, tmp_path, normalize_class):
     opts = (*FEW, "TRAINER.WCA.NORMALIZE_CLASS", normalize_class)
-    results = run(data, backbone, tmp_path, "WCA", *opts)
+    results = run("WCA", data, backbone, tmp_path, *opts)
     assert (results["transductive"], results["uses_labels"]) == (False, False)
     assert (results["views_per_image"], results["trainable_parameters"], results["epochs"]) == (6, 0, [])
 
-    trainer = build(data, backbone, tmp_path, "WCA", *opts)
+    trainer = build("WCA", data, backbone, tmp_path, *opts)
     logits = logits_of(trainer)
     described = json.loads((data / "descriptions.json").read_text())
     model = load_clip(str(backbone))
@@ -147,40 +147,40 @@ def test_a_run_is_the_plain_computation(data, backbone, tmp_path, normalize_clas
 
 
 def test_crops_follow_the_seed(data, vit, tmp_path, cache):
-    first = logits_of(build(data, vit, tmp_path, "WCA", *FEW))
-    assert torch.equal(first, logits_of(build(data, vit, tmp_path, "WCA", *FEW)))
+    first = logits_of(build("WCA", data, vit, tmp_path, *FEW))
+    assert torch.equal(first, logits_of(build("WCA", data, vit, tmp_path, *FEW)))
     for file in (cache / "features").iterdir():
         file.unlink()
-    again = logits_of(build(data, vit, tmp_path, "WCA", *FEW, "DATALOADER.TEST.BATCH_SIZE", "100"))
+    again = logits_of(build("WCA", data, vit, tmp_path, *FEW, "DATALOADER.TEST.BATCH_SIZE", "100"))
     torch.testing.assert_close(again, first, rtol=1e-4, atol=1e-4)
-    other = logits_of(build(data, vit, tmp_path, "WCA", *FEW, seed=2))
+    other = logits_of(build("WCA", data, vit, tmp_path, *FEW, seed=2))
     assert ((other - first).abs().amax(dim=1) > 1e-2).all()
 
 
 def test_the_crop_range_takes_effect(data, vit, tmp_path):
-    first = logits_of(build(data, vit, tmp_path, "WCA", *FEW))
-    other = logits_of(build(data, vit, tmp_path, "WCA", *FEW, "TRAINER.WCA.ALPHA", "0.5"))
+    first = logits_of(build("WCA", data, vit, tmp_path, *FEW))
+    other = logits_of(build("WCA", data, vit, tmp_path, *FEW, "TRAINER.WCA.ALPHA", "0.5"))
     assert ((other - first).abs().amax(dim=1) > 1e-2).all()
-    sharp = logits_of(build(data, vit, tmp_path, "WCA", *FEW, "TRAINER.WCA.IMAGE_SCALE", "0.0"))
+    sharp = logits_of(build("WCA", data, vit, tmp_path, *FEW, "TRAINER.WCA.IMAGE_SCALE", "0.0"))
     assert ((sharp - first).abs().amax(dim=1) > 1e-2).any()  # cached sums of other weights are not taken for these
 
 
 def test_views_of_a_batch_score_as_in_the_run(data, vit, tmp_path):
-    trainer = build(data, vit, tmp_path, "WCA", *FEW)
+    trainer = build("WCA", data, vit, tmp_path, *FEW)
     image = Image.open(data / "test_0_0.png")
     views = torch.stack([trainer.test_transform()(image) for _ in range(2)])
     assert views.shape == (2, 6, 3, 32, 32) and trainer.model_inference(views).shape == (2, 3)
 
 
 def test_training_images_are_not_looked_at(data, vit, tmp_path, cache):
-    run(data, vit, tmp_path, "WCA", *FEW)
+    run("WCA", data, vit, tmp_path, *FEW)
     assert len(list((cache / "features").iterdir())) == 1
 
 
 def test_eval_only_gives_the_reported_accuracy(data, vit, tmp_path, capsys):
-    accuracy = run(data, vit, tmp_path / "run", "WCA", *FEW)["accuracy"]
+    accuracy = run("WCA", data, vit, tmp_path / "run", *FEW)["accuracy"]
     argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
-    assert train.main(argv + arguments(data, vit, tmp_path / "eval", "WCA", *FEW)) == 0
+    assert train.main(argv + arguments("WCA", data, vit, tmp_path / "eval", *FEW)) == 0
     assert capsys.readouterr().out.count(f"* accuracy: {accuracy:.1f}%") == 2
 
 
@@ -192,6 +192,6 @@ def test_eval_only_gives_the_reported_accuracy(data, vit, tmp_path, capsys):
     (("TRAINER.WCA.DESCRIPTIONS", "absent.json"), "absent.json"),
 ])  # fmt: skip
 def test_mistakes(data, vit, tmp_path, capsys, opts, message):
-    assert train.main(arguments(data, vit, tmp_path, "WCA", *opts)) == 2
+    assert train.main(arguments("WCA", data, vit, tmp_path, *opts)) == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: ") and message in error and "Traceback" not in error

@@ -1,7 +1,11 @@
-"""A toy data set with all three splits, small random CLIPs, and the command line that runs a trainer on them."""
+"""What tests of trainers share: a toy data set, small random CLIPs, and runs through train.py."""
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +17,12 @@ import train
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ["red car", "green car", "blue car"]
+EPOCHS = 3
+TIMING = {"seconds", "images_per_second"}
 
 
 @DATASET_REGISTRY.register()
-class SplitToy(DatasetBase):
+class Toy(DatasetBase):
     """Images and labels that DATASET.ROOT/split.json lists, and descriptions beside it."""
 
     def __init__(self, cfg):
@@ -27,14 +33,16 @@ class SplitToy(DatasetBase):
             [Datum(impath=str(root / name), label=label, classname=CLASSES[label]) for name, label in split[part]]
             for part in ("train", "val", "test")
         )
-        super().__init__(train_x=train_x, val=val, test=test)
+        train_x = self.generate_fewshot_dataset(train_x, num_shots=cfg.DATASET.NUM_SHOTS)
+        super().__init__(train_x=train_x, val=val or None, test=test)
 
 
-def make_data(root: Path, counts: dict[str, int]) -> Path:
-    """Draw ``counts[part]`` images per class and part: noise with a bright patch in the colour of the class."""
+def make_data(root: Path, train: int = 12, test: int = 4, val: int = 0) -> Path:
+    """Three classes, so many images of each: noise with a patch in the colour of the class."""
+    root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    split = {part: [] for part in ("train", "val", "test")}
-    for part, count in counts.items():
+    split = {"train": [], "val": [], "test": []}
+    for part, count in (("train", train), ("val", val), ("test", test)):
         for label in range(len(CLASSES)):
             for i in range(count):
                 pixels = rng.integers(0, 128, (40, 52, 3), dtype=np.uint8)
@@ -49,20 +57,20 @@ def make_data(root: Path, counts: dict[str, int]) -> Path:
     return root
 
 
-def permute_training_labels(data: Path, folder: Path) -> Path:
-    """A copy of ``data`` (its images are links) in which the training images have each other's labels."""
-    folder.mkdir()
+def permute_labels(data: Path, root: Path) -> Path:
+    """The same images under training labels that were shuffled."""
+    root.mkdir(parents=True)
     for file in data.iterdir():
-        (folder / file.name).symlink_to(file)
+        if file.name != "split.json":
+            (root / file.name).symlink_to(file)
     split = json.loads((data / "split.json").read_text())
     names, labels = zip(*split["train"], strict=True)
     split["train"] = list(zip(names, random.Random(0).sample(labels, len(labels)), strict=True))
-    (folder / "split.json").unlink()
-    (folder / "split.json").write_text(json.dumps(split))
-    return folder
+    (root / "split.json").write_text(json.dumps(split))
+    return root
 
 
-def save_clip(path: Path, tower: str) -> Path:
+def save_clip(path: Path, tower: str = "vit", seed: int = 0, pixels: int = 32) -> Path:
     """A random CLIP, tower "vit" or "resnet", whose shapes lead clip.build_model back to the same architecture."""
     from clip.model import CLIP
 
@@ -71,36 +79,41 @@ def save_clip(path: Path, tower: str) -> Path:
         "resnet": {"vision_layers": (1, 1, 1, 1), "vision_width": 8, "vision_patch_size": None},
     }[tower]
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CLIP(embed_dim=16, image_resolution=32, context_length=77, vocab_size=49408, transformer_width=64,
+        torch.manual_seed(seed)
+        model = CLIP(embed_dim=16, image_resolution=pixels, context_length=77, vocab_size=49408, transformer_width=64,
                      transformer_heads=1, transformer_layers=1, **vision)  # fmt: skip
         # A random network sees everything alike. Without the common part it tells images and texts apart.
         with torch.no_grad():
             if tower == "vit":
-                remove_mean(model.visual.proj, model.encode_image(torch.randn(64, 3, 32, 32)))
-            remove_mean(model.text_projection, model.encode_text(torch.randint(1, 49407, (64, 77))))
+                _remove_mean(model.visual.proj, model.encode_image(torch.randn(64, 3, pixels, pixels)))
+            _remove_mean(model.text_projection, model.encode_text(torch.randint(1, 49407, (64, 77))))
     torch.save(model.half().state_dict(), path)
     return path
 
 
-def remove_mean(projection: torch.Tensor, features: torch.Tensor) -> None:
+def _remove_mean(projection: torch.Tensor, features: torch.Tensor) -> None:
     mean = torch.nn.functional.normalize(features.mean(dim=0), dim=0)
     projection -= (projection @ mean)[:, None] * mean
 
 
-def arguments(data: Path, backbone: Path, out: Path, trainer: str, *opts: str, seed: int = 1) -> list[str]:
+def arguments(trainer: str, data: Path, backbone: Path, out: Path, *opts: str, seed: int = 1) -> list[str]:
+    """The command line of a run of three epochs in batches of 8."""
     return [
         "--root", str(data), "--output-dir", str(out), "--trainer", trainer, "--seed", str(seed),
         "--backbone", str(backbone), "--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny.yaml"),
-        "DATASET.NAME", "SplitToy", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "8",
-        "DATALOADER.TEST.BATCH_SIZE", "8", *opts,
+        "DATASET.NAME", "Toy", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "8",
+        "DATALOADER.TEST.BATCH_SIZE", "8", "OPTIM.MAX_EPOCH", str(EPOCHS), *opts,
     ]  # fmt: skip
 
 
 def run(*args, **kwargs) -> dict:
-    """The results of a run that must end well."""
+    """A run through train.py that must succeed; arguments as above. Returns its results."""
     argv = arguments(*args, **kwargs)
-    assert train.main(argv) == 0
+    stdout = sys.stdout  # setup_logger replaces it
+    try:
+        assert train.main(argv) == 0
+    finally:
+        sys.stdout = stdout
     return json.loads((Path(argv[3]) / "results.json").read_text())
 
 
@@ -110,3 +123,43 @@ def build(*args, **kwargs):
 
     modules, _ = train.import_plugins()
     return build_trainer(train.build_cfg(train.parse_args(arguments(*args, **kwargs)), modules))
+
+
+KILLED = """
+import importlib, os, signal, sys
+import conftest, toys, train
+trainer = getattr(importlib.import_module("trainers." + sys.argv[1]), sys.argv[2])
+step = trainer.forward_backward
+def stop_midway(self, batch):
+    if (self.epoch, self.batch_idx) == (1, 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch)
+trainer.forward_backward = stop_midway
+train.main(sys.argv[3:])
+"""
+
+
+def run_killed(module: str, trainer: str, *args, **kwargs) -> None:
+    """A run of trainers/<module>.py that is killed in the middle of its second epoch."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", KILLED, module, trainer, *arguments(trainer, *args, **kwargs)]
+    killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def checkpoint(out: Path, trainer: str, epoch: int = EPOCHS) -> dict:
+    return torch.load(out / trainer.lower() / f"model.pth.tar-{epoch}", weights_only=True)
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two nested states are equal bit for bit."""
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def untimed(epochs: list[dict]) -> list[dict]:
+    """Records of epochs without what differs between equal runs."""
+    return [{key: value for key, value in record.items() if key not in TIMING} for record in epochs]

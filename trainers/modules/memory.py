@@ -1,0 +1,74 @@
+"""What a trainer remembers of past batches: a row for each training image, or the last few tensors."""
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from .errors import UserError
+
+UNSEEN = -1  # label of an image that has no row yet
+
+
+class MemoryBank:
+    """The newest feature and pseudo-label of each of N training images, on the CPU.
+
+    Attributes:
+        features: [N, d], float32, zero for an image not seen yet.
+        labels: [N], int64, ``UNSEEN`` for an image not seen yet.
+    """
+
+    def __init__(self, n: int, d: int) -> None:
+        self.features = torch.zeros(n, d)
+        self.labels = torch.full((n,), UNSEEN)
+
+    def write(self, index: Tensor, features: Tensor, labels: Tensor) -> None:
+        """Replace the rows ``index`` [B] by ``features`` [B, d] and ``labels`` [B]. No image may occur twice."""
+        index = index.cpu()
+        self.features[index] = features.detach().float().cpu()
+        self.labels[index] = labels.cpu()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"features": self.features, "labels": self.labels}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Raises UserError where the memory is one of other images."""
+        if state["features"].shape != self.features.shape:
+            raise UserError(
+                f"the checkpoint remembers {len(state['features'])} training images of {state['features'].shape[1]} "
+                f"features, and this run has {len(self.features)} of {self.features.shape[1]}: the data set has changed"
+            )
+        self.features, self.labels = state["features"].clone(), state["labels"].clone()
+
+
+class Queue:
+    """The last ``length`` tensors of one shape."""
+
+    def __init__(self, length: int) -> None:
+        self.items: deque[Tensor] = deque(maxlen=length)
+
+    def push(self, item: Tensor) -> None:
+        self.items.append(item.detach())
+
+    def mean(self) -> Tensor:
+        """Mean of what is there; at least one must be."""
+        return torch.stack(tuple(self.items)).mean(dim=0)
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        return {"items": list(self.items)}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]], device: torch.device | str = "cpu") -> None:
+        self.items = deque((item.to(device) for item in state["items"]), maxlen=self.items.maxlen)
+
+
+def image_index(batch: dict, row_of: dict[str, int]) -> Tensor:
+    """Which rows of a memory the images of a batch have, [B].
+
+    Args:
+        batch: as Dassl's ``DatasetWrapper`` gives it. Its "index" is the place in the list of images; a wrapper of a
+            checkout's own may leave that out, but not "impath".
+        row_of: path of an image -> its place in that list.
+    """
+    if "index" in batch:
+        return torch.as_tensor(batch["index"])
+    return torch.tensor([row_of[path] for path in batch["impath"]])
