@@ -1,0 +1,189 @@
+"""LaFTer: label-free tuning of a zero-shot classifier with language and unlabelled images.
+
+M. J. Mirza, L. Karlinsky, W. Lin, M. Kozinski, H. Possegger, R. Feris, H. Bischof, "LaFTer: Label-Free Tuning of
+Zero-shot Classifier using Language and Unlabeled Image Collections", arXiv 2305.18287 (NeurIPS 2023).
+
+Symbols: f image tower without prompts, f_P with them, h linear classifier being trained, h_0 what texts made of it.
+"""
+
+import re
+import secrets
+
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from dassl.optim import build_lr_scheduler, build_optimizer
+from torch import Tensor
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from .base import AdaptationTrainer
+from .modules.backbone import norm_parameters
+from .modules.errors import UserError
+from .modules.lafter_views import WeakStrong
+from .modules.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
+from .modules.visual_prompts import PromptedClassifier, check_vit, initial_prompts, vit_needed
+
+# Steps of the text stage by data set, from the public code. What it has for all large ones is our choice for those that
+# it does not know (Stanford Cars, Oxford Pets, ...).
+TEXT_STEPS = {"DescribableTextures": 400, "EuroSAT": 400, "Food101": 400, "OxfordFlowers": 600, "UCF101": 400}
+OTHER_TEXT_STEPS = 500
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """LaFTer's config; the defaults are the public code's, with the learning rate of its scripts."""
+    cfg.TRAINER.LAFTER = CfgNode({
+        "PREC": "fp32",  # fp32 | amp | bf16
+        # Text stage
+        "DESCRIPTIONS": "",  # JSON file; "": the data set's own
+        "TEMPLATES": (),  # each makes one more text of every class; (): the data set's usual one
+        "TEXT_STEPS": 0,  # 0: the data set's (see above)
+        "TEXT_LR": 5e-4,
+        "TEXT_WEIGHT_DECAY": 0.01,
+        "TEXT_NOISE": 0.1,  # standard deviation of the noise on each number of a text's feature
+        # Image stage
+        "N_PROMPTS": 50,
+        # Both
+        "SMOOTHING": 0.1,  # of the targets
+    })
+
+
+@TRAINER_REGISTRY.register()
+class LaFTer(AdaptationTrainer):
+    """A classifier trained on texts labels unlabelled images, on which prompts, norms and the classifier are trained.
+
+    1. Text stage: a linear layer h is trained to classify the features of descriptions and name prompts, under noise.
+    2. Its frozen copy h_0 labels the weak view of each image, in every step: y = argmax h_0(f(x_w)). The image tower
+       does without prompts there, but has the norms as they are by now. No threshold, no temperature.
+    3. The student h(f_P(x_s)) learns y from the strong view, by smoothed cross-entropy. Its features are not made unit.
+       Trained are the prompts P, the image tower's LayerNorms and h. The student is the model that is tested.
+
+    Config keys: TRAINER.LAFTER (see ``extend_cfg``), and OPTIM.NAME, LR, WEIGHT_DECAY, MAX_EPOCH, LR_SCHEDULER.
+
+    Deviations from the public code:
+    - The last epoch is reported, not the best on the test images.
+    - Sizes are read from the backbone; there they are those of a ViT-B/16. For ViT-B/32 that narrows the range in which
+      prompts start: sqrt(6 / (3 P P + width)) has P = 32, where the public code keeps 16.
+    - All data sets: it has neither templates nor steps for some (Stanford Cars, FGVC Aircraft, Food, Pets). A name goes
+      into the data set's single template, not a list of them (TEMPLATES takes one), and a class without descriptions
+      has this text alone.
+    - The blur of the strong view is in proportion to the input: 0.1 to 2 pixels at 224, as there, less at 64.
+    - The learning rate is constant, which is what the public code does (its milestones are none). Here this is said by
+      OPTIM.LR_SCHEDULER, and another can be chosen.
+    """
+
+    views_per_image = 2
+
+    # -- Text stage, and what is trained after it --------------------------------------------------------------------
+
+    def build_model(self) -> None:
+        opt = self.options
+        visual = self.clip_model.visual
+        check_vit(visual)
+        # A generator of its own: what it draws depends on the seed, and not on what was drawn in loading CLIP.
+        seed = self.cfg.SEED if self.cfg.SEED >= 0 else secrets.randbits(31)
+        generator = torch.Generator(self.device).manual_seed(seed)
+
+        self.text_classifier = self.learn_from_texts(generator)  # h_0
+        prompts = initial_prompts(visual, opt.N_PROMPTS, generator)
+        self.model = PromptedClassifier(visual, prompts, self.text_classifier, opt.PREC)
+        del self.clip_model  # the text tower has done its work
+
+        # Trained: LayerNorms, prompts and the classifier. Biases are not decayed; all the rest is, norms too.
+        norms = norm_parameters(visual)
+        biases = [parameter for name, parameter in norms.items() if name.endswith("bias")]
+        weights = [parameter for name, parameter in norms.items() if not name.endswith("bias")]
+        groups = [
+            {"params": [*weights, self.model.prompts, self.model.head]},
+            {"params": biases, "weight_decay": 0.0},
+        ]
+        for parameter in (parameter for group in groups for parameter in group["params"]):
+            parameter.requires_grad_(True)
+        optim = build_optimizer(self.model, self.cfg.OPTIM, param_groups=groups)
+        self.register_model("lafter", self.model, optim, build_lr_scheduler(optim, self.cfg.OPTIM))
+        # float16 gradients underflow unless the loss is scaled up; elsewhere there is nothing to scale.
+        self.scaler = torch.amp.GradScaler(self.device.type) if opt.PREC == "amp" else None
+
+    def learn_from_texts(self, generator: torch.Generator) -> Tensor:
+        """The classifier that is trained on texts alone: weights [K, d]."""
+        opt = self.options
+        descriptions, mask = self.encode_descriptions(opt.DESCRIPTIONS)
+        names = [self.encode_names((template,)) for template in opt.TEMPLATES] or [self.encode_names()]
+        texts, labels = gather_texts(torch.stack(names), descriptions, mask)
+        steps = opt.TEXT_STEPS or TEXT_STEPS.get(self.cfg.DATASET.NAME, OTHER_TEXT_STEPS)
+        weight = train_text_classifier(
+            texts, labels, self.num_classes, steps=steps, lr=opt.TEXT_LR, noise=opt.TEXT_NOISE, smoothing=opt.SMOOTHING,
+            weight_decay=opt.TEXT_WEIGHT_DECAY, generator=generator,
+        )  # fmt: skip
+        right = (texts @ weight.t()).argmax(dim=1) == labels
+        print(f"Text classifier: {steps} steps on {len(texts)} texts, {100 * right.float().mean():.1f}% of them right")
+        return weight
+
+    # -- Views ---------------------------------------------------------------------------------------------------------
+
+    def train_transform(self) -> WeakStrong:
+        """One decoded image -> weak view, strong view."""
+        images = self.cfg.INPUT
+        return WeakStrong(images.SIZE[0], images.PIXEL_MEAN, images.PIXEL_STD)
+
+    # -- Image stage: one step -----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def pseudo_label(self, weak: Tensor) -> Tensor:
+        """y = argmax_c h_0(f(x_w)), [B]: no prompts, the norms of now, the classifier of texts."""
+        return (F.normalize(self.model.encode(weak), dim=-1) @ self.text_classifier.t()).argmax(dim=1)
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        weak, strong = batch["img"].to(self.device, non_blocking=True).unbind(1)
+
+        y = self.pseudo_label(weak)
+        loss = smoothed_cross_entropy(self.model(strong), y, self.options.SMOOTHING)
+        self.step(loss)
+
+        figures = {"loss": loss}
+        # The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
+        labels = batch["label"]
+        if (labels >= 0).all():
+            figures["pseudo_accuracy"] = 100 * (y.cpu() == labels).float().mean()
+        return {name: value.item() for name, value in figures.items()}
+
+    def step(self, loss: Tensor) -> None:
+        if self.scaler is None:
+            self.model_backward_and_update(loss)
+        else:
+            self.detect_anomaly(loss)
+            self.model_zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self._optims["lafter"])
+            self.scaler.update()
+
+    # -- State beyond the trained parameters ---------------------------------------------------------------------------
+
+    def extra_state(self) -> dict:
+        # The text stage could be done again, but not to the bit on another machine, nor with a random seed.
+        return {"scaler": self.scaler.state_dict() if self.scaler else {}, "text_classifier": self.text_classifier}
+
+    def load_extra_state(self, state: dict) -> None:
+        self.text_classifier = state["text_classifier"].to(self.device)
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+
+    # -- What cannot work is said before anything is loaded ------------------------------------------------------------
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        self.check_label_free(cfg)
+        opt, backbone = cfg.TRAINER.LAFTER, cfg.MODEL.BACKBONE.NAME
+        if re.fullmatch(r"RN\d+(x\d+)?", backbone):  # before it is downloaded for nothing
+            raise UserError(vit_needed(f"{backbone} is a ResNet"))
+        for wrong, message in (
+            (opt.TEXT_STEPS < 0, f"TEXT_STEPS {opt.TEXT_STEPS}: give a number of steps, or 0 for the data set's own"),
+            (opt.TEXT_LR <= 0, f"TEXT_LR {opt.TEXT_LR}: a learning rate lies above 0"),
+            (opt.TEXT_WEIGHT_DECAY < 0, f"TEXT_WEIGHT_DECAY {opt.TEXT_WEIGHT_DECAY}: must not be negative"),
+            (opt.TEXT_NOISE < 0, f"TEXT_NOISE {opt.TEXT_NOISE}: a standard deviation is not negative"),
+            (opt.N_PROMPTS < 0, f"N_PROMPTS {opt.N_PROMPTS}: must not be negative; 0 does without"),
+            (not 0 <= opt.SMOOTHING < 1, f"SMOOTHING {opt.SMOOTHING}: must lie in [0, 1), 0 turns it off"),
+        ):  # fmt: skip
+            if wrong:
+                raise UserError(f"TRAINER.LAFTER.{message}")
+        if cfg.DATALOADER.K_TRANSFORMS != 1:
+            raise UserError("DATALOADER.K_TRANSFORMS: LaFTer makes its own views, leave it at 1")

@@ -1,0 +1,53 @@
+"""LaFTer's two views of a training image (arXiv 2305.18287; the strong one is SimSiam's, arXiv 2011.10566, harder
+cropped and always blurred).
+
+Randomness comes from torch alone, which DataLoader seeds in every worker.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+from torchvision import transforms as T
+
+REFERENCE_SIZE = 224  # the input, in pixels, for which the blur was chosen
+
+
+class RandomBlur:
+    """Gaussian blur of a standard deviation U(low, high), in pixels."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        sigma = torch.empty(()).uniform_(self.low, self.high).item()
+        return image.filter(ImageFilter.GaussianBlur(sigma))
+
+
+class WeakStrong:
+    """Training transform: PIL image -> float tensor [2, 3, S, S], normalised, the weak view and the strong one.
+
+    The weak view is the centre crop of testing. The strong one: a random crop of 20 to 100 % of the area, flipped half
+    the time, its colours changed with probability 0.8 and gone with 0.2, blurred by 0.1 to 2 pixels of 224.
+
+    Args:
+        size: S, the input side of the image tower in pixels.
+        mean, std: pixel statistics (of values in [0, 1]) of the image tower.
+    """
+
+    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        pixel = size / REFERENCE_SIZE
+        self.weak = T.Compose([T.Resize(size, T.InterpolationMode.BICUBIC), T.CenterCrop(size)])
+        self.strong = T.Compose([
+            T.RandomResizedCrop(size, scale=(0.2, 1.0)),
+            T.RandomHorizontalFlip(),
+            T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+            T.RandomGrayscale(p=0.2),
+            RandomBlur(0.1 * pixel, 2 * pixel),
+        ])
+        self.to_tensor = T.Compose([T.ToTensor(), T.Normalize(mean, std)])
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        image = image.convert("RGB")
+        return torch.stack([self.to_tensor(view(image)) for view in (self.weak, self.strong)])
