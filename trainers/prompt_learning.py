@@ -96,7 +96,7 @@ class PromptTrainer(AdaptationTrainer):
             (optim.LR <= 0, f"OPTIM.LR {optim.LR}: a learning rate is above 0"),
             (optim.LR_SCHEDULER != "cosine", f"OPTIM.LR_SCHEDULER {optim.LR_SCHEDULER!r}: prompt learning uses cosine"),
             (optim.WARMUP_EPOCH > 0 and optim.WARMUP_TYPE != "constant",
-             f"OPTIM.WARMUP_TYPE {optim.WARMUP_TYPE!r}: prompt learning warms up at a constant rate, set it to constant"),
+             f"OPTIM.WARMUP_TYPE {optim.WARMUP_TYPE!r}: a warm-up here is at a constant rate, set it to constant"),
             (cfg.DATALOADER.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: one view of an image is used, leave it at 1"),
         ):  # fmt: skip
             if wrong:
@@ -107,11 +107,12 @@ class PromptTrainer(AdaptationTrainer):
 class PromptLearning(PromptTrainer):
     """A reference that sees labels: context vectors learned from a few labelled images of each class, CoOp's way.
 
-    One context of N vectors replaces the words in front of the class names; it is learned by the cross-entropy of CLIP's
-    own logits through the frozen text tower, on DATASET.NUM_SHOTS images of each class (all, if that is not set).
+    One context of N vectors replaces the words in front of the class names. It is learned by the cross-entropy of
+    CLIP's own logits, through the frozen text tower, on DATASET.NUM_SHOTS images of each class (all, if that is not
+    set).
 
-    Source: CoOp (see the top of this file), in its form with 16 vectors, random start and the class name at the end. CoOp's
-    own trainer registers as `CoOp` and may lie beside this one.
+    Source: CoOp (see the top of this file), in its form with 16 vectors, random start and the class name at the end.
+    CoOp's own trainer registers as `CoOp` and may lie beside this one.
 
     Config keys: TRAINER.PROMPTLEARNING (see ``extend_cfg``), DATASET.NUM_SHOTS, and those of ``PromptTrainer``.
 

@@ -46,8 +46,6 @@ class UPL(PromptTrainer):
     The paper's ensemble is the mean of the test logits of 16 runs that differ in the seed. ENSEMBLE n learns n contexts
     in one run, each from a start of its own, and classifies by the mean of their logits.
 
-    Source: see the top of this file, and BASE facts of the public code named in ``extend_cfg``.
-
     Config keys: TRAINER.UPL (see ``extend_cfg``), and those of ``PromptTrainer``.
 
     Deviations:
@@ -117,7 +115,7 @@ class UPL(PromptTrainer):
             is_train=is_train,
         )
 
-    # -- One step on the selected images ---------------------------------------------------------------------------------
+    # -- One step on the selected images -------------------------------------------------------------------------------
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, pseudo_labels = self.parse_batch_test(batch)
@@ -127,7 +125,7 @@ class UPL(PromptTrainer):
             figures["pseudo_accuracy"] = 100 * (batch["label"] == labels).float().mean().item()
         return figures
 
-    # -- State beyond the trained parameters -----------------------------------------------------------------------------
+    # -- State beyond the trained parameters ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict:
         return super().extra_state() | {"selected": self.selected, "pseudo_labels": self.pseudo_labels}
@@ -136,7 +134,7 @@ class UPL(PromptTrainer):
         super().load_extra_state(state)
         self.selected, self.pseudo_labels = state["selected"], state["pseudo_labels"]
 
-    # -- What cannot work is said before anything is loaded --------------------------------------------------------------
+    # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
