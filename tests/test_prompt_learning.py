@@ -74,7 +74,7 @@ def test_it_is_marked_and_stands_beside_coop():
 
 
 def test_it_learns_what_the_labels_say(data, backbone, tmp_path):
-    """A good deal more on the training images than chance: the same images are tested on."""
+    """Contexts of the classes' own fit the training images. (A shared one cannot: the text tower is random here.)"""
     split = json.loads((data / "split.json").read_text())
     seen = tmp_path / "data"
     seen.mkdir()
@@ -82,10 +82,10 @@ def test_it_learns_what_the_labels_say(data, backbone, tmp_path):
         (seen / file.name).symlink_to(file)
     (seen / "split.json").unlink()
     (seen / "split.json").write_text(json.dumps({"train": split["train"], "test": split["train"]}))
-    results = run(seen, backbone, tmp_path / "out", "OPTIM.MAX_EPOCH", "12", "OPTIM.LR", "0.05",
-                  "INPUT.TRANSFORMS", "('normalize',)", trainer=NAME)  # fmt: skip
+    opts = ("OPTIM.MAX_EPOCH", "6", "INPUT.TRANSFORMS", "('normalize',)", "TRAINER.PROMPTLEARNING.CSC", "True")
+    results = run(seen, backbone, tmp_path / "out", *opts, trainer=NAME)
     losses = [record["loss"] for record in results["epochs"]]
-    assert losses[-1] < 0.7 * losses[0] and results["accuracy"] > 60
+    assert losses[-1] < 0.2 * losses[0] and results["accuracy"] > 90
 
 
 def test_other_labels_give_other_weights(finished, data, backbone, tmp_path):
@@ -94,12 +94,13 @@ def test_other_labels_give_other_weights(finished, data, backbone, tmp_path):
 
 
 def test_shots(data, backbone, tmp_path, monkeypatch):
-    seen = set()
-    step = PromptLearning.forward_backward
-    monkeypatch.setattr(
-        PromptLearning, "forward_backward",
-        lambda self, batch: seen.update(zip(batch["impath"], batch["label"].tolist(), strict=True)) or step(self, batch),
-    )  # fmt: skip
+    seen, step = set(), PromptLearning.forward_backward
+
+    def watch(self, batch):
+        seen.update(zip(batch["impath"], batch["label"].tolist(), strict=True))
+        return step(self, batch)
+
+    monkeypatch.setattr(PromptLearning, "forward_backward", watch)
     run(data, backbone, tmp_path, "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "1", trainer=NAME)
     assert sorted(label for _, label in seen) == [0, 0, 1, 1, 2, 2]
 
