@@ -51,9 +51,11 @@ class UPL(PromptTrainer):
     Deviations:
         - The members of an ensemble see the same batches, so they differ by their start alone and cost one image pass;
           the paper's also differ in the order and augmentation of the images.
-        - The backbone of the run labels by default; the public code takes the probabilities of RN50, whatever learns.
+        - The backbone of the run labels by default; the public code takes RN50's probabilities, and for UPL* the mean of
+          eight models'.
         - Float32 or mixed precision instead of half precision throughout, which a CPU cannot do.
-        - Warm-up and cosine are the public code's; the last epoch is reported, which is its rule too.
+        - Equally confident images are taken in the order of the data set; the public code leaves that to its sort.
+        - The last epoch is reported, which is the public code's rule too.
     """
 
     @property
