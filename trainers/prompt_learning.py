@@ -119,8 +119,8 @@ class PromptLearning(PromptTrainer):
     Deviations:
         - Float32 or mixed precision instead of half precision throughout, which a CPU cannot do.
         - No start from words (CoOp's CTX_INIT), no class name in the middle or in front.
-        - OPTIM.MAX_EPOCH does not follow the number of shots. The configs have CoOp's 200 for 8 and 16 shots (50 for the
-          bundled backbones); for fewer, set it by hand as CoOp does.
+        - OPTIM.MAX_EPOCH does not follow the number of shots. The configs have CoOp's 200 for 8 and 16 shots (50 for
+          the bundled backbones); for fewer, set it by hand as CoOp does.
         - The draw of the shots is the data set's (a function of the seed), not CoOp's pickled files.
         - The last epoch is reported, which is CoOp's rule too.
     """

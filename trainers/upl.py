@@ -51,8 +51,8 @@ class UPL(PromptTrainer):
     Deviations:
         - The members of an ensemble see the same batches, so they differ by their start alone and cost one image pass;
           the paper's also differ in the order and augmentation of the images.
-        - The backbone of the run labels by default; the public code takes RN50's probabilities, and for UPL* the mean of
-          eight models'.
+        - The backbone of the run labels by default; the public code takes RN50's probabilities, and for UPL* the mean
+          of eight models'.
         - Float32 or mixed precision instead of half precision throughout, which a CPU cannot do.
         - Equally confident images are taken in the order of the data set; the public code leaves that to its sort.
         - The last epoch is reported, which is the public code's rule too.
