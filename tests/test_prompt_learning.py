@@ -23,7 +23,8 @@ from toys import (
 )
 
 import train
-from trainers.prompt_learning import PromptLearning
+from trainers.modules.context import initial_context
+from trainers.prompt_learning import PromptLearning, member_seed
 from trainers.upl import UPL
 
 NAME = "PromptLearning"
@@ -120,6 +121,13 @@ def test_the_seed_decides(finished, data, backbone, tmp_path):
     seed = run(data, backbone, tmp_path / "any", trainer=NAME, seed=-1)["seed"]  # drawn, and written down
     run(data, backbone, tmp_path / "same", trainer=NAME, seed=seed)
     assert torch.equal(weights(tmp_path / "same"), weights(tmp_path / "any"))
+
+
+def test_the_seed_decides_the_start(data, backbone, tmp_path):
+    still = ("OPTIM.LR", "1e-12", "OPTIM.WARMUP_CONS_LR", "1e-12")
+    run(data, backbone, tmp_path, *still, trainer=NAME, seed=7)
+    torch.testing.assert_close(weights(tmp_path)[0], initial_context(member_seed(7, 0), 16, 64), atol=1e-8, rtol=0)
+    assert len({member_seed(seed, member) for seed in range(5) for member in range(5)}) == 25
 
 
 def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path):
