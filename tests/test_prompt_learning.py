@@ -1,0 +1,174 @@
+"""Prompt learning with labels, through train.py."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from toys import (
+    CLASSES,
+    EPOCHS,
+    arguments,
+    checkpoint,
+    make_data,
+    permute_labels,
+    run,
+    run_killed,
+    same,
+    save_clip,
+    untimed,
+)
+
+import train
+from trainers.modules.context import initial_context
+from trainers.prompt_learning import PromptLearning, member_seed
+from trainers.upl import UPL
+
+NAME = "PromptLearning"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> Path:
+    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
+
+
+@pytest.fixture(autouse=True)
+def console(monkeypatch):
+    """setup_logger replaces sys.stdout; give it back after each test."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+
+
+@pytest.fixture(scope="module")
+def finished(data, backbone, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    run(NAME, data, backbone, out)
+    return out
+
+
+def weights(out: Path) -> torch.Tensor:
+    (name, value), = checkpoint(out, "promptlearning")["state_dict"].items()
+    assert name == "contexts"
+    return value
+
+
+def test_a_run(finished):
+    results = json.loads((finished / "results.json").read_text())
+    assert [record["epoch"] for record in results["epochs"]] == [1, 2, 3]
+    assert results["trainable_parameters"] == 16 * 64 and weights(finished).shape == (1, 16, 64)
+    assert not any("pseudo_accuracy" in record for record in results["epochs"])
+
+
+def test_it_is_marked_and_stands_beside_coop():
+    assert PromptLearning.uses_labels and not getattr(UPL, "uses_labels", False)
+    modules, _ = train.import_plugins()
+    assert "CoOp" not in TRAINER_REGISTRY.registered_names()
+    cfg = train.build_cfg(train.parse_args([]), modules)
+    assert cfg.TRAINER.COOP.PREC == "fp16" and cfg.TRAINER.PROMPTLEARNING.PREC == "fp32"
+
+
+def test_it_learns_what_the_labels_say(data, backbone, tmp_path):
+    """Contexts of the classes' own fit the training images. (A shared one cannot: the text tower is random here.)"""
+    split = json.loads((data / "split.json").read_text())
+    seen = tmp_path / "data"
+    seen.mkdir()
+    for file in data.iterdir():
+        (seen / file.name).symlink_to(file)
+    (seen / "split.json").unlink()
+    (seen / "split.json").write_text(json.dumps({"train": split["train"], "test": split["train"]}))
+    opts = ("OPTIM.MAX_EPOCH", "6", "INPUT.TRANSFORMS", "('normalize',)", "TRAINER.PROMPTLEARNING.CSC", "True")
+    results = run(NAME, seen, backbone, tmp_path / "out", *opts)
+    losses = [record["loss"] for record in results["epochs"]]
+    assert losses[-1] < 0.2 * losses[0] and results["accuracy"] > 90
+
+
+def test_other_labels_give_other_weights(finished, data, backbone, tmp_path):
+    run(NAME, permute_labels(data, tmp_path / "data"), backbone, tmp_path / "out")
+    assert not torch.equal(weights(tmp_path / "out"), weights(finished))
+
+
+def test_shots(data, backbone, tmp_path, monkeypatch):
+    seen, step = set(), PromptLearning.forward_backward
+
+    def watch(self, batch):
+        seen.update(zip(batch["impath"], batch["label"].tolist(), strict=True))
+        return step(self, batch)
+
+    monkeypatch.setattr(PromptLearning, "forward_backward", watch)
+    run(NAME, data, backbone, tmp_path, "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "1")
+    assert sorted(label for _, label in seen) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_resnet_tower_and_a_context_for_each_class(data, tmp_path):
+    clip = save_clip(tmp_path / "rn.pt", "resnet")
+    opts = ("TRAINER.PROMPTLEARNING.CSC", "True", "TRAINER.PROMPTLEARNING.PREC", "bf16")
+    run(NAME, data, clip, tmp_path / "out", *opts)
+    assert weights(tmp_path / "out").shape == (1, 3, 16, 64)
+
+
+def test_the_seed_decides(finished, data, backbone, tmp_path):
+    run(NAME, data, backbone, tmp_path / "again")
+    run(NAME, data, backbone, tmp_path / "other", seed=2)
+    assert torch.equal(weights(tmp_path / "again"), weights(finished))
+    assert not torch.equal(weights(tmp_path / "other"), weights(finished))
+    seed = run(NAME, data, backbone, tmp_path / "any", seed=-1)["seed"]  # drawn, and written down
+    run(NAME, data, backbone, tmp_path / "same", seed=seed)
+    assert torch.equal(weights(tmp_path / "same"), weights(tmp_path / "any"))
+
+
+def test_the_seed_decides_the_start(data, backbone, tmp_path):
+    still = ("OPTIM.LR", "1e-12", "OPTIM.WARMUP_CONS_LR", "1e-12")
+    run(NAME, data, backbone, tmp_path, *still, seed=7)
+    torch.testing.assert_close(weights(tmp_path)[0], initial_context(member_seed(7, 0), 16, 64), atol=1e-8, rtol=0)
+    assert len({member_seed(seed, member) for seed in range(5) for member in range(5)}) == 25
+
+
+def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path):
+    out = tmp_path / "killed"
+    run_killed("prompt_learning", NAME, data, backbone, out)
+    resumed, whole = run(NAME, data, backbone, out), json.loads((finished / "results.json").read_text())
+    a, b = (checkpoint(folder, "promptlearning") for folder in (out, finished))
+    assert same(a["state_dict"], b["state_dict"])
+    assert resumed["accuracy"] == whole["accuracy"]
+    assert untimed(resumed["epochs"]) == untimed(whole["epochs"])
+
+
+def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
+    accuracy = json.loads((finished / "results.json").read_text())["accuracy"]
+    argv = ["--eval-only", "--model-dir", str(finished), "--load-epoch", str(EPOCHS)]
+    assert train.main([*argv, *arguments(NAME, data, backbone, tmp_path)]) == 0
+    assert f"* accuracy: {accuracy:.1f}%" in capsys.readouterr().out
+
+
+def test_images_without_labels_are_refused(data, backbone, tmp_path, capsys):
+    root = tmp_path / "mine"
+    (root / "train").mkdir(parents=True)
+    (root / "train" / "a.png").symlink_to(data / "train_0_0.png")
+    (root / "test" / CLASSES[0]).mkdir(parents=True)
+    (root / "test" / CLASSES[0] / "b.png").symlink_to(data / "test_0_0.png")
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    opts = ("DATASET.NAME", "ImageFolder", "DATASET.NUM_SHOTS", "-1")
+    assert train.main(arguments(NAME, root, backbone, tmp_path / "out", *opts)) == 2
+    assert "1 training images have none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("opts, message", [
+    (("TRAINER.PROMPTLEARNING.NCTX", "4"), "did you mean TRAINER.PROMPTLEARNING.N_CTX?"),
+    (("TRAINER.PROMPTLEARNING.N_CTX", "0"), "N_CTX 0"),
+    (("TRAINER.PROMPTLEARNING.PREC", "fp16"), "PREC"),
+    (("OPTIM.LR_SCHEDULER", "single_step"), "LR_SCHEDULER"),
+    (("OPTIM.WARMUP_TYPE", "linear"), "WARMUP_TYPE"),
+    (("OPTIM.LR", "0.0"), "OPTIM.LR"),
+    (("DATALOADER.K_TRANSFORMS", "2"), "K_TRANSFORMS"),
+    (("TEST.FINAL_MODEL", "best_val"), "last_step"),
+])  # fmt: skip
+def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
+    assert train.main(arguments(NAME, data, backbone, tmp_path, *opts)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ") and message in error and "Traceback" not in error

@@ -1,0 +1,137 @@
+"""Prompt learning: a frozen CLIP whose class prompts begin with learned vectors instead of words.
+
+K. Zhou, J. Yang, C. C. Loy, Z. Liu, "Learning to Prompt for Vision-Language Models" (CoOp), arXiv 2109.01134.
+"""
+
+import numpy as np
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from dassl.optim import build_optimizer
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+from yacs.config import CfgNode
+
+from .base import AdaptationTrainer
+from .modules.context import ContextClassifier, initial_context
+from .modules.errors import UserError
+from .modules.warmup import warmup_cosine
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """PromptLearning's config, with CoOp's defaults but for PREC."""
+    cfg.TRAINER.PROMPTLEARNING = CfgNode({
+        "PREC": "fp32",  # fp32 | amp | bf16
+        "N_CTX": 16,  # context vectors in front of the class name [CoOp]
+        "CSC": False,  # a context of each class's own [CoOp: for fine-grained classes with many shots]
+    })
+
+
+def member_seed(seed: int, member: int) -> int:
+    """A well-mixed seed for the context of one member (from 0) of a run's ensemble."""
+    return int(np.random.SeedSequence([seed, member], spawn_key=(1,)).generate_state(1)[0])
+
+
+class PromptTrainer(AdaptationTrainer):
+    """What trainers of context vectors share: model, schedule, step and inference. A subclass says on which labels.
+
+    Config keys: TRAINER.<NAME>.PREC, N_CTX, CSC; OPTIM.NAME, LR, WEIGHT_DECAY, MOMENTUM, MAX_EPOCH, WARMUP_EPOCH,
+    WARMUP_CONS_LR; INPUT.TRANSFORMS, the augmentation of training images.
+    """
+
+    members = 1  # prompts that are trained beside each other
+
+    def build_model(self) -> None:
+        opt, cfg = self.options, self.cfg.OPTIM
+        shape = (opt.N_CTX, self.clip_model.token_embedding.weight.shape[1])
+        contexts = torch.zeros(self.members, *((self.num_classes, *shape) if opt.CSC else shape))
+        self.model = ContextClassifier(self.clip_model, self.classnames, contexts.to(self.device), opt.PREC)
+        del self.clip_model  # its towers are in the model
+        # Trained are the contexts, nothing else.
+        optim = build_optimizer(self.model, cfg, param_groups=[{"params": [self.model.contexts]}])
+        sched = LambdaLR(optim, warmup_cosine(cfg.MAX_EPOCH, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR / cfg.LR))
+        self.register_model(self.cfg.TRAINER.NAME.lower(), self.model, optim, sched)
+        # float16 gradients underflow unless the loss is scaled up; elsewhere there is nothing to scale.
+        self.scaler = torch.amp.GradScaler(self.device.type) if opt.PREC == "amp" else None
+
+    def before_train(self) -> None:
+        """The members start at random, each from a seed of its own; a resumed run brings them along."""
+        super().before_train()
+        if self.start_epoch == 0:
+            with torch.no_grad():
+                for i, context in enumerate(self.model.contexts):
+                    context.copy_(initial_context(member_seed(self.seed, i), *context.shape))
+
+    def learn(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One step of every member on the same images. Returns the mean of their losses.
+
+        The sum is what descends: each member then moves as if it were alone.
+        """
+        losses = torch.stack([F.cross_entropy(logits, labels) for logits in self.model(images)])
+        if self.scaler is None:
+            self.model_backward_and_update(losses.sum())
+        else:
+            self.detect_anomaly(losses.sum())
+            self.model_zero_grad()
+            self.scaler.scale(losses.sum()).backward()
+            self.scaler.step(self._optims[self.get_model_names()[0]])
+            self.scaler.update()
+        return losses.detach().mean()
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        return self.model.predict(images)
+
+    def extra_state(self) -> dict:
+        return {"scaler": self.scaler.state_dict() if self.scaler else {}}
+
+    def load_extra_state(self, state: dict) -> None:
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        opt, optim, node = cfg.TRAINER[cfg.TRAINER.NAME.upper()], cfg.OPTIM, f"TRAINER.{cfg.TRAINER.NAME.upper()}"
+        for wrong, message in (
+            (opt.N_CTX < 1, f"{node}.N_CTX {opt.N_CTX}: a prompt needs at least one context vector"),
+            (optim.LR <= 0, f"OPTIM.LR {optim.LR}: a learning rate is above 0"),
+            (optim.LR_SCHEDULER != "cosine", f"OPTIM.LR_SCHEDULER {optim.LR_SCHEDULER!r}: prompt learning uses cosine"),
+            (optim.WARMUP_EPOCH > 0 and optim.WARMUP_TYPE != "constant",
+             f"OPTIM.WARMUP_TYPE {optim.WARMUP_TYPE!r}: a warm-up here is at a constant rate, set it to constant"),
+            (cfg.DATALOADER.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: one view of an image is used, leave it at 1"),
+        ):  # fmt: skip
+            if wrong:
+                raise UserError(message)
+
+
+@TRAINER_REGISTRY.register()
+class PromptLearning(PromptTrainer):
+    """A reference that sees labels: context vectors learned from a few labelled images of each class, CoOp's way.
+
+    One context of N vectors replaces the words in front of the class names. It is learned by the cross-entropy of
+    CLIP's own logits, through the frozen text tower, on DATASET.NUM_SHOTS images of each class (all, if that is not
+    set).
+
+    Source: CoOp (see the top of this file), in its form with 16 vectors, random start and the class name at the end.
+    CoOp's own trainer registers as `CoOp` and may lie beside this one.
+
+    Config keys: TRAINER.PROMPTLEARNING (see ``extend_cfg``), DATASET.NUM_SHOTS, and those of ``PromptTrainer``.
+
+    Deviations:
+        - Float32 or mixed precision instead of half precision throughout, which a CPU cannot do.
+        - No start from words (CoOp's CTX_INIT), no class name in the middle or in front.
+        - OPTIM.MAX_EPOCH does not follow the number of shots. The configs have CoOp's 200 for 8 and 16 shots (50 for
+          the bundled backbones); for fewer, set it by hand as CoOp does.
+        - The draw of the shots is the data set's (a function of the seed), not CoOp's pickled files.
+        - The last epoch is reported, which is CoOp's rule too.
+    """
+
+    uses_labels = True
+
+    def build_model(self) -> None:
+        if unlabelled := sum(item.label < 0 for item in self.dm.dataset.train_x):
+            raise UserError(f"PromptLearning learns from labels, and {unlabelled} training images have none: use UPL")
+        super().build_model()
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        images, labels = self.parse_batch_test(batch)
+        return {"loss": self.learn(images, labels).item()}

@@ -1,0 +1,150 @@
+"""UPL: prompts learned from the most confident pseudo-labels of zero-shot CLIP.
+
+T. Huang, J. Chu, F. Wei, "Unsupervised Prompt Learning for Vision-Language Models", arXiv 2204.03649.
+"""
+
+import torch
+from dassl.data.data_manager import build_data_loader
+from dassl.data.datasets import Datum
+from dassl.data.transforms import build_transform
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from .modules.anchors import AnchorClassifier
+from .modules.backbone import input_resolution, load_clip
+from .modules.errors import UserError, few
+from .modules.selection import select_top_k
+from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, name_prompts
+from .prompt_learning import PromptTrainer
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """UPL's config; defaults from its public code but for PREC."""
+    cfg.TRAINER.UPL = CfgNode({
+        "PREC": "fp32",  # fp32 | amp | bf16
+        # Pseudo-labels
+        "LABELLERS": (),  # CLIP models whose mean probabilities label; (): the run's own backbone. UPL* takes eight
+        "TEMPLATES": (),  # templates of their name prompts; (): the data set's usual one
+        "TOP_K": 16,  # images kept of each predicted class
+        # Prompts
+        "N_CTX": 16,  # context vectors in front of the class name
+        "CSC": False,  # a context of each class's own
+        "ENSEMBLE": 1,  # prompts learned in one run, whose logits are averaged at test; the paper averages 16 runs
+    })
+
+
+@TRAINER_REGISTRY.register()
+class UPL(PromptTrainer):
+    """Prompt learning without labels.
+
+    Zero-shot CLIP labels the training images once, before training. Of each *predicted* class the TOP_K most confident
+    images are kept with that label, whatever their confidence: a threshold would leave some classes with hardly any. On
+    these, context vectors are learned as in CoOp. A class that is never predicted has no training image.
+
+    The paper's ensemble is the mean of the test logits of 16 runs that differ in the seed. ENSEMBLE n learns n contexts
+    in one run, each from a start of its own, and classifies by the mean of their logits.
+
+    Config keys: TRAINER.UPL (see ``extend_cfg``), and those of ``PromptTrainer``.
+
+    Deviations:
+        - The members of an ensemble see the same batches, so they differ by their start alone and cost one image pass;
+          the paper's also differ in the order and augmentation of the images.
+        - The backbone of the run labels by default; the public code takes RN50's probabilities, and for UPL* the mean
+          of eight models'.
+        - Float32 or mixed precision instead of half precision throughout, which a CPU cannot do.
+        - Equally confident images are taken in the order of the data set; the public code leaves that to its sort.
+        - The last epoch is reported, which is the public code's rule too.
+    """
+
+    @property
+    def members(self) -> int:
+        return self.options.ENSEMBLE
+
+    # -- Pseudo-labels, once, from frozen CLIP -------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def zero_shot_probabilities(self) -> Tensor:
+        """softmax(tau <f(x), t_c>) of every training image, the mean over the labelling models, [N, K], on the CPU."""
+        opt = self.options
+        models = tuple(opt.LABELLERS) or (self.cfg.MODEL.BACKBONE.NAME,)
+        templates = tuple(opt.TEMPLATES) or (TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE),)
+        print(f"Pseudo-labels by {', '.join(models)}, with the templates {' | '.join(templates)}")
+        total = 0
+        for name in models:
+            clip_model = load_clip(name, self.device)
+            names = name_prompts(clip_model, self.classnames, templates)
+            model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), opt.PREC)
+            cfg = self.cfg.clone()
+            cfg.defrost()
+            cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
+            loader = self.loader(self.dm.dataset.train_x, cfg, is_train=False)
+            probs = [model(batch["img"].to(self.device)).softmax(dim=1)
+                     for batch in tqdm(loader, desc=f"labels by {name}", leave=False, disable=None)]  # fmt: skip
+            total = total + torch.cat(probs).cpu()
+        return total / len(models)
+
+    def before_train(self) -> None:
+        self.selected: Tensor | None = None  # [S], positions in train_x
+        super().before_train()  # a resumed run brings its selection along
+        if self.selected is None:
+            probs = self.zero_shot_probabilities()
+            self.selected, self.pseudo_labels = select_top_k(probs, self.options.TOP_K)
+        per_class = self.pseudo_labels.bincount(minlength=self.num_classes)
+        never = [name for name, count in zip(self.classnames, per_class, strict=True) if count == 0]
+        print(f"Selected {len(self.selected)} of {len(self.dm.dataset.train_x)} training images, at most "
+              f"{self.options.TOP_K} of each predicted class"
+              + (f"; {len(never)} classes were never predicted: {few(never)}" if never else ""))  # fmt: skip
+        images = [self.dm.dataset.train_x[i] for i in self.selected.tolist()]
+        # The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
+        self.labels = torch.tensor([item.label for item in images])
+        self.train_loader_x = self.loader(
+            [Datum(impath=item.impath, label=label, domain=item.domain, classname=self.classnames[label])
+             for item, label in zip(images, self.pseudo_labels.tolist(), strict=True)],
+            self.cfg, is_train=True,
+        )  # fmt: skip
+
+    @staticmethod
+    def loader(images: list[Datum], cfg: CfgNode, is_train: bool) -> torch.utils.data.DataLoader:
+        node = cfg.DATALOADER.TRAIN_X if is_train else cfg.DATALOADER.TEST
+        return build_data_loader(
+            cfg,
+            sampler_type=node.SAMPLER,
+            data_source=images,
+            batch_size=node.BATCH_SIZE,
+            tfm=build_transform(cfg, is_train=is_train),
+            is_train=is_train,
+        )
+
+    # -- One step on the selected images -------------------------------------------------------------------------------
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        images, pseudo_labels = self.parse_batch_test(batch)
+        figures = {"loss": self.learn(images, pseudo_labels).item()}
+        labels = self.labels[batch["index"]]
+        if (labels >= 0).all():
+            figures["pseudo_accuracy"] = 100 * (batch["label"] == labels).float().mean().item()
+        return figures
+
+    # -- State beyond the trained parameters ---------------------------------------------------------------------------
+
+    def extra_state(self) -> dict:
+        return super().extra_state() | {"selected": self.selected, "pseudo_labels": self.pseudo_labels}
+
+    def load_extra_state(self, state: dict) -> None:
+        super().load_extra_state(state)
+        self.selected, self.pseudo_labels = state["selected"], state["pseudo_labels"]
+
+    # -- What cannot work is said before anything is loaded ------------------------------------------------------------
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        self.check_label_free(cfg)
+        opt = cfg.TRAINER.UPL
+        for wrong, message in (
+            (opt.TOP_K < 1, f"TOP_K {opt.TOP_K}: keep at least one image of each class"),
+            (opt.ENSEMBLE < 1, f"ENSEMBLE {opt.ENSEMBLE}: learn at least one prompt"),
+        ):
+            if wrong:
+                raise UserError(f"TRAINER.UPL.{message}")
