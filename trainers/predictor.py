@@ -5,7 +5,7 @@
     predictor = Predictor.load("output/synth_cars/FAIR/tiny/seed1")
     probabilities = predictor(["a.jpg", "b.jpg"])  # [2, K]; classes in the order of predictor.classnames
     predictor.top("a.jpg", k=3)  # [("Aster Prime", 0.91), ...]
-    predictor.explain("a.jpg")  # which crops decided
+    predictor.explain(["a.jpg"])  # which crops decided, an Explanation for each image
     predictor.save("cars.pt")  # what was trained, in one small file that load() takes too
 
 Supported are the trainers whose model is the image tower with one anchor per class (FAIR; DPA). Crops are FAIR's alone.
@@ -14,7 +14,7 @@ Nothing here registers a trainer: train.py imports this module along with the ot
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from .modules.views import Box, FixedCrops, crop_boxes
 
 Picture = Image.Image | str | os.PathLike
 FORMAT = "fair-predictor-1"  # of the files that save() writes
+THREADS = min(8, os.cpu_count() or 1)  # that decode images
 UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError)  # torch.load's complaints
 
 
@@ -139,22 +140,26 @@ class Predictor:
         best = self(image, crops=crops)[0].topk(min(k, len(self.classnames)))
         return [(self.classnames[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
-    def explain(self, image: Picture) -> Explanation:
-        """Which crops decided on one image. Its crops are the same in every call.
+    def explain(self, images: Picture | Sequence[Picture], *, batch: int = 64) -> list[Explanation]:
+        """Which crops decided on each image. An image's crops are the same in every call.
 
         Raises:
             UserError: an image that cannot be read, or a run without crops.
         """
         self._check_crops()
-        (picture,) = next(_batches(image, 1))
-        found, crops = self._look([picture]), self.settings["crops"]
+        return [self._explanation(picture, {name: rows[i] for name, rows in found.items()})
+                for pictures in _batches(images, batch) for found in [self._look(pictures)]
+                for i, picture in enumerate(pictures)]  # fmt: skip
+
+    def _explanation(self, picture: Image.Image, found: dict[str, Tensor]) -> Explanation:
+        crops, size, selected = self.settings["crops"], self.settings["size"], found["index"].tolist()
+        # FixedCrops draws its crops by the same call.
         boxes = crop_boxes(*picture.size, crops["n"], crops["alpha"], crops["beta"], torch.Generator().manual_seed(0))
-        selected, size = found["index"][0].tolist(), self.settings["size"]
         return Explanation(
-            image=picture, boxes=boxes, selected=selected, relevance=found["relevance"][0].tolist(),
-            weights=(crops["scale"] * found["relevance"][0]).softmax(dim=0).tolist(),
+            image=picture, boxes=boxes, selected=selected, relevance=found["relevance"].tolist(),
+            weights=(crops["scale"] * found["relevance"]).softmax(dim=0).tolist(),
             crops=[picture.resize((size, size), Image.Resampling.BICUBIC, box=boxes[i]) for i in selected],
-            local=found["local"][0], whole=found["whole"][0],
+            local=found["local"], whole=found["whole"],
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -199,14 +204,14 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         raise UserError(f"{os.fspath(path)}: {reason}") from error
 
 
-def _batches(images: Picture | Sequence[Picture], size: int):
+def _batches(images: Picture | Sequence[Picture], size: int) -> Iterator[list[Image.Image]]:
     """Lists of up to ``size`` RGB images. Files are decoded by threads: Pillow lets them run side by side."""
     images = [images] if isinstance(images, (Image.Image, str, os.PathLike)) else list(images)
 
     def rgb(image: Picture) -> Image.Image:
         return image.convert("RGB") if isinstance(image, Image.Image) else read_image(image)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(images), size):
             yield list(pool.map(rgb, images[start : start + size]))
 
