@@ -50,7 +50,7 @@ class Example:
     """One image, and what the model makes of it."""
 
     image: Image.Image
-    truth: int
+    truth: int | None  # None: not known
     boxes: list[Box]  # N, in the image's pixels
     selected: list[int]  # k indices into the boxes, most relevant first
     relevance: list[float]  # r_i of the selected
@@ -58,6 +58,7 @@ class Example:
     crops: list[Image.Image]  # the selected at the model's input size
     local: Tensor  # softmax(tau * LAS), [K]
     whole: Tensor  # softmax(tau * <z, A>), [K]
+    caption: str = ""  # in place of the true class where that is not known
 
 
 def load_trainer(root: str, run: str, backbone: str) -> "FAIR":
@@ -169,9 +170,12 @@ def draw_crops(page: Image.Image, x: int, y: int, example: Example) -> None:
 
 
 def draw_bars(page: Image.Image, x: int, y: int, example: Example, names: Sequence[str]) -> None:
-    """The likeliest classes by the crops and by the whole image; the true class is blue and says so."""
+    """The likeliest classes by the crops and by the whole image; the true class, if known, is blue and says so."""
     draw = ImageDraw.Draw(page)
-    draw.text((x, y - 3), f"True class: {names[example.truth]}", INK, font(17), anchor="la")
+    title = example.caption if example.truth is None else f"True class: {names[example.truth]}"
+    while draw.textlength(title, font(17)) > BARS:  # a long path: its end says more
+        title = "…" + title.removeprefix("…")[1:]
+    draw.text((x, y - 3), title, INK, font(17), anchor="la")
     for title, probabilities in (("By the selected crops (LAS)", example.local), ("By the whole image", example.whole)):
         y += 36
         draw.text((x, y), title, FAINT, font(15), anchor="la")
@@ -189,7 +193,8 @@ def draw_page(examples: Sequence[Example], names: Sequence[str]) -> Image.Image:
     """The whole picture: column heads, then a row for each example."""
     page = Image.new("RGB", (WIDTH, HEAD + len(examples) * (SIDE + GAP)), "white")
     draw, first = ImageDraw.Draw(page), examples[0]
-    heads = (f"Test image, {len(first.boxes)} crops (r: relevance)",
+    kind = "Image" if first.truth is None else "Test image"
+    heads = (f"{kind}, {len(first.boxes)} crops (r: relevance)",
              f"The {len(first.crops)} most relevant (w: weight)", "Class probabilities")  # fmt: skip
     for x, text in zip(COLUMNS, heads, strict=True):
         draw.text((x, PAD - 2), text, FAINT, font(17), anchor="la")

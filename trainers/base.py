@@ -21,7 +21,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from .modules.anchors import AnchorClassifier
-from .modules.backbone import autocast, input_resolution, load_clip
+from .modules.backbone import autocast, fingerprint, input_resolution, load_clip
 from .modules.descriptions import find_descriptions, load_descriptions
 from .modules.download import checksum_of
 from .modules.errors import UserError
@@ -107,6 +107,7 @@ class AdaptationTrainer(TrainerX):
         autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
         build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
         self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
+        self.tower_hash = fingerprint(self.clip_model.visual)  # as loaded: the checkpoint holds only what moves
         self.cfg = self._with_input_size(input_resolution(self.clip_model))
         dm = DataManager(
             self.cfg, custom_tfm_train=self.train_transform(), custom_tfm_test=self.test_transform()
@@ -183,6 +184,8 @@ class AdaptationTrainer(TrainerX):
         seed = self.cfg.SEED
         self.seed = seed if seed >= 0 else secrets.randbits(31)
         super().before_train()  # resumes, opens TensorBoard
+        with atomic(Path(self.output_dir) / "config.yaml") as path:  # not every train.py does
+            path.write_text(self.cfg.dump(), encoding="utf-8")
 
     def before_epoch(self) -> None:
         set_random_seed(epoch_seed(self.seed, self.epoch))
@@ -317,7 +320,10 @@ class AdaptationTrainer(TrainerX):
                 "seed": self.seed,
                 "config_hash": self.config_hash,
                 "backbone": self.cfg.MODEL.BACKBONE.NAME,
+                "tower_hash": self.tower_hash,
                 "classnames": self.classnames,
+                # All that predictions need besides the tower, also where training leaves them alone.
+                "anchors": self.model.anchors.weight.detach() if type(self.model) is AnchorClassifier else None,
             }, path)
         with atomic(folder / "checkpoint") as path:
             path.write_text(f"{newest.name}\n")

@@ -5,6 +5,7 @@ of a CoOp checkout. Only what all of them share is used.
 """
 
 import difflib
+import hashlib
 import os
 import pickle
 import warnings
@@ -88,6 +89,15 @@ def norm_parameters(visual: nn.Module) -> dict[str, nn.Parameter]:
     if not found:
         raise UserError("The image tower has neither LayerNorm nor BatchNorm layers: nothing to adapt.")
     return found
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 over the names, shapes and values of a module's parameters and buffers, the same on every device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def autocast(device: str | torch.device, prec: str) -> AbstractContextManager:

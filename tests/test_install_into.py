@@ -1,0 +1,506 @@
+"""scripts/install_into.py on a checkout made like CoOp: its own train.py, data sets, trainers and clip folder."""
+
+import ast
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from yacs.config import CfgNode
+
+from trainers.predictor import Predictor
+
+ROOT = Path(__file__).resolve().parents[1]
+spec = importlib.util.spec_from_file_location("install_into", ROOT / "scripts/install_into.py")
+sys.modules[spec.name] = install_into = importlib.util.module_from_spec(spec)  # dataclass looks its module up
+spec.loader.exec_module(install_into)
+
+TRAIN = '''\
+import argparse
+
+import torch
+from dassl.config import get_cfg_default
+from dassl.engine import build_trainer
+from dassl.utils import collect_env_info, set_random_seed, setup_logger
+
+# data sets and trainers register themselves
+import datasets.blobs
+
+import trainers.coop
+import trainers.zsclip
+
+
+def print_args(args, cfg):
+    for name in sorted(vars(args)):
+        print(name, "=", getattr(args, name))
+    print(cfg)
+
+
+def reset_cfg(cfg, args):
+    if args.root:
+        cfg.DATASET.ROOT = args.root
+    if args.output_dir:
+        cfg.OUTPUT_DIR = args.output_dir
+    if args.seed:
+        cfg.SEED = args.seed
+    if args.trainer:
+        cfg.TRAINER.NAME = args.trainer
+    if args.backbone:
+        cfg.MODEL.BACKBONE.NAME = args.backbone
+
+
+def extend_cfg(cfg):
+    """Config nodes of the trainers."""
+    from yacs.config import CfgNode as Node
+
+    cfg.TRAINER.COOP = Node()
+    cfg.TRAINER.COOP.N_CTX = 16  # words
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # or base, or new
+
+
+def setup_cfg(args):
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    for file in (args.dataset_config_file, args.config_file):
+        if file:
+            cfg.merge_from_file(file)
+    reset_cfg(cfg, args)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    return cfg
+
+
+def main(args):
+    cfg = setup_cfg(args)
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
+    setup_logger(cfg.OUTPUT_DIR)
+    print_args(args, cfg)
+    print(collect_env_info())
+    trainer = build_trainer(cfg)
+    if args.eval_only:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        trainer.test()
+    else:
+        trainer.train()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    for flag in ("root", "output-dir", "config-file", "dataset-config-file", "trainer", "backbone", "model-dir"):
+        parser.add_argument(f"--{flag}", type=str, default="")
+    parser.add_argument("--seed", type=int, default=-1)
+    parser.add_argument("--load-epoch", type=int)
+    parser.add_argument("--eval-only", action="store_true")
+    parser.add_argument("opts", default=None, nargs=argparse.REMAINDER)
+    torch.set_num_threads(1)
+    main(parser.parse_args())
+'''
+
+DATASET = '''\
+import os
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+
+COLOURS = ["red", "green", "blue"]
+
+
+@DATASET_REGISTRY.register()
+class Blobs(DatasetBase):
+    def __init__(self, cfg):
+        parts = {}
+        for part in ("train", "test"):
+            folder = os.path.join(cfg.DATASET.ROOT, part)
+            parts[part] = [
+                Datum(impath=os.path.join(folder, name), label=int(name[0]), classname=COLOURS[int(name[0])])
+                for name in sorted(os.listdir(folder))
+            ]
+        super().__init__(train_x=parts["train"], val=parts["test"], test=parts["test"])
+'''
+
+TRAINER = '''\
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+
+@TRAINER_REGISTRY.register()
+class {}(TrainerX):
+    pass
+'''
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Path:
+    """A checkout and, beside it, images of three classes."""
+    import clip
+
+    folder = tmp_path_factory.mktemp("template")
+    checkout = folder / "Co Op"  # a space in the path
+    for name, text in (
+        ("train.py", TRAIN),
+        ("datasets/__init__.py", ""),
+        ("datasets/blobs.py", DATASET),
+        ("trainers/__init__.py", ""),
+        ("trainers/coop.py", TRAINER.format("CoOp")),
+        ("trainers/zsclip.py", TRAINER.format("ZeroshotCLIP")),
+        ("configs/datasets/blobs.yaml", 'DATASET:\n  NAME: "Blobs"\n'),
+        ("configs/trainers/CoOp/vit.yaml", "OPTIM:\n  MAX_EPOCH: 1\n"),
+    ):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(text)
+    (checkout / "train.py").chmod(0o755)
+    shutil.copytree(Path(clip.__file__).parent, checkout / "clip", ignore=shutil.ignore_patterns("__pycache__"))
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 2)):
+        (folder / "data" / part).mkdir(parents=True)
+        for label in range(3):
+            for i in range(count):
+                pixels = rng.integers(0, 128, (40, 52, 3), dtype=np.uint8)
+                pixels[10:30, 10:40, label] += 100
+                Image.fromarray(pixels).save(folder / "data" / part / f"{label}_{i}.png")
+    return checkout
+
+
+@pytest.fixture
+def checkout(template, tmp_path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "Co Op"))
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Every file's content and every folder below a folder; modes as well."""
+    return {f"{path.relative_to(folder)} {path.stat().st_mode:o}": None if path.is_dir() else path.read_bytes()
+            for path in folder.rglob("*")}  # fmt: skip
+
+
+def install(checkout: Path, *arguments: str) -> int:
+    return install_into.main([str(checkout), *arguments])
+
+
+# -- What it is for ----------------------------------------------------------------------------------------------------
+
+
+def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"PYTHONPATH": str(ROOT / "toolbox"), "FAIR_DASSL": ""}
+    return subprocess.run([sys.executable, "-W", "ignore", *arguments], cwd=checkout, env=env, capture_output=True,
+                          text=True)  # fmt: skip
+
+
+def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, checkout, capsys):
+    before = snapshot(checkout)
+    assert install(checkout, "--yes") == 0
+    assert "python train.py --root DATA" in capsys.readouterr().out
+
+    out = checkout.parent / "out"
+    done = python(checkout, "train.py", "--root", str(template.parent / "data"), "--seed", "1", "--trainer", "FAIR",
+                  "--dataset-config-file", "configs/datasets/blobs.yaml", "--config-file",
+                  "configs/trainers/FAIR/tiny.yaml", "--output-dir", str(out), "OPTIM.MAX_EPOCH", "1",
+                  "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "12", "TRAINER.FAIR.N_CROPS", "2",
+                  "TRAINER.FAIR.TOP_K", "1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((out / "results.json").read_text())
+    assert (results["dataset"], results["trainer"], len(results["epochs"])) == ("Blobs", "FAIR", 1)
+    assert results["versions"]["clip"] is None, "the installed clip was used, not the checkout's"
+    assert (checkout / "trainers/__pycache__").is_dir() and (checkout / "trainers/modules/__pycache__").is_dir()
+
+    predictor = Predictor.load(out)
+    assert predictor.classnames == ["red", "green", "blue"]
+    assert predictor.explain(template.parent / "data/test/0_0.png")[0].selected
+
+    assert install(checkout, "--uninstall", "--yes") == 0
+    for cache in list(checkout.rglob("__pycache__")):  # of the checkout's own modules
+        assert {file.name.split(".")[0] for file in cache.iterdir()} <= {"__init__", "blobs", "coop", "zsclip", "clip",
+                                                                         "model", "simple_tokenizer"}  # fmt: skip
+        shutil.rmtree(cache)
+    assert snapshot(checkout) == before
+
+
+def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys):
+    before = snapshot(checkout)
+    assert install(checkout, "--yes", "--baselines", "--descriptions", "dtd") == 0
+    message = capsys.readouterr().out
+    assert "Left out: trainers/zsclip.py, the checkout has a trainer ZeroshotCLIP" in message
+    assert (checkout / "trainers/zsclip.py").read_text() == TRAINER.format("ZeroshotCLIP")
+    assert not (checkout / "configs/trainers/ZeroshotCLIP").exists()
+    assert (checkout / "configs/trainers/CuPL/tiny.yaml").is_file() and (checkout / "descriptions/dtd.json").is_file()
+    assert [file.name for file in (checkout / "descriptions").iterdir()] == ["dtd.json"]
+
+    # All that registers itself here does so there, and has its config.
+    done = python(checkout, "-c", "import train; from dassl.engine import TRAINER_REGISTRY\n"
+                  "print(TRAINER_REGISTRY.registered_names())\n"
+                  "cfg = train.get_cfg_default(); train.extend_cfg(cfg); print(sorted(cfg.TRAINER))")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names, nodes = map(ast.literal_eval, done.stdout.splitlines()[-2:])
+    installed = {name for file, found in install_into.baselines().items() if f"Left out: {file}" not in message
+                 for name in found}  # fmt: skip
+    assert {"CuPL", "FAIR"} <= installed | {"FAIR"} <= set(names)
+    assert {"COOP", "FAIR", *(name.upper() for name in installed)} <= set(nodes)
+
+    assert install(checkout, "--uninstall", "--yes") == 0
+    for cache in list(checkout.rglob("__pycache__")):
+        shutil.rmtree(cache)
+    assert snapshot(checkout) == before
+
+
+def test_without_baselines_only_what_fair_needs_is_copied(checkout):
+    assert install(checkout, "--yes") == 0
+    assert {file.name for file in (checkout / "trainers").glob("*.py")} == {
+        "__init__.py", "coop.py", "zsclip.py", "base.py", "fair.py", "predictor.py"}  # fmt: skip
+    for file in checkout.glob("trainers/modules/*.py"):
+        assert file.read_bytes() == (ROOT / file.relative_to(checkout)).read_bytes()
+    modules = {file.stem for file in checkout.glob("trainers/modules/*.py")}
+    assert {"alignment", "anchors", "views", "weighting", "results", "__init__"} <= modules
+    assert not (checkout / "descriptions").exists()
+
+
+# -- Showing, asking, repeating ----------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_the_diff_and_changes_nothing(checkout, capsys):
+    before = snapshot(checkout)
+    assert install(checkout, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["--- a/train.py", "+++ b/train.py", "@@ -10,6 +10,7 @@"]
+    added = [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
+    note = "  # FAIR: scripts/install_into.py"
+    assert added == [f"import trainers.fair{note}", f"    trainers.fair.extend_cfg(cfg){note}"]
+    assert not any(line.startswith("-") for line in lines[1:])
+    assert "  trainers/fair.py" in lines and "  configs/trainers/FAIR/vit_b32.yaml" in lines
+    assert snapshot(checkout) == before
+    assert install(checkout, "--yes") == 0
+    installed = snapshot(checkout)
+    assert install(checkout, "--uninstall", "--dry-run") == 0
+    assert f"-import trainers.fair{note}" in capsys.readouterr().out.splitlines()
+    assert snapshot(checkout) == installed
+
+
+@pytest.mark.parametrize("answer, done", [("y", True), ("Yes", True), ("", False), ("n", False)])
+def test_it_asks_on_a_terminal(checkout, monkeypatch, answer, done):
+    before = snapshot(checkout)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    assert install(checkout) == 0
+    assert (snapshot(checkout) != before) == done == (checkout / "trainers/fair.py").exists()
+
+
+def test_without_a_terminal_it_wants_to_be_told(checkout, monkeypatch, capsys):
+    before = snapshot(checkout)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert install(checkout) == 2
+    assert "--yes" in capsys.readouterr().err and snapshot(checkout) == before
+
+
+def test_a_second_call_has_nothing_to_do(checkout, capsys):
+    assert install(checkout, "--yes") == 0
+    once = snapshot(checkout)
+    capsys.readouterr()
+    assert install(checkout) == 0
+    assert "nothing to do" in capsys.readouterr().out and snapshot(checkout) == once
+
+
+def test_what_was_registered_by_hand_is_not_repeated(checkout):
+    text = TRAIN.replace("import trainers.zsclip\n", "import trainers.zsclip\nimport trainers.fair\n")
+    (checkout / "train.py").write_text(text)
+    assert install(checkout, "--yes") == 0
+    result = (checkout / "train.py").read_text()
+    assert result.count("import trainers.fair") == 1 and result.count("trainers.fair.extend_cfg(cfg)") == 1
+    assert install(checkout, "--uninstall", "--yes") == 2  # its import would fail
+    (checkout / "train.py").write_text(result.replace("import trainers.fair\n", ""))
+    assert install(checkout, "--uninstall", "--yes") == 0
+    assert (checkout / "train.py").read_text() == TRAIN
+
+
+@pytest.fixture
+def newer(monkeypatch, tmp_path) -> Path:
+    """A newer version of this repository: fair.py has changed, and a module is called something else."""
+    root = tmp_path / "newer"
+    for name in ("trainers", "configs", "descriptions"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    fair = root / "trainers/fair.py"
+    fair.write_text(fair.read_text().replace(".modules.weighting", ".modules.weights_of_images") + "# newer\n")
+    (root / "trainers/modules/weighting.py").rename(root / "trainers/modules/weights_of_images.py")
+    monkeypatch.setattr(install_into, "ROOT", root)
+    return root
+
+
+def test_a_later_call_updates(checkout, newer, monkeypatch, capsys):
+    before = snapshot(checkout)
+    with monkeypatch.context() as patch:
+        patch.setattr(install_into, "ROOT", ROOT)
+        assert install(checkout, "--yes") == 0
+    capsys.readouterr()
+    assert install(checkout, "--yes") == 0
+    assert "+# newer" in capsys.readouterr().out.splitlines()
+    assert (checkout / "trainers/fair.py").read_bytes() == (newer / "trainers/fair.py").read_bytes()
+    assert not (checkout / "trainers/modules/weighting.py").exists()
+    assert (checkout / "trainers/modules/weights_of_images.py").exists()
+    assert install(checkout, "--uninstall", "--yes") == 0
+    assert snapshot(checkout) == before
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_a_call_that_broke_off_is_made_good(checkout, newer, monkeypatch, capsys, update):
+    before = snapshot(checkout)
+    if update:
+        with monkeypatch.context() as patch:
+            patch.setattr(install_into, "ROOT", ROOT)
+            assert install(checkout, "--yes") == 0
+    put = install_into.put
+
+    def full_disk(path, content):
+        if path.name == "views.py" or path.name == "train.py":
+            raise OSError("no space left")
+        put(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(install_into, "put", full_disk)
+        if update:  # views.py is the same in both versions: let the next one fail
+            patch.setattr(install_into, "put", lambda path, content: full_disk(path.with_name("views.py"), content)
+                          if path.name == "weights_of_images.py" else full_disk(path, content))  # fmt: skip
+        assert install(checkout, "--yes") == 2
+    assert "no space left" in capsys.readouterr().err
+    broken = shutil.copytree(checkout, checkout.with_name("broken"))
+    assert install(broken, "--uninstall", "--yes") == 0
+    assert snapshot(broken) == before
+    assert install(checkout, "--yes") == 0
+    assert (checkout / "trainers/modules/weights_of_images.py").exists()
+    assert install(checkout, "--uninstall", "--yes") == 0
+    assert snapshot(checkout) == before
+
+
+# -- The place in train.py ---------------------------------------------------------------------------------------------
+
+IMPORT = "import trainers.zsclip\n"
+BODIES = {
+    "plain": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1\n\nB = 2\n",
+    "last, no line break at the end": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1",
+    "Windows line breaks": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1\n".replace("\n", "\r\n"),
+    "Windows, no line break at the end": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1".replace("\n", "\r\n"),
+    "tabs": f"{IMPORT}\ndef extend_cfg(cfg):\n\tif cfg:\n\t\tcfg.A = 1\n",
+    "a return": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1\n    return cfg\n",
+    "an early return": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1\n    if cfg:\n        return\n    cfg.B = 2\n",
+    "nothing but a return": f"{IMPORT}\ndef extend_cfg(\n    cfg,\n):\n    return\n",
+    "another name": f"{IMPORT}\ndef extend_cfg(config, *rest):\n    config.A = 1\n",
+    "a docstring": f'{IMPORT}\ndef extend_cfg(cfg):\n    """Nothing\n\n    yet."""\n',
+    "a statement of several lines": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = [\n1,\n    ]  # ]\n",
+    "two statements on a line": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1; cfg.B = 2\n",
+    "an import of several lines": "from trainers.zsclip import (\n    ZeroshotCLIP,\n    ZeroshotCLIP2,\n)\n\n"
+    "def extend_cfg(cfg):\n    cfg.A = 1\n",
+    "from the package": "from trainers import zsclip\n\ndef extend_cfg(cfg):\n    cfg.A = 1\n",
+    "a comment before the end": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1\n    # the end\n",
+    "the text in a string": f'TEXT = """\nimport trainers.coop\ndef extend_cfg(cfg):\n"""\n{IMPORT}'
+    "def extend_cfg(cfg):\n    cfg.A = 1\n",
+    "another encoding": f"# -*- coding: latin-1 -*-\n# \xe9\n{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1  # \xe9\n",
+}
+
+
+@pytest.mark.parametrize("source", BODIES.values(), ids=BODIES)
+def test_registering_works_and_can_be_taken_back(source):
+    before = source.encode("latin-1")
+    modules = {"trainers.fair": True, "trainers.cupl": True, "trainers.base": False}
+    after = install_into.register(before, modules)
+    names = {}
+    exec(compile(after, "train.py", "exec"), names)
+    cfg = CfgNode({"TRAINER": {}})
+    names["extend_cfg"](cfg)
+    assert {"FAIR", "CUPL"} <= cfg.TRAINER.keys() and names["trainers"].base
+    if "A = 1" in source:
+        assert cfg.A in (1, [1])
+    new = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert len(new) == 5 and all(line.endswith(install_into.NOTE.encode()) for line in new)
+    assert (b"\r\n" in before) == (b"\r\n" in after) and after.endswith(b"\n") == before.endswith(b"\n")
+    assert install_into.unregister(after) == before
+    assert install_into.register(after, modules) == after
+
+
+@pytest.mark.parametrize("source, message", [
+    (TRAIN.replace("extend_cfg", "add_cfg"), "no function extend_cfg(cfg)"),
+    (TRAIN.replace("def extend_cfg(cfg)", "def extend_cfg()"), "no function extend_cfg(cfg)"),
+    (TRAIN + "\n\ndef extend_cfg(cfg):\n    pass\n", "several extend_cfg"),
+    (TRAIN.replace("import trainers.", "import models."), "no module of trainers/"),
+    ("import trainers.coop\ndef extend_cfg(cfg): pass\n", "on one line"),
+    (TRAIN + "def\n", "not valid Python"),
+    ((ROOT / "train.py").read_text(), "no module of trainers/"),  # ours finds its trainers by itself
+])  # fmt: skip
+def test_another_train_py_is_refused(checkout, capsys, source, message):
+    (checkout / "train.py").write_text(source)
+    before = snapshot(checkout)
+    assert install(checkout, "--yes") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: train.py is not recognised: ") and message in error and "by hand" in error
+    assert snapshot(checkout) == before
+
+
+# -- What is in the way ------------------------------------------------------------------------------------------------
+
+
+def test_files_of_the_checkout_are_never_overwritten(checkout, capsys):
+    (checkout / "trainers/base.py").write_text("mine = True\n")
+    shutil.copy(ROOT / "trainers/fair.py", checkout / "trainers/fair.py")  # the same content is fine
+    before = snapshot(checkout)
+    assert install(checkout, "--yes") == 2
+    error = capsys.readouterr().err
+    assert "files of its own where FAIR's belong: trainers/base.py. Nothing was changed" in error
+    assert snapshot(checkout) == before
+    (checkout / "trainers/base.py").unlink()
+    assert install(checkout, "--yes") == 0
+    assert install(checkout, "--uninstall", "--yes") == 0
+    assert (checkout / "trainers/fair.py").exists()  # it was there before
+
+
+def test_a_trainer_of_that_name_is_in_the_way(checkout, capsys):
+    (checkout / "trainers/other.py").write_text(TRAINER.format("FAIR"))
+    assert install(checkout, "--yes") == 2
+    assert "trainers/other.py registers a trainer FAIR of its own" in capsys.readouterr().err
+
+
+def test_changed_files_are_not_overwritten_and_stay(checkout, newer, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(install_into, "ROOT", ROOT)
+        assert install(checkout, "--yes") == 0
+    fair = checkout / "trainers/fair.py"
+    fair.write_text(fair.read_text() + "# mine\n")
+    text = TRAIN + "# mine too\n"
+    (checkout / "train.py").write_text((checkout / "train.py").read_text() + "# mine too\n")
+    changed = snapshot(checkout)
+    assert install(checkout, "--yes") == 2
+    assert "changed after they had been installed: trainers/fair.py" in capsys.readouterr().err
+    assert snapshot(checkout) == changed
+    assert install(checkout, "--uninstall", "--yes") == 0
+    assert "Stays: trainers/fair.py" in capsys.readouterr().out
+    assert fair.read_text().endswith("# mine\n") and not (checkout / "trainers/base.py").exists()
+    assert (checkout / "train.py").read_text() == text
+
+
+def test_uninstall_does_not_break_train_py(checkout, capsys):
+    assert install(checkout, "--yes") == 0
+    file = checkout / "train.py"
+    file.write_text(file.read_text().replace("    cfg.freeze()", "    trainers.fair.extend_cfg(cfg)\n    cfg.freeze()"))
+    before = snapshot(checkout)
+    assert install(checkout, "--uninstall", "--yes") == 2
+    assert "train.py uses trainers.fair" in capsys.readouterr().err and snapshot(checkout) == before
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--uninstall"], "nothing is installed there"),
+    (["--descriptions", "stanford_card"], "no descriptions called stanford_card"),
+    (["--uninstall", "--baselines"], "leave --baselines"),
+])  # fmt: skip
+def test_mistakes(checkout, capsys, arguments, message):
+    before = snapshot(checkout)
+    assert install(checkout, "--yes", *arguments) == 2
+    assert message in capsys.readouterr().err and snapshot(checkout) == before
+
+
+def test_other_folders_are_refused(tmp_path, capsys, checkout):
+    assert install(tmp_path, "--yes") == 2
+    assert "it has no train.py" in capsys.readouterr().err
+    assert install(ROOT, "--yes") == 2
+    assert "FAIR is at home here" in capsys.readouterr().err
+    (checkout / install_into.MANIFEST).write_text("{}")
+    assert install(checkout, "--yes") == 2
+    assert "is damaged" in capsys.readouterr().err

@@ -1,0 +1,381 @@
+"""Predictions of finished runs: the Python API, and scripts/predict.py."""
+# ruff: noqa: F811 - fixtures of another module
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from test_fair import CLASSES, backbone, console, data, finished, run, save_clip  # noqa: F401
+
+import train
+from trainers.modules.backbone import fingerprint, load_clip
+from trainers.modules.errors import UserError
+from trainers.predictor import Predictor, read_image
+
+ROOT = Path(__file__).resolve().parents[1]
+spec = importlib.util.spec_from_file_location("predict", ROOT / "scripts/predict.py")
+sys.modules[spec.name] = predict = importlib.util.module_from_spec(spec)  # dataclass looks its module up
+spec.loader.exec_module(predict)
+
+
+def predictions(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "predictions.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def assert_same_as_the_run(predictor: Predictor, folder: Path, data: Path) -> None:
+    rows = predictions(folder)
+    best = predictor([data / row["image"] for row in rows], batch=5).max(dim=1)
+    assert [predictor.classnames[i] for i in best.indices] == [row["prediction"] for row in rows]
+    assert best.values.tolist() == pytest.approx([float(row["confidence"]) for row in rows], abs=6e-5)
+
+
+def copy_of(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to))
+
+
+def change(path: Path, **new) -> None:
+    state = torch.load(path, weights_only=True)
+    torch.save({key: value for key, value in (state | new).items() if value != "gone"}, path)
+
+
+# -- What comes out ----------------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_those_of_the_run(finished, data):
+    predictor = Predictor.load(finished, device="cpu")
+    assert_same_as_the_run(predictor, finished, data)
+    p = predictor([data / "test_0_0.png", str(data / "test_1_0.png"), Image.open(data / "test_2_0.png")])
+    assert p.shape == (3, 3) and p.dtype == torch.float32
+    torch.testing.assert_close(p.sum(dim=1), torch.ones(3))
+    torch.testing.assert_close(predictor(data / "test_1_0.png"), p[1:2])
+    assert predictor([]).shape == (0, 3)
+    top = predictor.top(data / "test_1_0.png", k=9)
+    assert [name for name, _ in top] == [CLASSES[i] for i in p[1].argsort(descending=True)]
+    assert [value for _, value in top] == pytest.approx(p[1].sort(descending=True).values.tolist())
+
+
+def test_frozen_anchors_are_in_the_checkpoint_too(data, backbone, tmp_path):
+    run(data, backbone, tmp_path, "TRAINER.FAIR.LEARN_ANCHORS", "False", "OPTIM.MAX_EPOCH", "1")
+    predictor = Predictor.load(tmp_path)
+    assert_same_as_the_run(predictor, tmp_path, data)
+    assert_same_as_the_run(Predictor.load(predictor.save(tmp_path / "small.pt")), tmp_path, data)
+
+
+@pytest.fixture(scope="module")
+def resnet(data, tmp_path_factory) -> Path:
+    """A finished run of a ResNet tower, tested with crops too."""
+    folder = tmp_path_factory.mktemp("resnet")
+    path = save_clip(folder / "rn.pt", vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None)
+    stdout = sys.stdout
+    run(data, path, folder / "run", "TRAINER.FAIR.CROP_INFERENCE", "True", "OPTIM.MAX_EPOCH", "1",
+        "TRAINER.FAIR.TOP_K", "3")  # fmt: skip
+    sys.stdout = stdout
+    return folder / "run"
+
+
+def test_crops_give_the_accuracy_of_the_run(resnet, data):
+    predictor, rows = Predictor.load(resnet), predictions(resnet)
+    assert_same_as_the_run(predictor, resnet, data)
+    labels = torch.tensor([CLASSES.index(row["label"]) for row in rows])
+    hits = predictor([data / row["image"] for row in rows], crops=True, batch=4).argmax(dim=1) == labels
+    accuracy = json.loads((resnet / "results.json").read_text())["crop_accuracy"]
+    assert 100 * hits.float().mean().item() == pytest.approx(accuracy)
+
+
+def test_the_crops_shown_decided(resnet, data):
+    predictor = Predictor.load(resnet)
+    paths = [data / "test_0_0.png", data / "test_1_1.png"]
+    examples = predictor.explain(paths, batch=1)
+    both = torch.stack([example.local for example in examples])
+    torch.testing.assert_close(both, predictor(paths, crops=True))
+    again = predictor.explain(paths[1])[0]
+    assert again.boxes == examples[1].boxes
+    mean, std = torch.tensor(predictor.settings["mean"]).double(), torch.tensor(predictor.settings["std"]).double()
+
+    def feature(image: Image.Image) -> torch.Tensor:
+        pixels = torch.tensor(list(image.getdata())).double().view(32, 32, 3) / 255
+        return predictor.model.encode(((pixels - mean) / std).permute(2, 0, 1)[None].float())[0].detach().double()
+
+    for path, example in zip(paths, examples, strict=True):
+        image = read_image(path)
+        assert example.image.tobytes() == image.tobytes() and len(example.boxes) == 8
+        cut = [image.resize((32, 32), Image.Resampling.BICUBIC, box=box) for box in example.boxes]
+        assert [crop.tobytes() for crop in example.crops] == [cut[i].tobytes() for i in example.selected]
+        left = (image.width - image.height) / 2  # 52 x 40
+        z = feature(image.resize((32, 32), Image.Resampling.BICUBIC, box=(left, 0, left + image.height, image.height)))
+        features = [feature(crop) for crop in cut]
+        relevance = [float(f @ z) for f in features]
+        order = sorted(range(8), key=lambda i: -relevance[i])[:3]
+        assert example.selected == order
+        assert example.relevance == pytest.approx([relevance[i] for i in order], abs=1e-5)
+        scale = predictor.settings["crops"]["scale"]
+        raw = [torch.tensor(scale * relevance[i]).exp() for i in order]
+        weights = [float(value / sum(raw)) for value in raw]
+        assert example.weights == pytest.approx(weights, abs=1e-4)
+        u = sum(w * features[i] for w, i in zip(weights, order, strict=True))
+        u = u / u.norm()
+        for vector, found in ((u, example.local), (z, example.whole)):
+            logits = [predictor.model.tau * float(vector @ a.double()) for a in predictor.model.anchors()]
+            expected = torch.tensor(logits).softmax(dim=0)
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_saved_model_is_small_and_the_same(finished, data, tmp_path):
+    predictor = Predictor.load(finished)
+    path = predictor.save(tmp_path / "new" / "cars.pt")
+    again, image = Predictor.load(path), data / "test_0_0.png"
+    assert torch.equal(again(image), predictor(image))
+    assert torch.equal(again(image, crops=True), predictor(image, crops=True))
+    assert again.classnames == CLASSES
+    content = torch.load(path, weights_only=True)
+    trained = torch.load(finished / "fair/model.pth.tar-3", weights_only=True)["state_dict"]
+    assert content["state_dict"].keys() == trained.keys() - {"anchors.weight"}
+    assert path.stat().st_size < (finished / "fair/model.pth.tar-3").stat().st_size
+    assert os.listdir(path.parent) == ["cars.pt"]
+
+
+ALONE = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in ("dassl", "datasets", "toolbox"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+from trainers.predictor import Predictor
+print(Predictor.load(sys.argv[1])(sys.argv[2:]).tolist())
+"""
+
+
+def test_neither_dassl_nor_data_sets_are_needed(finished, data, tmp_path):
+    images = [str(data / f"test_{i}_0.png") for i in range(3)]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE, str(finished), *images], cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), Predictor.load(finished)(images))
+
+
+def test_train_py_takes_the_module_as_one_of_many():
+    modules, failed = train.import_plugins()
+    assert "trainers.predictor" in {module.__name__ for module in modules} and "trainers.predictor" not in failed
+
+
+# -- What does not belong together is refused --------------------------------------------------------------------------
+
+
+def test_runs_from_before_these_checks_load(finished, data, tmp_path):
+    old = copy_of(finished, tmp_path / "old")
+    change(old / "fair/model.pth.tar-3", anchors="gone", tower_hash="gone")
+    assert_same_as_the_run(Predictor.load(old), finished, data)
+
+
+def test_an_unfinished_run_has_to_be_asked_for(finished, tmp_path):
+    part = copy_of(finished, tmp_path / "part")
+    (part / "fair/model.pth.tar-3").rename(part / "fair/model.pth.tar-2")
+    change(part / "fair/model.pth.tar-2", epoch=2)
+    (part / "fair/checkpoint").write_text("model.pth.tar-2\n")
+    with pytest.raises(UserError, match="unfinished, 2 of 3 epochs"):
+        Predictor.load(part)
+    assert Predictor.load(part, epoch=2).settings["epoch"] == 2
+    with pytest.raises(UserError, match=r"model.pth.tar-1 \(there: checkpoint, model.pth.tar-2\)"):
+        Predictor.load(part, epoch=1)
+
+
+def test_the_backbone_is_checked(finished, backbone, data, tmp_path):
+    moved = tmp_path / "moved.pt"
+    shutil.copy(backbone, moved)
+    image = data / "test_0_0.png"
+    expected = Predictor.load(finished)(image)
+    assert torch.equal(Predictor.load(finished, backbone=str(moved))(image), expected)
+    state = torch.load(moved, weights_only=True)
+    state["visual.conv1.weight"][0, 0, 0, 0] += 0.01
+    torch.save(state, moved)
+    with pytest.raises(UserError, match="the same shape, but other weights"):
+        Predictor.load(finished, backbone=str(moved))
+    with pytest.raises(UserError, match="another shape"):
+        Predictor.load(finished, backbone="tiny")
+
+    gone = copy_of(finished, tmp_path / "gone")
+    cfg = yaml.safe_load((gone / "config.yaml").read_text())
+    cfg["MODEL"]["BACKBONE"]["NAME"] = "nowhere.pt"
+    (gone / "config.yaml").write_text(yaml.safe_dump(cfg))
+    with pytest.raises(UserError, match="belong to different runs"):
+        Predictor.load(gone)
+    change(gone / "fair/model.pth.tar-3", backbone="nowhere.pt")
+    with pytest.raises(UserError, match="say where it is now"):
+        Predictor.load(gone)
+    assert torch.equal(Predictor.load(gone, backbone=str(backbone))(image), expected)
+
+
+def test_the_fingerprint_sees_every_value(backbone):
+    tower = load_clip(str(backbone)).visual
+    before = fingerprint(tower)
+    assert before == fingerprint(load_clip(str(backbone)).visual)
+    with torch.no_grad():
+        tower.ln_post.bias[-1] += 1e-3
+    assert fingerprint(tower) != before
+
+
+@pytest.mark.parametrize("new, message", [
+    ({"classnames": CLASSES[:2]}, "3 anchors for 2 different class names"),
+    ({"classnames": ["a", "a", "b"]}, "3 anchors for 2 different class names"),
+    ({"config_hash": "0123456789ab"}, "belong to different runs"),
+    ({"anchors": None}, None),  # FAIR's are in the state dict as well
+    ({"state_dict": {"visual.ln_9.weight": torch.ones(1)}}, "lacks: visual.ln_9.weight"),
+    ({"state_dict": {"visual.ln_post.weight": torch.ones(1)}}, "does not fit"),
+    ({"classnames": "gone"}, "lacks classnames"),
+])  # fmt: skip
+def test_files_that_do_not_fit(finished, tmp_path, new, message):
+    other = copy_of(finished, tmp_path / "other")
+    change(other / "fair/model.pth.tar-3", **new)
+    if message is None:
+        Predictor.load(other)
+        return
+    with pytest.raises(UserError, match=message):
+        Predictor.load(other)
+
+
+def test_what_is_no_run_says_so(finished, data, backbone, tmp_path):
+    with pytest.raises(UserError, match="no config.yaml, or does not exist"):
+        Predictor.load(tmp_path / "absent")
+    copy_of(finished, tmp_path / "runs" / "seed1")
+    with pytest.raises(UserError, match="Runs in it: seed1"):
+        Predictor.load(tmp_path / "runs")
+    with pytest.raises(UserError, match="To load a run, give its folder"):
+        Predictor.load(finished / "fair/model.pth.tar-3")
+    with pytest.raises(UserError, match="cannot read the checkpoint"):
+        Predictor.load(finished / "config.yaml")
+    with pytest.raises(UserError, match="in a run's folder only"):
+        Predictor.load(Predictor.load(finished).save(tmp_path / "a.pt"), epoch=3)
+    run(data, backbone, tmp_path / "zero", trainer="ZeroshotCLIP")
+    with pytest.raises(UserError, match="ZeroshotCLIP trains nothing"):
+        Predictor.load(tmp_path / "zero")
+
+
+def test_other_models_are_not_taken_for_anchors(finished, tmp_path):
+    other = copy_of(finished, tmp_path / "other")
+    cfg = yaml.safe_load((other / "config.yaml").read_text())
+    cfg["TRAINER"] |= {"NAME": "MUST", "MUST": {"PREC": "fp32"}}
+    (other / "config.yaml").write_text(yaml.safe_dump(cfg))
+    change(other / "fair/model.pth.tar-3", anchors=None)  # what trainers with another model save
+    with pytest.raises(UserError, match="run of MUST, whose model is more"):
+        Predictor.load(other)
+
+
+def test_a_run_without_crops_explains_nothing(data, backbone, tmp_path):
+    run(data, backbone, tmp_path, "TRAINER.FAIR.N_CROPS", "0", "TRAINER.FAIR.WEIGHT", "none", "OPTIM.MAX_EPOCH", "1")
+    predictor = Predictor.load(tmp_path)
+    assert_same_as_the_run(predictor, tmp_path, data)
+    for call in (lambda: predictor.explain(data / "test_0_0.png"), lambda: predictor([], crops=True)):
+        with pytest.raises(UserError, match="without crops"):
+            call()
+
+
+# -- scripts/predict.py ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def images(data, tmp_path) -> Path:
+    """A folder with three whole images, two broken ones, and a file that is no image."""
+    folder = tmp_path / "images"
+    (folder / "deep" / "er").mkdir(parents=True)
+    for i, place in enumerate(("", "deep", "deep/er")):
+        shutil.copy(data / f"test_{i}_0.png", folder / place / f"{i}.png")
+    (folder / "deep" / "cut.png").write_bytes((data / "test_0_0.png").read_bytes()[:600])
+    (folder / "empty.jpg").touch()
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_a_folder_becomes_a_table(finished, images, tmp_path, capsys):
+    output = tmp_path / "out" / "all.csv"
+    assert predict.main([str(finished), str(images), "--top", "2", "--output", str(output), "--batch", "2"]) == 1
+    message = capsys.readouterr()
+    assert message.out == ""
+    assert f"Skipped: {images}/deep/cut.png: " in message.err
+    assert f"Skipped: {images}/empty.jpg: empty file" in message.err
+    assert "2 of 5 images were skipped" in message.err
+    with open(output, newline="") as stream:
+        head, *rows = csv.reader(stream)
+    assert head == ["image", "class_1", "probability_1", "class_2", "probability_2"]
+    paths = [str(images / place) for place in ("0.png", "deep/1.png", "deep/er/2.png")]
+    assert [row[0] for row in rows] == paths
+    predictor = Predictor.load(finished)
+    for path, *answers in rows:
+        assert answers == [text for name, p in predictor.top(path, 2) for text in (name, f"{p:.4f}")]
+    assert os.listdir(output.parent) == ["all.csv"]
+
+
+def test_crops_boxes_and_the_picture(resnet, images, tmp_path, capsys):
+    boxes, show = tmp_path / "boxes.csv", tmp_path / "show.png"
+    paths = [str(images / "0.png"), str(images / "deep/1.png")]
+    assert predict.main([str(resnet), *paths, paths[0], "--boxes", str(boxes), "--show", str(show)]) == 0
+    predictor = Predictor.load(resnet)
+    head, *rows = csv.reader(capsys.readouterr().out.splitlines())
+    assert [row[0] for row in rows] == paths and len(head) == 7
+    for path, *answers in rows:
+        assert answers[:2] == [text for name, p in predictor.top(path, 1, crops=True) for text in (name, f"{p:.4f}")]
+    with open(boxes, newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [line["image"] for line in lines] == [path for path in paths for _ in range(3)]
+    example = predictor.explain(paths[1])[0]
+    for line, i, r, w in zip(lines[3:], example.selected, example.relevance, example.weights, strict=True):
+        found = [float(line[side]) for side in ("left", "upper", "right", "lower")]
+        assert found == pytest.approx(example.boxes[i], abs=0.051)
+        assert (float(line["relevance"]), float(line["weight"])) == pytest.approx((r, w), abs=6e-5)
+    with Image.open(show) as picture:
+        drawing = predict.draw_crops
+        assert picture.format == "PNG" and picture.size == (drawing.WIDTH, drawing.HEAD + 2 * (384 + drawing.GAP))
+
+
+def test_only_so_many_images_are_drawn(resnet, images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(predict, "SHOWN", 1)
+    assert predict.main([str(resnet), str(images), "--show", str(tmp_path / "a.png")]) == 1
+    message = capsys.readouterr()
+    assert "the first 1 of 3 images" in message.err and len(message.out.splitlines()) == 4
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.height == predict.draw_crops.HEAD + 384 + predict.draw_crops.GAP
+
+
+def test_nothing_is_written_if_no_image_can_be_read(finished, images, tmp_path, capsys):
+    output = tmp_path / "none.csv"
+    assert predict.main([str(finished), str(images / "empty.jpg"), str(images / "notes.txt"), "--output",
+                         str(output)]) == 1  # fmt: skip
+    error = capsys.readouterr().err
+    assert "notes.txt: not an image" in error and "nothing is written" in error and not output.exists()
+
+
+def test_saving_needs_no_images(finished, images, tmp_path, capsys):
+    saved = tmp_path / "cars.pt"
+    assert predict.main([str(finished), "--save", str(saved)]) == 0
+    assert predict.main([str(saved), str(images / "0.png")]) == 0
+    assert f"{images}/0.png," in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["absent.png"], "there is no image or folder absent.png"),
+    ([], "name images"),
+    (["--show", "a.png", "--save", "a.pt"], "need images"),
+    (["EMPTY"], "there are no images in"),
+    (["IMAGES", "--top", "0"], "from 1"),
+    (["IMAGES", "--epoch", "7"], "model.pth.tar-7"),
+    (["IMAGES", "--backbone", "ViT-B/33"], "Did you mean"),
+])  # fmt: skip
+def test_mistakes_end_in_one_message(finished, images, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nothing").mkdir()
+    places = {"IMAGES": str(images), "EMPTY": str(tmp_path / "nothing")}
+    before = sorted(os.listdir())
+    assert predict.main([str(finished), *(places.get(word, word) for word in arguments), "--output", "a.csv"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Error: ") and message in captured.err and captured.out == ""
+    assert sorted(os.listdir()) == before
