@@ -30,8 +30,8 @@ class Toy(DatasetBase):
         split = json.loads((root / "split.json").read_text())
         self.descriptions_file = root / "descriptions.json"
         train_x, val, test = (
-            [Datum(impath=str(root / name), label=label, classname=CLASSES[label]) for name, label in split.get(part, [])]
-            for part in ("train", "val", "test")
+            [Datum(impath=str(root / name), label=label, classname=CLASSES[label]) for name, label in items]
+            for items in (split.get(part, []) for part in ("train", "val", "test"))
         )
         train_x = self.generate_fewshot_dataset(train_x, num_shots=cfg.DATASET.NUM_SHOTS)
         super().__init__(train_x=train_x, val=val or None, test=test)
