@@ -185,7 +185,7 @@ def install(checkout: Path, *arguments: str) -> int:
 
 
 def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"PYTHONPATH": str(ROOT / "toolbox"), "FAIR_DASSL": ""}
+    env = os.environ | {"PYTHONPATH": str(ROOT / "toolbox"), "FAIR_DASSL": "", "PYTHONDONTWRITEBYTECODE": ""}
     return subprocess.run([sys.executable, "-W", "ignore", *arguments], cwd=checkout, env=env, capture_output=True,
                           text=True)  # fmt: skip
 
