@@ -13,8 +13,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from scripts.report.published import published_grid, read_published, select  # noqa: E402
-from scripts.report.runs import (choose_columns, choose_methods, find_configs, find_datasets, load_comparison,  # noqa: E402
-                                 read_methods)  # fmt: skip
+from scripts.report.runs import (  # noqa: E402
+    choose_columns,
+    choose_methods,
+    find_configs,
+    find_datasets,
+    load_comparison,
+    read_methods,  # fmt: skip
+)
 from scripts.report.tables import as_csv, as_latex, as_markdown, as_text, comparison_grid, seed_table  # noqa: E402
 from trainers.modules.errors import UserError  # noqa: E402
 from trainers.modules.results import atomic  # noqa: E402
@@ -24,20 +30,19 @@ FORMATS = {"table": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="OUTPUT", help="the folder of all results")
-    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME[/CFG]", help="default: all with runs")
-    parser.add_argument("--methods", default="", metavar="A,B", help="names of scripts/methods.txt (default: all with runs)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="default: all that there are")
-    parser.add_argument("--cfg", default="", help="the config (default: the only one, or tiny for built-in data and "
-                                                  "vit_b32 otherwise)")  # fmt: skip
-    parser.add_argument("--by-seed", action="store_true", help="a table for each data set and config, with a column for each seed")
-    parser.add_argument("--published", action="store_true", help="published numbers below ours, with source and protocol")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="what to print (default: table)")
-    parser.add_argument("--output", nargs="+", type=Path, default=[], metavar="FILE",
-                        help="files to write too, in the format that their ending names: " + " ".join(FORMATS.values()))  # fmt: skip
-    parser.add_argument("--data", type=Path, help="html: the folder with all data sets, for example images (default: where "
-                                                  "the runs found them)")  # fmt: skip
-    parser.add_argument("--images", type=int, default=4, help="html: example images of each data set (default: 4)")
+    add = parser.add_argument
+    add("folder", type=Path, metavar="OUTPUT", help="the folder of all results")
+    add("--datasets", nargs="+", default=[], metavar="NAME[/CFG]", help="default: all with runs")
+    add("--methods", default="", metavar="A,B", help="names of scripts/methods.txt (default: all with runs)")
+    add("--seeds", nargs="+", type=int, default=[], metavar="N", help="default: all that there are")
+    add("--cfg", default="", help="default: the only one, or tiny for built-in data and vit_b32 otherwise")
+    add("--by-seed", action="store_true", help="a table for each data set and config, with a column for each seed")
+    add("--published", action="store_true", help="published numbers below ours, with source and protocol")
+    add("--format", choices=FORMATS, default="table", help="what to print (default: table)")
+    add("--output", nargs="+", type=Path, default=[], metavar="FILE",
+        help=f"files to write too, in the format of their ending: {' '.join(FORMATS.values())}")  # fmt: skip
+    add("--data", type=Path, help="html: the folder with all data sets (default: where the runs found them)")
+    add("--images", type=int, default=4, help="html: example images of each data set (default: 4)")
     args = parser.parse_args(argv)
     args.methods = [name for name in args.methods.split(",") if name]
     for path in args.output:

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*ROOT.glob("scripts/**/*.sh"), ROOT / ".ci" / "run"])
 
-# Stands in for python3: it is content with any requirements, and prints how train.py and compare.py are called instead of
-# running them, one argument a line in brackets. Training "fails" for seed 13.
+# Stands in for python3: it is content with any requirements, and prints how train.py and compare.py are called instead
+# of running them, one argument a line in brackets. Training "fails" for seed 13.
 FAKE_PYTHON = """#!/usr/bin/env bash
 if [[ $1 == - ]]; then echo "$0"; exit; fi
 printf 'CALL %s' "$(basename -- "$1")"

@@ -43,10 +43,8 @@ def published_grid(comparison: Comparison, sources: list[dict[str, Any]]) -> Gri
         for method in source["accuracy"]:
             values = {(r["dataset"], r["config"]): r["mean"] for r in own if r["method"] == method}
             if values:
-                found = [values.get((c.dataset, c.config), "") for c in comparison.columns]
-                rows.append([Entry(f"{method} [{letter}]"), *(
-                    Entry(value if isinstance(value, str) else f"{value:.2f}",
-                          sort=float(str(value).rstrip("*")) if value != "" else None) for value in found)])  # fmt: skip
+                rows.append([Entry(f"{method} [{letter}]"),
+                             *(_entry(values.get((c.dataset, c.config))) for c in comparison.columns)])  # fmt: skip
         groups.append((f"[{letter}] {source['source']}", rows))
         notes.append(f"[{letter}] {source['source']}. Protocol: {source['protocol']}. "
                      f"Backbone: {source['backbone'] or 'not stated'}.")  # fmt: skip
@@ -56,3 +54,10 @@ def published_grid(comparison: Comparison, sources: list[dict[str, Any]]) -> Gri
         notes.append("None of the numbers we know is for these data sets with this backbone.")
     title = "Published by others, under their own protocols: not comparable like for like"
     return Grid(title, ["Method", *(column_name(c, comparison.columns) for c in comparison.columns)], groups, [], notes)
+
+
+def _entry(value: float | str | None) -> Entry:
+    """A number, "87.58*", or nothing."""
+    if value is None:
+        return Entry("")
+    return Entry(value, sort=float(value.rstrip("*"))) if isinstance(value, str) else Entry(f"{value:.2f}", sort=value)

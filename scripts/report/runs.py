@@ -48,19 +48,23 @@ class Run:
     results: dict[str, Any]
 
     @cached_property
-    def config(self) -> dict[str, Any] | None:
-        """What config.yaml says that decides the result, flat: "OPTIM.LR" -> 0.001. None if there is no such file."""
+    def settings(self) -> dict[str, Any] | None:
+        """The content of config.yaml, flat: "OPTIM.LR" -> 0.001. None if there is no such file."""
         try:
-            text = (self.folder / "config.yaml").read_text(encoding="utf-8")
+            return dict(flatten(yaml.load((self.folder / "config.yaml").read_text(encoding="utf-8"), Loader)))
         except FileNotFoundError:
             return None
-        try:
-            nodes = yaml.load(text, Loader)
-        except yaml.YAMLError as error:
-            raise UserError(f"{self.folder / 'config.yaml'} is not valid YAML: {error}") from error
+        except (yaml.YAMLError, AttributeError) as error:  # not YAML, or no mapping
+            raise UserError(f"{self.folder / 'config.yaml'} cannot be read: {error}") from error
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The settings that decide the result: not the seed, nor places, nor other trainers' nodes."""
         own = ("NAME", str(self.results.get("trainer", "")).upper())
-        return {key: value for key, value in flatten(nodes or {})
-                if key not in NOT_HASHED and not (key.startswith("TRAINER.") and key.split(".")[1] not in own)}
+        return self.settings and {
+            key: value for key, value in self.settings.items()
+            if key not in NOT_HASHED and not (key.startswith("TRAINER.") and key.split(".")[1] not in own)
+        }  # fmt: skip
 
     @cached_property
     def predictions(self) -> list[tuple[str, str, str]] | None:
@@ -291,7 +295,7 @@ def load_comparison(output: Path, columns: Sequence[Column], methods: Sequence[M
     return comparison
 
 
-# The settings of the data that all methods in a column must share. Few-shot references choose images by DATASET.NUM_SHOTS.
+# The settings that all methods in a column must share. Few-shot references have another DATASET.NUM_SHOTS.
 SHARED = ("DATASET.", "MODEL.BACKBONE.NAME", "TEST.SPLIT")
 NOT_SHARED = ("DATASET.NUM_SHOTS",)
 

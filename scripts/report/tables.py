@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,18 @@ from tabulate import tabulate
 from trainers.modules.errors import UserError
 
 from . import stats
-from .runs import (INDUCTIVE, LABELLED, TRANSDUCTIVE, Cell, Column, Comparison, Method, choose_methods,
-                   column_differences, load_comparison)  # fmt: skip
+from .runs import (
+    INDUCTIVE,
+    LABELLED,
+    TRANSDUCTIVE,
+    Cell,
+    Column,
+    Comparison,
+    Method,
+    choose_methods,
+    column_differences,  # fmt: skip
+    load_comparison,
+)
 from .stats import Scores
 
 MARKS = {INDUCTIVE: "", TRANSDUCTIVE: " †", LABELLED: " ‡"}
@@ -95,7 +105,7 @@ COSTS = ("Parameters", "Seconds", "Views")
 
 
 def comparison_grid(comparison: Comparison, subject: str = "fair") -> Grid:
-    """Methods in rows; data sets, their average and costs in columns; below, what the subject is ahead of the others."""
+    """Methods in rows; data sets, their average and costs in columns; below, what the subject is ahead of others."""
     columns, several = comparison.columns, len(comparison.columns) > 1
     results: list[dict[Method, Scores | None]] = [
         {m: stats.scores(comparison, m, column) for m in comparison.methods} for column in columns]
@@ -243,12 +253,12 @@ def seed_table(output: Path, column: Column, names: Sequence[str] = (), seeds: S
 # -- Forms -------------------------------------------------------------------------------------------------------------
 
 
-def as_text(grid: Grid, mark: Callable[[Entry], str] = lambda entry: entry.text) -> str:
+def as_text(grid: Grid) -> str:
     """Columns aligned by spaces, as Markdown has them."""
     align = ["left"] + ["right"] * (len(grid.head) - 1)
-    rows = [[mark(entry) for entry in row] for row in grid.rows]
-    table = tabulate(rows, grid.head, tablefmt="github", colalign=align, disable_numparse=True)
-    return "\n".join([grid.title, "", table, *grid.notes])
+    rows = [[entry.text for entry in row] for row in grid.rows]
+    table = tabulate(rows, grid.head, tablefmt="github", colalign=align, disable_numparse=True) if rows else ""
+    return "\n".join([grid.title, "", *([table] if rows else []), *grid.notes])
 
 
 def as_markdown(grid: Grid) -> str:
@@ -259,9 +269,9 @@ def as_markdown(grid: Grid) -> str:
     align = ["left"] + ["right"] * (len(grid.head) - 1)
     rows = [[mark(entry) for entry in row] for row in grid.rows]
     head = [mark(Entry(text)) for text in grid.head]
-    table = tabulate(rows, head, tablefmt="github", colalign=align, disable_numparse=True)
+    table = tabulate(rows, head, tablefmt="github", colalign=align, disable_numparse=True) if rows else ""
     notes = [f"- {mark(Entry(note))}" for note in grid.notes]
-    return "\n".join([mark(Entry(grid.title)), "", table, *([""] if notes else []), *notes])
+    return "\n".join([mark(Entry(grid.title)), "", *([table, ""] if rows else []), *notes]).rstrip("\n")
 
 
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
