@@ -107,7 +107,7 @@ finished() {
 for METHOD in $methods; do
     method "$METHOD" || die "Unknown method '$METHOD'. Choose from: $(all_methods)"
 done
-shown=() kept=''
+shown=() kept='' # kept: with commas
 for name in "${sets[@]}"; do
     dataset "$name"
     check_data
@@ -117,7 +117,7 @@ for name in "${sets[@]}"; do
     for METHOD in $methods; do
         method "$METHOD"
         if [[ -f $ROOT/configs/trainers/$TRAINER/$CFG.yaml ]]; then
-            if [[ " $kept " != *" $METHOD "* ]]; then kept+=" $METHOD"; fi
+            if [[ ,$kept, != *",$METHOD,"* ]]; then kept+=${kept:+,}$METHOD; fi
         else
             [[ $chosen == no ]] || die "'$METHOD' has no config '$CFG'. It has: $(choices "$ROOT/configs/trainers/$TRAINER")"
             without+=" $METHOD"
@@ -192,7 +192,7 @@ if [[ -t 2 && $total -gt 0 ]]; then printf '\r\033[K' >&2; fi
 trap - INT TERM HUP
 
 status=0
-"$PY" "$ROOT/scripts/compare.py" "$OUTPUT" --datasets "${shown[@]}" --methods "${kept// /,}" --seeds "${seeds[@]}" \
+"$PY" "$ROOT/scripts/compare.py" "$OUTPUT" --datasets "${shown[@]}" --methods "$kept" --seeds "${seeds[@]}" \
     --data "$DATA" ${table[@]+"${table[@]}"} --output "$OUTPUT/comparison.md" "$OUTPUT/comparison.html" || status=$?
 if [[ ${#failed[@]} -gt 0 ]]; then
     printf '\n%d of %d runs failed:\n' "${#failed[@]}" "$total" >&2

@@ -238,5 +238,5 @@ def examples_part(comparison: Comparison, column: Column, data: Path | None, cou
     if isinstance(figures, Missing):
         return f"{title}<p>No example images: {escape(figures.reason)}.</p>"
     return (f'{title}<p class="note">The first test images of evenly spaced classes, by the run of seed '
-            f"{runs[0].seed}. Boxes are the crops; the numbered ones are most like the whole image (r: relevance) and decide, each "
-            f'with its weight w.</p><div class="examples">{"".join(figures)}</div>')
+            f"{runs[0].seed}. Boxes are the crops; the numbered ones are most like the whole image (r: "
+            f'relevance) and decide, each with its weight w.</p><div class="examples">{"".join(figures)}</div>')
