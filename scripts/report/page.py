@@ -220,11 +220,11 @@ def classes_part(comparison: Comparison, column: Column) -> str:
         bar = f'<span class="bar"><span class="{side}" style="width: {50 * abs(gain) / largest:.1f}%"></span></span>'
         before, after, *others = (td(f"{found[m].accuracy(label):.1f}", found[m].accuracy(label))
                                   for m in (base, method, *rest))  # fmt: skip
-        rows.append([th(label), before, after, td(f"{gain:+.1f}", gain, side), td("", inner=bar), *others])
+        rows.append([th(label), before, after, td(f"{gain:+.1f}", gain, side, bar), *others])
     better, worse = sum(g > 0 for g in gains.values()), sum(g < 0 for g in gains.values())
     caption = (f"Accuracy by class in %, over all seeds. {method.name} is ahead of {base.name} on {better} of "
                f"{len(gains)} classes and behind on {worse}.")  # fmt: skip
-    head = ["Class", base.name, method.name, "Gain", "", *(m.name for m in rest)]
+    head = ["Class", base.name, method.name, "Gain", *(m.name for m in rest)]
     return title + table(caption, head, [("", rows)])
 
 

@@ -164,7 +164,8 @@ def comparison_notes(comparison: Comparison, gains: bool) -> list[str]:
         backbones = comparison.backbones(column)
         seeds = sorted({s for m in comparison.methods if not m.once for s in comparison.cell(m, column).runs})
         notes.append(f"{column.dataset}: config {column.config} (CLIP {', '.join(backbones) or 'unknown'})"
-                     + (f", seeds {' '.join(map(str, seeds))}" if seeds else "") + ".")  # fmt: skip
+                     + (f", seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}" if seeds else "")
+                     + ".")  # fmt: skip
     devices = sorted({str(run.results["device"]) for m in comparison.methods for c in comparison.columns
                       for run in comparison.cell(m, c).runs.values() if "device" in run.results})  # fmt: skip
     notes.append(f"Seconds: training and test of a run{f' on {chr(32).join(devices)}' if devices else ''}, mean over "
