@@ -24,28 +24,55 @@ choices() {
     printf '%s' "${names[*]}"
 }
 
-# parse TRAINER ARGUMENT...: checks the arguments and sets DATASET, DATASET_CFG, CFG, SEEDS, OPTS, DATA and OUTPUT.
-parse() {
-    local configs=$ROOT/configs/trainers/$1 datasets=$ROOT/configs/datasets
-    shift
-    [[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
-        die "usage: [DATA=folder] [OUTPUT=folder] bash $0 DATASET [CFG] [SEED...] [-- KEY VALUE...]
-  DATASET  $(choices "$datasets")
-  CFG      $(choices "$configs")  (default: tiny for built-in data, vit_b32 otherwise)
-  SEED     whole numbers  (default: 1 2 3)"
-
-    DATASET=$1 DATASET_CFG=$1 CFG=vit_b32 SEEDS=() OPTS=()
-    shift
+# dataset NAME: sets DATASET, its file DATASET_CFG, and CFG and OPTS to what goes with it.
+dataset() {
+    DATASET=$1 DATASET_CFG=$1 CFG=vit_b32 OPTS=()
     if [[ $DATASET =~ ^synth_cars_s([1-9][0-9]*)$ ]]; then
         DATASET_CFG=synth_cars
         OPTS+=(DATASET.SYNTH_SEED "${BASH_REMATCH[1]}")
     fi
     if [[ $DATASET_CFG == synth_* ]]; then CFG=tiny; fi
+    [[ -f $ROOT/configs/datasets/$DATASET_CFG.yaml ]] ||
+        die "Unknown data set '$DATASET'. Choose one of: $(choices "$ROOT/configs/datasets")"
+}
+
+# check_options KEY VALUE...: what follows --, and TAG.
+check_options() {
+    [[ $(($# % 2)) -eq 0 ]] || die "The options after -- come in pairs, KEY VALUE. Got: $*"
+    [[ $# -eq 0 || -n ${TAG:-} || $NEED_TAG == no ]] ||
+        die "Options after -- make another experiment, which needs a folder of its own: TAG=name bash $0 ..."
+    case ${TAG:-} in
+    plain) die "TAG=plain is what the plain self-training runs are called. Choose another name." ;;
+    inductive) die "TAG=inductive is what the runs of TransCLIP's inductive variant are called. Choose another name." ;;
+    esac
+    [[ ${TAG:-} =~ ^[A-Za-z0-9._-]*$ ]] || die "TAG is '$TAG'. Use letters, digits, dots, dashes and underscores."
+}
+
+# check_data: sets DATA and OUTPUT. The built-in data set is made on demand. Any other folder that was named must be there:
+# it may be a typo.
+check_data() {
+    DATA=${DATA:-$ROOT/data} OUTPUT=${OUTPUT:-$ROOT/output}
+    [[ -d $DATA || $DATA == "$ROOT/data" || $DATASET_CFG == synth_* ]] ||
+        die "DATA=$DATA does not exist. It should be the folder that holds all data sets."
+}
+
+# parse TRAINER ARGUMENT...: checks the arguments and sets DATASET, DATASET_CFG, CFG, SEEDS, OPTS, DATA and OUTPUT.
+parse() {
+    local configs=$ROOT/configs/trainers/$1
+    shift
+    [[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
+        die "usage: [DATA=folder] [OUTPUT=folder] bash $0 DATASET [CFG] [SEED...] [-- KEY VALUE...]
+  DATASET  $(choices "$ROOT/configs/datasets")
+  CFG      $(choices "$configs")  (default: tiny for built-in data, vit_b32 otherwise)
+  SEED     whole numbers  (default: 1 2 3)"
+
+    dataset "$1"
+    SEEDS=()
+    shift
     if [[ $# -gt 0 && $1 != -- && ! $1 =~ ^[0-9]+$ ]]; then
         CFG=$1
         shift
     fi
-    [[ -f $datasets/$DATASET_CFG.yaml ]] || die "Unknown data set '$DATASET'. Choose one of: $(choices "$datasets")"
     [[ -f $configs/$CFG.yaml ]] || die "Unknown config '$CFG'. Choose one of: $(choices "$configs")"
 
     while [[ $# -gt 0 && $1 != -- ]]; do
@@ -56,17 +83,27 @@ parse() {
     if [[ ${#SEEDS[@]} -eq 0 ]]; then SEEDS=(1 2 3); fi
 
     if [[ $# -gt 0 ]]; then shift; fi # the --
-    [[ $(($# % 2)) -eq 0 ]] || die "The options after -- come in pairs, KEY VALUE. Got: $*"
-    [[ $# -eq 0 || -n ${TAG:-} || $NEED_TAG == no ]] ||
-        die "Options after -- make another experiment, which needs a folder of its own: TAG=name bash $0 ..."
-    [[ ${TAG:-} != plain ]] || die "TAG=plain is what the plain self-training runs are called. Choose another name."
-    [[ ${TAG:-} =~ ^[A-Za-z0-9._-]*$ ]] || die "TAG is '$TAG'. Use letters, digits, dots, dashes and underscores."
+    check_options "$@"
     OPTS+=("$@")
+    check_data
+}
 
-    # The built-in data set is made on demand. Any other folder that was named must be there: it may be a typo.
-    DATA=${DATA:-$ROOT/data} OUTPUT=${OUTPUT:-$ROOT/output}
-    [[ -d $DATA || $DATA == "$ROOT/data" || $DATASET_CFG == synth_* ]] ||
-        die "DATA=$DATA does not exist. It should be the folder that holds all data sets."
+# method NAME: sets TRAINER, VARIANT and EXTRA (config keys) as methods.txt says; fails for a name that is not there.
+method() {
+    local name _ options
+    while IFS='|' read -r name TRAINER VARIANT _ _ options; do
+        if [[ ${name//[[:space:]]/} == "$1" ]]; then
+            TRAINER=${TRAINER//[[:space:]]/} VARIANT=${VARIANT//[[:space:]]/}
+            read -r -a EXTRA <<<"$options"
+            return
+        fi
+    done <"$ROOT/scripts/methods.txt"
+    return 1
+}
+
+# once TRAINER: whether it runs once because its result does not depend on the seed, as methods.txt says.
+once() {
+    grep -Eq "^[^#|]*\| *$1 *\|[^|]*\| *once *\|" "$ROOT/scripts/methods.txt"
 }
 
 # folder TRAINER SEED [VARIANT]: where that run writes.
@@ -74,26 +111,31 @@ folder() {
     printf '%s/%s/%s/%s/seed%s' "$OUTPUT" "$DATASET" "$1" "$CFG${TAG:+_$TAG}${3:+_$3}" "$2"
 }
 
-# run TRAINER [VARIANT KEY VALUE...]: trains and tests every seed; train.py leaves a finished run as it is, and refuses one
-# of other settings. A zero-shot result does not depend on the seed, so those trainers run once.
+# training TRAINER SEED [VARIANT KEY VALUE...]: sets COMMAND, which trains and tests one run. It leaves a finished run as it
+# is, and refuses one of other settings.
+training() {
+    local trainer=$1 seed=$2 variant=${3:-}
+    shift $(($# > 2 ? 3 : 2))
+    # ${OPTS[@]+...}: bash before 4.4 takes an empty array for an unset variable.
+    COMMAND=("$PY" "$ROOT/train.py" --root "$DATA" --output-dir "$(folder "$trainer" "$seed" "$variant")" --seed "$seed"
+        --trainer "$trainer" --dataset-config-file "$ROOT/configs/datasets/$DATASET_CFG.yaml"
+        --config-file "$ROOT/configs/trainers/$trainer/$CFG.yaml" ${OPTS[@]+"${OPTS[@]}"} "$@")
+}
+
+# run TRAINER [VARIANT KEY VALUE...]: trains and tests every seed. A zero-shot result does not depend on the seed, so those
+# trainers run once.
 run() {
-    local trainer=$1 variant=${2:-} seed output seeds=("${SEEDS[@]}")
+    local trainer=$1 variant=${2:-} seed seeds=("${SEEDS[@]}")
     shift $(($# > 1 ? 2 : 1))
-    case $trainer in
-    ZeroshotCLIP* | CuPL) seeds=("${SEEDS[0]}") ;;
-    esac
+    if once "$trainer"; then seeds=("${SEEDS[0]}"); fi
     for seed in "${seeds[@]}"; do
-        output=$(folder "$trainer" "$seed" "$variant")
         echo "=== $trainer${variant:+ ($variant)}, $DATASET, $CFG, seed $seed"
-        # ${OPTS[@]+...}: bash before 4.4 takes an empty array for an unset variable.
-        "$PY" "$ROOT/train.py" --root "$DATA" --output-dir "$output" --seed "$seed" --trainer "$trainer" \
-            --dataset-config-file "$ROOT/configs/datasets/$DATASET_CFG.yaml" \
-            --config-file "$ROOT/configs/trainers/$trainer/$CFG.yaml" \
-            ${OPTS[@]+"${OPTS[@]}"} "$@"
+        training "$trainer" "$seed" "$variant" "$@"
+        "${COMMAND[@]}"
     done
 }
 
 # table: the results of this data set and config.
 table() {
-    "$PY" "$ROOT/scripts/table.py" "$OUTPUT/$DATASET" "$CFG${TAG:+_$TAG}"
+    "$PY" "$ROOT/scripts/compare.py" "$OUTPUT" --datasets "$DATASET/$CFG${TAG:+_$TAG}" --by-seed
 }

@@ -1,6 +1,5 @@
-"""The shell scripts with a stand-in for Python, and the result table on made-up results."""
+"""The shell scripts with a stand-in for Python."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,13 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*ROOT.glob("scripts/**/*.sh"), ROOT / ".ci" / "run"])
 
-sys.path.insert(0, str(ROOT / "scripts"))
-import table  # noqa: E402
-
-sys.path.pop(0)
-
-# Stands in for python3: it is content with any requirements, and prints how train.py and table.py are called instead of
-# running them, one argument a line in brackets. Training "fails" for seed 13.
+# Stands in for python3: it is content with any requirements, and prints how train.py and compare.py are called instead
+# of running them, one argument a line in brackets. Training "fails" for seed 13.
 FAKE_PYTHON = """#!/usr/bin/env bash
 if [[ $1 == - ]]; then echo "$0"; exit; fi
 printf 'CALL %s' "$(basename -- "$1")"
@@ -53,12 +47,6 @@ def bash(clone: Path, script: str, *arguments: str, cwd: Path | None = None, **e
 
 def calls(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("CALL")]
-
-
-def finish(folder: Path, accuracy: float = 50.0, **more) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    results = {"accuracy": accuracy, "macro_f1": accuracy - 1, "backbone": "tiny", "config_hash": "a", **more}
-    (folder / "results.json").write_text(json.dumps(results))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -119,6 +107,7 @@ def test_options_and_folders_pass_through_untouched(clone):
         (["FAIR", "synth_cars", "tiny", "--", "A", "1"], {}, "TAG=name"),
         (["FAIR", "synth_cars", "tiny", "--", "A"], {"TAG": "x"}, "in pairs"),
         (["FAIR", "synth_cars", "tiny", "--", "A", "1"], {"TAG": "plain"}, "Choose another name"),
+        (["FAIR", "synth_cars"], {"TAG": "inductive"}, "Choose another name"),
         (["FAIR", "synth_cars"], {"TAG": "../x"}, "TAG is"),
         (["FAIR", "stanford_cars"], {"DATA": "/no/such folder"}, "DATA=/no/such folder does not exist"),
         (["FAIR", "synth_cars"], {"PYTHON": "no-such-python"}, "There is no 'no-such-python'"),
@@ -145,7 +134,8 @@ def test_main_runs_the_four_rows_and_the_table(clone):
     assert seen == ["ZeroshotCLIP/tiny/seed1", "CuPL/tiny/seed1", "FAIR/tiny_plain/seed1",
                     "FAIR/tiny_plain/seed2", "FAIR/tiny/seed1", "FAIR/tiny/seed2"]
     assert "[TRAINER.FAIR.N_CROPS] [0] [TRAINER.FAIR.WEIGHT] [none]" in calls(out)[2]
-    assert calls(out)[-1] == f"CALL table.py [{clone}/output/synth_cars] [tiny]"
+    assert calls(out)[-1] == (f"CALL compare.py [{clone}/output] [--datasets] [synth_cars/tiny] "
+                              "[--by-seed]")
 
 
 def test_zero_shot_runs_once(clone):
@@ -233,63 +223,3 @@ def test_setup_reads_the_requirements(clone):
     assert check(clone) == (0, sys.executable)
     (clone / "requirements.txt").write_text("# comment\nnumpy>=999\n\npytest\nno-such-package<3\n")
     assert check(clone) == (1, "numpy>=999, no-such-package<3")
-
-
-# Table
-
-
-@pytest.fixture
-def output(tmp_path):
-    folder = tmp_path / "synth_cars"
-    finish(folder / "ZeroshotCLIP" / "tiny" / "seed1", 40)
-    finish(folder / "CuPL" / "tiny" / "seed1", 48)
-    for seed, plain, fair in ((1, 50, 60), (2, 52, 63), (10, 54, 63)):
-        finish(folder / "FAIR" / "tiny_plain" / f"seed{seed}", plain)
-        finish(folder / "FAIR" / "tiny" / f"seed{seed}", fair)
-    return folder
-
-
-def cells(text: str) -> dict[str, list[str]]:
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    return {row[0]: row[1:] for row in rows}
-
-
-def test_table(output):
-    rows = cells(table.make_table(output, "tiny"))
-    assert rows["Method"] == ["Seed 1", "Seed 2", "Seed 10", "Accuracy", "Gain", "Macro-F1"]
-    assert rows["Zero-shot, class names"] == ["", "", "", "40.00", "", "39.00"]
-    assert rows["Zero-shot, descriptions"] == ["", "", "", "48.00", "", "47.00"]
-    assert rows["Plain self-training"] == ["50.00", "52.00", "54.00", "52.00 ± 2.00", "+4.00", "51.00"]
-    assert rows["FAIR"] == ["60.00", "63.00", "63.00", "62.00 ± 1.73", "+14.00", "61.00"]
-
-
-def test_table_of_part_of_the_runs(output):
-    (output / "FAIR" / "tiny_plain" / "seed2" / "results.json").unlink()
-    rows = cells(table.make_table(output, "tiny"))
-    assert rows["Plain self-training"][:3] == ["50.00", "", "54.00"]
-    finish(output / "ZeroshotCLIP" / "rn50" / "seed1", 55.5)
-    assert cells(table.make_table(output, "rn50"))["Zero-shot, class names"] == ["55.50", "", "54.50"]
-    with pytest.raises(table.UserError, match="vit_b32"):
-        table.make_table(output, "vit_b32")
-
-
-def test_table_says_where_descriptions_are_missing_or_differ(output):
-    assert "Note" not in table.make_table(output, "tiny")
-    finish(output / "CuPL" / "tiny" / "seed1", descriptions=None)
-    assert "so 'Zero-shot, descriptions' goes by the names too" in table.make_table(output, "tiny")
-    finish(output / "FAIR" / "tiny" / "seed2", 70, descriptions={"sha256": "b"})
-    assert "Caution: the runs of 'FAIR' differ in their class descriptions" in table.make_table(output, "tiny")
-
-
-def test_table_warns_of_mixed_settings(output):
-    assert "Caution" not in table.make_table(output, "tiny")
-    finish(output / "FAIR" / "tiny" / "seed2", 70, config_hash="b")
-    assert "Caution: the runs of 'FAIR' differ" in table.make_table(output, "tiny")
-
-
-def test_table_finds_the_configs(output, capsys):
-    finish(output / "FAIR" / "rn50_plain" / "seed1", 55.5)
-    table.main([str(output)])
-    shown = capsys.readouterr().out
-    assert shown.index("synth_cars, rn50 ") < shown.index("synth_cars, tiny ")
-    assert "_plain" not in shown

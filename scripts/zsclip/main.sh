@@ -4,11 +4,4 @@
 #   [DATA=folder] [OUTPUT=folder] bash scripts/zsclip/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]
 #
 # scripts/common.sh explains the arguments. Nothing is trained, so only the first seed runs.
-source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
-parse ZeroshotCLIP "$@"
-setup
-
-run ZeroshotCLIP
-run ZeroshotCLIP2
-run CuPL
-table
+source "$(dirname -- "${BASH_SOURCE[0]}")/../method.sh"

@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# Methods head to head: trains and tests what is missing, on all data sets with all seeds, then prints the table and writes
+# it, with a report for looking at, to OUTPUT/comparison.md and OUTPUT/comparison.html (docs/comparing.md).
+#
+#   [DATA=folder] [OUTPUT=folder] bash scripts/compare.sh DATASET... [--methods A,B,...] [--seeds N...] [--cfg CFG]
+#                                                         [--print] [--published] [-- KEY VALUE...]
+#
+#   DATASET      data sets, as scripts/common.sh explains
+#   --methods    names of scripts/methods.txt  (default: all that have the config)
+#   --seeds      default: 1 2 3
+#   --cfg        a file of configs/trainers/<Trainer>/  (default: tiny for built-in data, vit_b32 otherwise)
+#   --print      run nothing: print the commands of the missing runs, one a line. They do not depend on one another.
+#   --published  published numbers below ours
+#   KEY VALUE    config keys for all runs, with TAG=name
+#
+# A run is finished when its results.json is there; an interrupted one goes on. What a run says goes to compare.log in its
+# folder. Trainers test after each epoch too, for learning curves. A failed run is named at the end, the others go on, and the exit status is then 1.
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+    sed -n '/^#   \[DATA/,/^#   KEY/s/^#  \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    echo "   data sets: $(choices "$ROOT/configs/datasets")" >&2
+    echo "   methods:   $(all_methods)" >&2
+    exit 2
+}
+
+all_methods() {
+    sed -n 's/^\([a-z0-9_]*\) *|.*/\1/p' "$ROOT/scripts/methods.txt" | tr '\n' ' '
+}
+
+# unique WORD...: each once.
+unique() {
+    printf '%s\n' "$@" | awk '!seen[$0]++' | tr '\n' ' '
+}
+
+# Arguments
+
+sets=() methods='' seeds=() cfg='' print=no table=()
+while [[ $# -gt 0 && $1 != -- ]]; do
+    case $1 in
+    -h | --help) usage ;;
+    --methods | --cfg)
+        [[ $# -gt 1 && $2 != -* ]] || die "$1 needs a value."
+        if [[ $1 == --cfg ]]; then cfg=$2; else methods=${2//,/ }; fi
+        shift
+        ;;
+    --seeds)
+        while [[ $# -gt 1 && $2 =~ ^[0-9]+$ ]]; do
+            seeds+=("$2")
+            shift
+        done
+        [[ ${#seeds[@]} -gt 0 ]] || die "--seeds needs whole numbers, as in: --seeds 1 2 3"
+        ;;
+    --print) print=yes ;;
+    --published) table+=(--published) ;;
+    -*) die "Unknown option '$1'. See: bash $0 --help" ;;
+    *) sets+=("$1") ;;
+    esac
+    shift
+done
+if [[ ${#sets[@]} -eq 0 ]]; then usage; fi
+if [[ ${#seeds[@]} -eq 0 ]]; then seeds=(1 2 3); fi
+read -r -a sets <<<"$(unique "${sets[@]}")"
+read -r -a seeds <<<"$(unique "${seeds[@]}")"
+if [[ $# -gt 0 ]]; then shift; fi # the --
+check_options "$@"
+more=("$@")
+chosen=yes
+if [[ -z $methods ]]; then chosen=no methods=$(all_methods); fi
+# shellcheck disable=SC2086 # words
+methods=$(unique $methods)
+
+# each ACTION: calls ACTION for every run that is not finished, with what describes it in DATASET, METHOD, SEED and COMMAND.
+each() {
+    local name some
+    for name in "${sets[@]}"; do
+        dataset "$name"
+        CFG=${cfg:-$CFG} OPTS+=(TEST.EVERY_EPOCH True ${more[@]+"${more[@]}"})
+        for METHOD in $methods; do
+            method "$METHOD"
+            some=("${seeds[@]}")
+            if [[ ! -f $ROOT/configs/trainers/$TRAINER/$CFG.yaml ]]; then continue; fi
+            if once "$TRAINER"; then
+                some=("${seeds[0]}")
+                if finished seed*; then continue; fi
+            fi
+            for SEED in "${some[@]}"; do
+                if finished "seed$SEED"; then continue; fi
+                training "$TRAINER" "$SEED" "$VARIANT" ${EXTRA[@]+"${EXTRA[@]}"}
+                "$1"
+            done
+        done
+    done
+}
+
+# finished PATTERN: whether a run folder of this method whose name is like PATTERN holds results.
+finished() {
+    local file
+    # shellcheck disable=SC2231 # the pattern is one
+    for file in "$(dirname -- "$(folder "$TRAINER" 0 "$VARIANT")")"/$1/results.json; do
+        if [[ -f $file ]]; then return; fi
+    done
+    return 1
+}
+
+# Checks, before anything runs. Methods that were named must have the config; of all, those that have it are taken.
+for METHOD in $methods; do
+    method "$METHOD" || die "Unknown method '$METHOD'. Choose from: $(all_methods)"
+done
+shown=() kept='' # kept: with commas
+for name in "${sets[@]}"; do
+    dataset "$name"
+    check_data
+    CFG=${cfg:-$CFG}
+    shown+=("$DATASET/$CFG${TAG:+_$TAG}")
+    without=''
+    for METHOD in $methods; do
+        method "$METHOD"
+        if [[ -f $ROOT/configs/trainers/$TRAINER/$CFG.yaml ]]; then
+            if [[ ,$kept, != *",$METHOD,"* ]]; then kept+=${kept:+,}$METHOD; fi
+        else
+            [[ $chosen == no ]] || die "'$METHOD' has no config '$CFG'. It has: $(choices "$ROOT/configs/trainers/$TRAINER")"
+            without+=" $METHOD"
+        fi
+    done
+    if [[ -n $without ]]; then echo "$DATASET: there is no config '$CFG' of$without: left out." >&2; fi
+done
+[[ -n $kept ]] || die "No method has the config '$cfg'."
+# A command that --print shows may run from anywhere.
+[[ $OUTPUT == /* ]] || OUTPUT=$PWD/$OUTPUT
+[[ $DATA == /* ]] || DATA=$PWD/$DATA
+setup
+
+show() {
+    local line
+    line=$(printf ' %q' "${COMMAND[@]}")
+    echo "${line# }"
+}
+if [[ $print == yes ]]; then
+    each show
+    exit
+fi
+
+# Runs
+
+total=0 number=0 failed=() child=''
+count() { total=$((total + 1)); }
+each count
+
+# progress: one line on what runs; on a terminal it is written over.
+progress() {
+    local line
+    line=$(printf '[%d/%d] %s, %s, seed %s, %d:%02d:%02d' "$number" "$total" "$DATASET" "$METHOD" "$SEED" \
+        $((SECONDS / 3600)) $((SECONDS / 60 % 60)) $((SECONDS % 60)))
+    if [[ -t 2 ]]; then printf '\r%.*s\033[K' "$((width - 1))" "$line" >&2; else echo "$line" >&2; fi
+}
+
+# Stopped by a signal, a run goes on from its last epoch the next time. Bash keeps Ctrl-C from what runs in the background,
+# so the run is told here.
+stop() {
+    if [[ -n $child ]]; then kill "$child" 2>/dev/null; fi
+    printf '\nStopped. The same command goes on from here.\n' >&2
+    exit 130
+}
+trap stop INT TERM HUP
+
+work() {
+    local log status=0 folder
+    number=$((number + 1))
+    folder=$(folder "$TRAINER" "$SEED" "$VARIANT")
+    log=$folder/compare.log
+    mkdir -p -- "$folder"
+    progress
+    "${COMMAND[@]}" >"$log" 2>&1 </dev/null &
+    child=$!
+    if [[ -t 2 ]]; then
+        while kill -0 "$child" 2>/dev/null; do
+            progress
+            sleep 0.5
+        done
+    fi
+    wait "$child" || status=$?
+    child=''
+    if [[ $status -ne 0 || ! -f $folder/results.json ]]; then
+        failed+=("$DATASET, $METHOD, seed $SEED (exit status $status): $(tail -n 1 -- "$log")
+    $log")
+    fi
+}
+width=$(tput cols 2>/dev/null || echo 80)
+each work
+if [[ -t 2 && $total -gt 0 ]]; then printf '\r\033[K' >&2; fi
+trap - INT TERM HUP
+
+status=0
+"$PY" "$ROOT/scripts/compare.py" "$OUTPUT" --datasets "${shown[@]}" --methods "$kept" --seeds "${seeds[@]}" \
+    --data "$DATA" ${table[@]+"${table[@]}"} --output "$OUTPUT/comparison.md" "$OUTPUT/comparison.html" || status=$?
+if [[ ${#failed[@]} -gt 0 ]]; then
+    printf '\n%d of %d runs failed:\n' "${#failed[@]}" "$total" >&2
+    printf '  %s\n' "${failed[@]}" >&2
+    exit 1
+fi
+exit "$status"
