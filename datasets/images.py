@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _reasons(paths: list[str], workers: int) -> Iterator[str]:
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_be_quiet)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _ctrl_c_held():
             warnings.simplefilter("ignore", DeprecationWarning)
             results = pool.map(decode_error, paths, chunksize=CHUNK)
         yield from results
@@ -92,9 +93,21 @@ def _reasons(paths: list[str], workers: int) -> Iterator[str]:
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """While workers start: a Ctrl-C waits, so that it finds none that has not yet come to `_be_quiet`."""
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    yield
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _be_quiet() -> None:
     """In a worker: what the image libraries write to the terminal is of no use, and Ctrl-C ends it at once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # as a KeyboardInterrupt it would end one chunk, and the next begin
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 

@@ -111,7 +111,7 @@ def test_options_and_folders_pass_through_untouched(clone):
         (["FAIR", "synth_cars"], {"TAG": "../x"}, "TAG is"),
         (["FAIR", "stanford_cars"], {"DATA": "/no/such folder"}, "DATA=/no/such folder does not exist"),
         (["FAIR", "synth_cars"], {"PYTHON": "no-such-python"}, "There is no 'no-such-python'"),
-        (["Fair", "synth_cars"], {}, "Unknown trainer 'Fair'. Choose one of: CuPL FAIR ZeroshotCLIP"),
+        (["Fair", "synth_cars"], {}, "Unknown trainer 'Fair'. Choose one of: CuPL DPA FAIR"),
         (["", "synth_cars"], {}, "Unknown trainer"),
         ([], {}, "usage: "),
     ],
