@@ -63,9 +63,9 @@ class LaFTer(AdaptationTrainer):
     - The last epoch is reported, not the best on the test images.
     - Sizes are read from the backbone; there they are those of a ViT-B/16. For ViT-B/32 that narrows the range in which
       prompts start: sqrt(6 / (3 P P + width)) has P = 32, where the public code keeps 16.
-    - All data sets: it has neither templates nor steps for some (Stanford Cars, FGVC Aircraft, Food, Pets). A name goes
-      into the data set's single template, not a list of them (TEMPLATES takes one), and a class without descriptions
-      has this text alone.
+    - All data sets: it lacks templates for some (Stanford Cars, FGVC Aircraft, Food-101, Oxford Pets), and the number
+      of text steps for others. A name goes into the data set's single template, not a list of them (TEMPLATES takes
+      one), and a class without descriptions has this text alone.
     - The blur of the strong view is in proportion to the input: 0.1 to 2 pixels at 224, as there, less at 64.
     - The learning rate is constant, which is what the public code does (its milestones are none). Here this is said by
       OPTIM.LR_SCHEDULER, and another can be chosen.

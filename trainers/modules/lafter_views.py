@@ -1,5 +1,5 @@
-"""LaFTer's two views of a training image (arXiv 2305.18287; the strong one is SimSiam's, arXiv 2011.10566, harder
-cropped and always blurred).
+"""LaFTer's two views of a training image (arXiv 2305.18287; the strong one is that of SimSiam, arXiv 2011.10566, but
+always blurred).
 
 Randomness comes from torch alone, which DataLoader seeds in every worker.
 """
