@@ -137,24 +137,38 @@ def test_labels_are_learned(data, vit, tmp_path):
     assert not torch.equal(head(tmp_path / "a")["head.weight"], head(tmp_path / "b")["head.weight"])
 
 
-def test_the_validation_images_choose_and_test_labels_do_not(data, vit, tmp_path, capsys):
+def with_splits(data, folder, **splits):
+    """A copy of ``data`` (its images are links) in which some splits are others."""
+    folder.mkdir()
+    for file in data.iterdir():
+        (folder / file.name).symlink_to(file)
     original = json.loads((data / "split.json").read_text())
-    run(data, vit, tmp_path / "a", "LinearProbe")
+    (folder / "split.json").unlink()
+    (folder / "split.json").write_text(json.dumps(original | splits))
+    return folder
+
+
+def test_the_validation_images_choose_and_test_labels_do_not(data, vit, tmp_path, capsys):
+    # Labels at random, and the training images again for validation: who learns them by heart is right.
+    mixed = permute_training_labels(data, tmp_path / "mixed")
+    split = json.loads((mixed / "split.json").read_text())
+    by_heart = with_splits(mixed, tmp_path / "by_heart", val=split["train"])
+    results = run(by_heart, vit, tmp_path / "a", "LinearProbe")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("L2 ")]
     table = {float(line.split(":")[0][3:]): float(line.split("images ")[1].split(",")[0]) for line in lines}
-    chosen = json.loads((tmp_path / "a" / "results.json").read_text())["epochs"][0]["l2"]
+    chosen = results["epochs"][0]["l2"]
+    assert len(table) == 7 and table[1.0] < max(table.values())
     assert chosen == max(penalty for penalty, accuracy in table.items() if accuracy == max(table.values()))
 
-    for part, same in (("test", True), ("val", False)):
-        other = tmp_path / part
-        other.mkdir()
-        for file in data.iterdir():
-            (other / file.name).symlink_to(file)
-        (other / "split.json").unlink()
-        rotated = [(name, (label + 1) % 3) for name, label in original[part]]
-        (other / "split.json").write_text(json.dumps(original | {part: rotated}))
-        results = run(other, vit, tmp_path / f"{part}_out", "LinearProbe")
-        trained = head(tmp_path / f"{part}_out")["head.weight"]
+    def rotated(part):
+        return [(name, (label + 1) % 3) for name, label in part]
+
+    for name, same, splits in (
+        ("test", True, {"val": split["train"], "test": rotated(split["test"])}),
+        ("val", False, {"val": rotated(split["train"])}),
+    ):
+        results = run(with_splits(mixed, tmp_path / name, **splits), vit, tmp_path / f"{name}_out", "LinearProbe")
+        trained = head(tmp_path / f"{name}_out")["head.weight"]
         assert torch.equal(trained, head(tmp_path / "a")["head.weight"]) == same
         assert (results["epochs"][0]["l2"] == chosen) == same
 
