@@ -33,7 +33,7 @@ def fit_logistic_regression(
     bias = features.new_zeros(classes) if start is None else start.bias.clone()
     weight.requires_grad_(True)
     bias.requires_grad_(True)
-    optim = torch.optim.LBFGS([weight, bias], max_iter=iterations, tolerance_grad=1e-7, tolerance_change=1e-10,
+    optim = torch.optim.LBFGS([weight, bias], max_iter=iterations, tolerance_grad=1e-7, tolerance_change=1e-14,
                               line_search_fn="strong_wolfe")  # fmt: skip
 
     def closure() -> Tensor:
