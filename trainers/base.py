@@ -279,6 +279,7 @@ class AdaptationTrainer(TrainerX):
             "uses_labels": self.uses_labels,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": self.seed,
+            "device": str(self.device),
             **self.results,
             "descriptions": self.descriptions,
             "epochs": self.history,
