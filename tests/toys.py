@@ -71,11 +71,13 @@ def permute_labels(data: Path, root: Path) -> Path:
 
 
 def save_clip(path: Path, tower: str = "vit", seed: int = 0, pixels: int = 32) -> Path:
-    """A random CLIP, tower "vit" or "resnet", whose shapes lead clip.build_model back to the same architecture."""
+    """A random CLIP, tower "vit", "vit_l" (its patches and proportions, in small) or "resnet", whose shapes lead
+    clip.build_model back to the same architecture."""
     from clip.model import CLIP
 
     vision = {
         "vit": {"vision_layers": 2, "vision_width": 64, "vision_patch_size": 8},
+        "vit_l": {"vision_layers": 3, "vision_width": 128, "vision_patch_size": 14},
         "resnet": {"vision_layers": (1, 1, 1, 1), "vision_width": 8, "vision_patch_size": None},
     }[tower]
     with torch.random.fork_rng():
@@ -84,7 +86,7 @@ def save_clip(path: Path, tower: str = "vit", seed: int = 0, pixels: int = 32) -
                      transformer_heads=1, transformer_layers=1, **vision)  # fmt: skip
         # A random network sees everything alike. Without the common part it tells images and texts apart.
         with torch.no_grad():
-            if tower == "vit":
+            if tower != "resnet":
                 _remove_mean(model.visual.proj, model.encode_image(torch.randn(64, 3, pixels, pixels)))
             _remove_mean(model.text_projection, model.encode_text(torch.randint(1, 49407, (64, 77))))
     torch.save(model.half().state_dict(), path)

@@ -1,0 +1,51 @@
+"""Every trainer on towers of other shapes, on a miniature of a real data set, through train.py."""
+
+import math
+import sys
+
+import miniatures as mini
+import pytest
+from toys import ROOT, arguments, save_clip
+
+import train
+from trainers.modules.results import read_results
+
+TRAINERS = sorted(folder.name for folder in (ROOT / "configs" / "trainers").iterdir())
+SMALL = {  # what makes a run short
+    "FAIR": ("TRAINER.FAIR.N_CROPS", "2", "TRAINER.FAIR.TOP_K", "1"),
+    "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
+    "PromptLearning": ("DATASET.NUM_SHOTS", "1"),
+    "WCA": ("TRAINER.WCA.N_CROPS", "2"),
+}
+
+
+@pytest.fixture(scope="module")
+def cars(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    mini.stanford_cars(root, "coop")
+    return root
+
+
+@pytest.fixture(scope="module", params=["vit_l", "resnet"])
+def tower(tmp_path_factory, request):
+    path = tmp_path_factory.mktemp("clip") / f"{request.param}.pt"
+    return request.param, save_clip(path, request.param, pixels=28 if request.param == "vit_l" else 32)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_every_trainer(trainer, tower, cars, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # setup_logger replaces it
+    shape, clip = tower
+    status = train.main(arguments(
+        trainer, cars, clip, tmp_path, "DATASET.NAME", "StanfordCars", "OPTIM.MAX_EPOCH", "1",
+        "DATALOADER.TRAIN_X.BATCH_SIZE", "16", *SMALL.get(trainer, ()),
+    ))  # fmt: skip
+    if (trainer, shape) == ("LaFTer", "resnet"):
+        assert status == 2 and "ViT" in capsys.readouterr().err
+        return
+    assert status == 0
+    results = read_results(tmp_path)
+    assert results["trainer"] == trainer and 0 <= results["accuracy"] <= 100
+    assert all(math.isfinite(value) for epoch in results["epochs"] for value in epoch.values())
+    assert results["uses_labels"] == (trainer in ("PromptLearning", "LinearProbe"))
+    assert results["transductive"] == (trainer == "TransCLIP")
