@@ -10,82 +10,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+import toys
 from PIL import Image
+from toys import CLASSES, EPOCHS, ROOT, same, save_clip
 
 import train
 import trainers
 from trainers.modules.backbone import load_clip
 
-ROOT = Path(__file__).resolve().parents[1]
-CLASSES = ["red car", "green car", "blue car"]
-EPOCHS = 3
-
-
-@DATASET_REGISTRY.register()
-class FairToy(DatasetBase):
-    """Images and labels that DATASET.ROOT/split.json lists, and descriptions beside it."""
-
-    def __init__(self, cfg):
-        root = Path(cfg.DATASET.ROOT)
-        split = json.loads((root / "split.json").read_text())
-        self.descriptions_file = root / "descriptions.json"
-        train_x, test = (
-            [Datum(impath=str(root / name), label=label, classname=CLASSES[label]) for name, label in split[part]]
-            for part in ("train", "test")
-        )
-        super().__init__(train_x=train_x, test=test)
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    split = {"train": [], "test": []}
-    for part, count in (("train", 12), ("test", 4)):
-        for label in range(3):
-            for i in range(count):
-                pixels = rng.integers(0, 128, (40, 52, 3), dtype=np.uint8)
-                pixels[10:30, 10:40, label] += 100
-                name = f"{part}_{label}_{i}.png"
-                Image.fromarray(pixels).save(root / name)
-                split[part].append((name, label))
-    (root / "split.json").write_text(json.dumps(split))
-    sentences = {name: [f"a {name} on a road.", f"a {name} with four wheels."][: 1 + i % 2]
-                 for i, name in enumerate(CLASSES)}  # fmt: skip
-    (root / "descriptions.json").write_text(json.dumps(sentences))
-    return root
-
-
-def save_clip(path: Path, **vision) -> Path:
-    """A random CLIP whose shapes lead clip.build_model back to the same architecture."""
-    from clip.model import CLIP
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CLIP(embed_dim=16, image_resolution=32, context_length=77, vocab_size=49408, transformer_width=64,
-                     transformer_heads=1, transformer_layers=1, **vision)  # fmt: skip
-        # A random network sees everything alike. Without the common part it tells images and texts apart.
-        with torch.no_grad():
-            if vision["vision_patch_size"]:
-                remove_mean(model.visual.proj, model.encode_image(torch.randn(64, 3, 32, 32)))
-            remove_mean(model.text_projection, model.encode_text(torch.randint(1, 49407, (64, 77))))
-    torch.save(model.half().state_dict(), path)
-    return path
-
-
-def remove_mean(projection: torch.Tensor, features: torch.Tensor) -> None:
-    mean = torch.nn.functional.normalize(features.mean(dim=0), dim=0)
-    projection -= (projection @ mean)[:, None] * mean
+    return toys.make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("clip") / "vit.pt"
-    return save_clip(path, vision_layers=2, vision_width=64, vision_patch_size=8)
+    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(autouse=True)
@@ -95,26 +38,21 @@ def console(monkeypatch):
 
 
 def arguments(data: Path, backbone: Path, out: Path, *opts: str, trainer: str = "FAIR", seed: int = 1) -> list[str]:
-    return [
-        "--root", str(data), "--output-dir", str(out), "--trainer", trainer, "--seed", str(seed),
-        "--backbone", str(backbone), "--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny.yaml"),
-        "DATASET.NAME", "FairToy", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "8",
-        "DATALOADER.TEST.BATCH_SIZE", "8", "OPTIM.MAX_EPOCH", str(EPOCHS), "OPTIM.LR", "1e-3", *opts,
-    ]  # fmt: skip
+    return toys.arguments(trainer, data, backbone, out, "OPTIM.LR", "1e-3", *opts, seed=seed)
 
 
 def run(*args, **kwargs) -> dict:
     argv = arguments(*args, **kwargs)
     assert train.main(argv) == 0
-    return json.loads((Path(argv[3]) / "results.json").read_text())
+    return read(Path(argv[3]))
 
 
 def checkpoint(out: Path) -> dict:
-    return torch.load(out / "fair" / f"model.pth.tar-{EPOCHS}", weights_only=True)
+    return toys.checkpoint(out, "FAIR")
 
 
-def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+def read(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +70,7 @@ def finished(data, backbone, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_its_results(finished, data, backbone):
     results = json.loads((finished / "results.json").read_text())
-    assert (results["dataset"], results["trainer"], results["seed"]) == ("FairToy", "FAIR", 1)
+    assert (results["dataset"], results["trainer"], results["seed"]) == ("Toy", "FAIR", 1)
     assert results["backbone"] == str(backbone)
     assert 0 <= results["accuracy"] <= 100 and 0 <= results["macro_f1"] <= 100
     assert {"seconds", "versions", "commit", "config_hash"} <= results.keys()
@@ -177,10 +115,6 @@ def test_testing_every_epoch_changes_nothing_else(finished, data, backbone, tmp_
     assert results["epochs"][-1]["test_accuracy"] == pytest.approx(results["accuracy"])
     assert [e["loss"] for e in results["epochs"]] == [e["loss"] for e in original["epochs"]]
     assert (results["accuracy"], results["config_hash"]) == (original["accuracy"], original["config_hash"])
-
-
-def read(folder: Path) -> dict:
-    return json.loads((folder / "results.json").read_text())
 
 
 def test_a_finished_run_is_not_run_again(finished, data, backbone, capsys):
@@ -309,7 +243,7 @@ def test_many_classes_turn_on_the_running_average(finished, data, backbone, tmp_
 
 
 def test_resnet_tower_and_inference_with_crops(data, tmp_path):
-    path = save_clip(tmp_path / "rn.pt", vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None)
+    path = save_clip(tmp_path / "rn.pt", "resnet")
     before = load_clip(str(path)).visual
     results = run(data, path, tmp_path / "out", "TRAINER.FAIR.CROP_INFERENCE", "True")
     assert 0 <= results["crop_accuracy"] <= 100
@@ -388,7 +322,7 @@ def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone,
     (("TRAINER.FAIR.PREC", "fp8"), "PREC"),
     (("INPUT.SIZE", "(48, 48)"), "it follows the backbone"),
     (("TRAINER.NAME", "FAIRR"), "did you mean 'FAIR'?"),
-    (("DATASET.NAME", "FairTois"), "did you mean 'FairToy'?"),
+    (("DATASET.NAME", "Toyy"), "did you mean 'Toy'?"),
     (("TRAINER.FAIR.DESCRIPTIONS", "absent.json"), "absent.json"),
     (("OPTIM.LR", "1e-7"), "LR_MIN"),
     (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),

@@ -351,7 +351,7 @@ def test_settings_work(data, backbone, tmp_path, opts):
 
 
 def test_steps_of_the_text_stage_by_data_set(data, backbone, tmp_path, monkeypatch):
-    monkeypatch.setitem(trainers.lafter.TEXT_STEPS, "FairToy", 7)
+    monkeypatch.setitem(trainers.lafter.TEXT_STEPS, "Toy", 7)
     seen = []
     original = train_text_classifier
     monkeypatch.setattr("trainers.lafter.train_text_classifier",
@@ -446,7 +446,7 @@ def refused(capsys, *args, **kwargs) -> str:
 
 
 def test_a_resnet_is_refused(data, tmp_path, capsys):
-    path = save_clip(tmp_path / "rn.pt", vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None)
+    path = save_clip(tmp_path / "rn.pt", "resnet")
     error = refused(capsys, data, path, tmp_path / "out")
     assert "ModifiedResNet" in error and "ViT-B/32" in error
     # A known one is not even downloaded.
