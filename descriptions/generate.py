@@ -181,8 +181,8 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
                 table[jobs[job]] = job.result()
             except UserError as error:
                 failed[jobs[job]] = str(error)
-                if not set(table) & set(lacking) and len(failed) >= args.jobs:  # nothing works: do not try all others
-                    break
+                if len(failed) >= args.jobs and not any(table.get(name) for name in lacking):
+                    break  # nothing works: do not try all others
                 continue
             _write(args.out, table, classes)  # every time: a stop loses what is under way, no more
     finally:

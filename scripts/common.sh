@@ -103,7 +103,7 @@ method() {
 
 # once TRAINER: whether it runs once because its result does not depend on the seed, as methods.txt says.
 once() {
-    grep -Eq "^[^#|]*\| *$1 *\|[^|]*\| *once *\|" "$ROOT/scripts/methods.txt"
+    grep -Eq "^[^#|]*\| *$1 *\|[^|]*\| *(once|zero-shot) *\|" "$ROOT/scripts/methods.txt"
 }
 
 # folder TRAINER SEED [VARIANT]: where that run writes.

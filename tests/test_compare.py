@@ -439,7 +439,7 @@ def test_markdown_and_latex_mark_best_and_second(two, capsys):
     text = shown(two, "--format", "markdown", capsys=capsys)
     assert cells(text)["FAIR"][:2] == ["**62.00 ± 1.73**", "<u>66.00 ± 1.00</u>"]
     assert cells(text)["Plain self-training"][:2] == ["<u>52.00 ± 2.00</u>", "**70.00 ± 0.00**"]
-    assert cells(text)["Linear probe ‡"][0] == "92.33 ± 4.93"
+    assert cells(text)["Linear probe ‡"][0] == "89.00"  # its seed does not matter: one run
     text = shown(two, "--format", "latex", capsys=capsys)
     assert r"FAIR & \textbf{62.00 $\pm$ 1.73} & \underline{66.00 $\pm$ 1.00} &" in text
     assert r"synth\_cars\_s2" in text and "$-$4.00 [$-$6.48" in text and "without" not in text

@@ -175,3 +175,4 @@ def test_learning_rates():
     assert [warmup_cosine(7, 0, 0.5)(e) for e in range(7)] == pytest.approx(expected)
     assert [warmup_cosine(7, 2, 0.5)(e) for e in range(2, 7)] == pytest.approx(expected[:5])
     assert [warmup_cosine(7, 2, 0.5)(e) for e in range(2)] == [0.5, 0.5]
+    assert [warmup_cosine(7, -1, 0.5)(e) for e in range(7)] == pytest.approx(expected)  # Dassl's word for none

@@ -171,6 +171,39 @@ def test_settings_that_need_labels_are_refused(data, backbone, tmp_path, opts, c
 # -- Same seed, same result; killed or not -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("content, message", [
+    (b"no archive", "cannot read the checkpoint"),
+    (None, "is not a checkpoint of this project's trainers: it lacks backbone"),
+])
+def test_a_foreign_checkpoint(finished, data, backbone, tmp_path, capsys, content, message):
+    (tmp_path / "fair").mkdir()
+    (tmp_path / "fair" / "checkpoint").write_text("model.pth.tar-1\n")
+    path = tmp_path / "fair" / "model.pth.tar-1"
+    if content is None:
+        torch.save({"state_dict": {}, "epoch": 1}, path)
+    else:
+        path.write_bytes(content)
+    argv = ["--eval-only", "--model-dir", str(tmp_path), *arguments(data, backbone, tmp_path / "out")]
+    assert train.main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_validation_images_are_asked_for_and_missing(data, backbone, tmp_path, capsys):
+    assert train.main(arguments(data, backbone, tmp_path, "TEST.SPLIT", "val", trainer="CuPL")) == 2
+    assert "Toy has no validation images" in capsys.readouterr().err
+
+
+def test_crops_at_inference_look_at_the_split_that_is_tested(backbone, tmp_path):
+    data = toys.make_data(tmp_path / "data", train=4, test=2, val=5)
+    results = run(data, backbone, tmp_path / "out", "TEST.SPLIT", "val", "TRAINER.FAIR.CROP_INFERENCE", "True",
+                  "OPTIM.MAX_EPOCH", "1")  # fmt: skip
+    assert results["split"] == "val"
+    for name in ("accuracy", "crop_accuracy"):
+        hits = 15 * results[name] / 100  # of 15 validation images, not of 6 test images
+        assert hits == pytest.approx(round(hits), abs=1e-4)
+
+
 def test_the_seed_decides(finished, data, backbone, tmp_path):
     run(data, backbone, tmp_path / "again")
     run(data, backbone, tmp_path / "zero", seed=0)
@@ -275,7 +308,8 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
         described = json.loads((data / "descriptions.json").read_text())
         texts = [described[name] for name in CLASSES]
     else:
-        templates = ENSEMBLE if trainer == "ZeroshotCLIP2" else ["a photo of a {}."]
+        own = "a photo of a {}."
+        templates = [*ENSEMBLE, own] if trainer == "ZeroshotCLIP2" else [own]
         texts = [[template.format(name) for template in templates] for name in CLASSES]
     transform = build_transform(built.cfg, is_train=False)
     images = torch.stack([transform(Image.open(data / f"test_{c}_0.png")) for c in range(3)])

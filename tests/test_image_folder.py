@@ -207,7 +207,7 @@ def test_broken_images_end_the_run_or_are_left_out(tmp_path, labelled):
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "vit.pt"
-    return save_clip(path, vision_layers=2, vision_width=64, vision_patch_size=8)
+    return save_clip(path)
 
 
 def run(root: Path, backbone: Path, out: Path, monkeypatch) -> dict:

@@ -75,7 +75,7 @@ def test_frozen_anchors_are_in_the_checkpoint_too(data, backbone, tmp_path):
 def resnet(data, tmp_path_factory) -> Path:
     """A finished run of a ResNet tower, tested with crops too."""
     folder = tmp_path_factory.mktemp("resnet")
-    path = save_clip(folder / "rn.pt", vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None)
+    path = save_clip(folder / "rn.pt", "resnet")
     stdout = sys.stdout
     run(data, path, folder / "run", "TRAINER.FAIR.CROP_INFERENCE", "True", "OPTIM.MAX_EPOCH", "1",
         "TRAINER.FAIR.TOP_K", "3")  # fmt: skip

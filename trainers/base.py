@@ -22,6 +22,7 @@ from yacs.config import CfgNode
 
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import autocast, fingerprint, input_resolution, load_clip
+from .modules.checkpoints import read_checkpoint
 from .modules.descriptions import find_descriptions, load_descriptions
 from .modules.download import checksum_of
 from .modules.errors import UserError
@@ -88,6 +89,7 @@ class AdaptationTrainer(TrainerX):
                 "would need labels. Set it to last_step"
             )
         self.config_hash = run_hash(cfg)
+        self.seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbits(31)
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
         self.descriptions: dict[str, Any] | None = None  # which file, if there is one
@@ -181,8 +183,6 @@ class AdaptationTrainer(TrainerX):
     # -- training -------------------------------------------------------------------------------------------------
 
     def before_train(self) -> None:
-        seed = self.cfg.SEED
-        self.seed = seed if seed >= 0 else secrets.randbits(31)
         super().before_train()  # resumes, opens TensorBoard
         with atomic(Path(self.output_dir) / "config.yaml") as path:  # not every train.py does
             path.write_text(self.cfg.dump(), encoding="utf-8")
@@ -252,7 +252,7 @@ class AdaptationTrainer(TrainerX):
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
         if split == "val" and self.val_loader is None:
-            split = "test"
+            raise UserError(f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images")
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
         rows = []
@@ -264,7 +264,8 @@ class AdaptationTrainer(TrainerX):
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch + 1)
         self.results = {name: float(figures[name]) for name in ("accuracy", "macro_f1")} | {
-            "test_seconds": time.time() - start
+            "split": split,
+            "test_seconds": time.time() - start,
         }
         write_predictions(self.output_dir, self.cfg.DATASET.ROOT, self.classnames, rows)
         return self.results["accuracy"]
@@ -388,7 +389,7 @@ class AdaptationTrainer(TrainerX):
         if not path.is_file():
             there = ", ".join(sorted(os.listdir(path.parent))) if path.parent.is_dir() else "no such folder"
             raise UserError(f"no checkpoint at {path} (there: {there})")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         if state["backbone"] != self.cfg.MODEL.BACKBONE.NAME:
             raise UserError(f"{path} belongs to backbone {state['backbone']}, not {self.cfg.MODEL.BACKBONE.NAME}")
         return state
@@ -415,7 +416,6 @@ class ZeroShotTrainer(AdaptationTrainer):
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model)
 
     def train(self) -> None:
-        self.seed = self.cfg.SEED
         self.test()
         self.write_results()
 

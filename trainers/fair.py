@@ -186,16 +186,16 @@ class FAIR(AdaptationTrainer):
     def test(self, split: str | None = None) -> float:
         accuracy = super().test(split)
         if self.options.CROP_INFERENCE:
-            self.results["crop_accuracy"] = self.test_with_crops()
+            self.results["crop_accuracy"] = self.test_with_crops(split or self.cfg.TEST.SPLIT)
             print(f"accuracy with {self.options.N_CROPS} crops: {self.results['crop_accuracy']:.1f}%")
         return accuracy
 
     @torch.no_grad()
-    def test_with_crops(self) -> float:
-        """Accuracy of LAS on the test images, in percent; the crops are the same in every run."""
+    def test_with_crops(self, split: str) -> float:
+        """Accuracy of LAS on the images of a split, in percent; the crops are the same in every run."""
         loader = build_data_loader(
             self.cfg,
-            data_source=self.dm.dataset.test,
+            data_source=self.dm.dataset.val if split == "val" else self.dm.dataset.test,
             batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
             tfm=FixedCrops(**self._view_settings()),
             is_train=False,

@@ -7,7 +7,6 @@ Symbols: f image tower without prompts, f_P with them, h linear classifier being
 """
 
 import re
-import secrets
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -80,8 +79,7 @@ class LaFTer(AdaptationTrainer):
         visual = self.clip_model.visual
         check_vit(visual)
         # A generator of its own: what it draws depends on the seed, and not on what was drawn in loading CLIP.
-        seed = self.cfg.SEED if self.cfg.SEED >= 0 else secrets.randbits(31)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch.Generator(self.device).manual_seed(self.seed)
 
         self.text_classifier = self.learn_from_texts(generator)  # h_0
         prompts = initial_prompts(visual, opt.N_PROMPTS, generator)

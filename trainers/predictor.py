@@ -13,7 +13,6 @@ Nothing here registers a trainer: train.py imports this module along with the ot
 """
 
 import os
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from torch import Tensor
 from .modules.alignment import alignment_scores, select_crops
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import feature_dim, fingerprint, input_resolution, load_clip
+from .modules.checkpoints import read_checkpoint, read_file
 from .modules.errors import UserError, few
 from .modules.results import atomic, read_results
 from .modules.views import Box, FixedCrops, crop_boxes
@@ -36,7 +36,6 @@ from .modules.views import Box, FixedCrops, crop_boxes
 Picture = Image.Image | str | os.PathLike
 FORMAT = "fair-predictor-1"  # of the files that save() writes
 THREADS = min(8, os.cpu_count() or 1)  # that decode images
-UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError)  # torch.load's complaints
 
 
 @dataclass
@@ -219,16 +218,8 @@ def _batches(images: Picture | Sequence[Picture], size: int) -> Iterator[list[Im
 # -- Files -------------------------------------------------------------------------------------------------------------
 
 
-def _read_tensors(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"cannot read the checkpoint {path}: {reason}") from error
-
-
 def _read_saved(path: Path) -> dict[str, Any]:
-    content = _read_tensors(path)
+    content = read_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a model that Predictor.save wrote. To load a run, give its folder")
     return content
@@ -259,9 +250,7 @@ def _read_run(folder: Path, epoch: int | None) -> dict[str, Any]:
             f"{state['config_hash']}; config.yaml has backbone {backbone}, results.json config "
             f"{(results or {}).get('config_hash')}"
         )
-    trained, anchors = dict(state["state_dict"]), state.get("anchors")
-    if anchors is None and trainer == "FAIR":  # runs from before checkpoints had `anchors`
-        anchors = trained.get("anchors.weight")
+    trained, anchors = dict(state["state_dict"]), _anchors(state, trainer)
     if anchors is None:
         raise UserError(
             f"{folder} is a run of {trainer}, whose model is more than an image tower with one anchor per class: its "
@@ -279,6 +268,13 @@ def _read_run(folder: Path, epoch: int | None) -> dict[str, Any]:
     }
 
 
+def _anchors(state: dict[str, Any], trainer: str) -> Tensor | None:
+    """Those in a checkpoint; None for a model that has none."""
+    if state.get("anchors") is None and trainer == "FAIR":  # runs from before checkpoints had `anchors`
+        return state["state_dict"].get("anchors.weight")
+    return state.get("anchors")
+
+
 def _read_checkpoint(folder: Path, trainer: str, last: int, epoch: int | None) -> dict[str, Any]:
     pointers = list(folder.glob("*/checkpoint"))
     if len(pointers) != 1:
@@ -290,10 +286,8 @@ def _read_checkpoint(folder: Path, trainer: str, last: int, epoch: int | None) -
     path = home / (pointers[0].read_text().strip() if epoch is None else f"model.pth.tar-{epoch}")
     if not path.is_file():
         raise UserError(f"no checkpoint at {path} (there: {', '.join(sorted(os.listdir(home)))})")
-    state = _read_tensors(path)
-    if lacking := {"state_dict", "epoch", "backbone", "classnames", "config_hash"} - state.keys():
-        raise UserError(f"{path} is not a checkpoint of this project's trainers: it lacks {', '.join(sorted(lacking))}")
-    if epoch is None and state["epoch"] < last:
+    state = read_checkpoint(path)
+    if epoch is None and state["epoch"] < last and _anchors(state, trainer) is not None:
         raise UserError(
             f"{folder} is unfinished, {state['epoch']} of {last} epochs: run it to its end, or ask for epoch "
             f"{state['epoch']}"

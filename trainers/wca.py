@@ -19,7 +19,7 @@ from .modules.wca import cross_alignment, relevance_mean
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Defaults are what takes effect in the public code."""
+    """Defaults are what takes effect in the public code, the template apart: it has "a photo of a {}." everywhere."""
     cfg.TRAINER.WCA = CfgNode({
         "PREC": "fp32",  # fp32 | amp | bf16
         "DESCRIPTIONS": "",  # JSON file; "": the data set's own
@@ -72,7 +72,7 @@ class WCA(FrozenFeatures, ZeroShotTrainer):
 
     @property
     def crop_seed(self) -> int:
-        return max(self.cfg.SEED, 0)
+        return self.seed
 
     # What is cached is the weighted sum of an image's crops: it does not depend on the classes.
     @property

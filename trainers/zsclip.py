@@ -5,7 +5,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import ZeroShotTrainer
-from .modules.text import ENSEMBLE
+from .modules.text import DEFAULT_TEMPLATE, ENSEMBLE, TEMPLATES
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -27,10 +27,11 @@ class ZeroshotCLIP(ZeroShotTrainer):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroShotTrainer):
-    """An ensemble of templates, by default CLIP's seven for ImageNet.
+    """An ensemble of templates, by default CLIP's seven for ImageNet and the data set's own, as in CoOp.
 
     Config keys (TRAINER.ZEROSHOTCLIP2): PREC; TEMPLATES, a tuple of templates to use instead.
     """
 
     def class_vectors(self) -> Tensor:
-        return self.encode_names(self.options.TEMPLATES or tuple(ENSEMBLE))
+        own = TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE)
+        return self.encode_names(self.options.TEMPLATES or tuple(dict.fromkeys((*ENSEMBLE, own))))

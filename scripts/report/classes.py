@@ -45,7 +45,7 @@ def all_confusions(comparison: Comparison, column: Column) -> dict[Method, Confu
 
 def reference(comparison: Comparison, column: Column, methods: Sequence[Method]) -> Method | None:
     """The zero-shot method with the highest accuracy, of those given."""
-    zero_shot = [m for m in methods if m.once and comparison.cell(m, column).accuracies]
+    zero_shot = [m for m in methods if m.zero_shot and comparison.cell(m, column).accuracies]
     return max(zero_shot, key=lambda m: max(comparison.cell(m, column).accuracies.values()), default=None)
 
 

@@ -180,7 +180,7 @@ def siblings_part(comparison: Comparison, column: Column) -> str:
     found = all_confusions(comparison, column)
     if not found:
         return "<h3>Look-alike classes</h3><p>The methods have no predictions.csv for the same classes.</p>"
-    zero_shot = [found[m] for m in found if m.once]
+    zero_shot = [found[m] for m in found if m.zero_shot]
     pairs = siblings(zero_shot or list(found.values()))
     most = max((c.mixed_up(*pair) for c in found.values() for pair in pairs), default=0) or 1
     rows = []
@@ -198,7 +198,7 @@ def siblings_part(comparison: Comparison, column: Column) -> str:
 def subject(comparison: Comparison, column: Column, among: Sequence[Method]) -> Method | None:
     """FAIR, or without it the best of the ranked methods that depend on the seed."""
     fair = next((m for m in among if m.key == "fair"), None)
-    ranked = [m for m in among if not m.once and comparison.group(m) == INDUCTIVE]
+    ranked = [m for m in among if not m.zero_shot and comparison.group(m) == INDUCTIVE]
     means = {m: statistics.mean(comparison.cell(m, column).accuracies.values()) for m in ranked}
     return fair or max(ranked, key=lambda m: means[m], default=None)
 

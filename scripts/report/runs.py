@@ -29,6 +29,7 @@ class Method:
     variant: str  # follows the config in the folder's name, after "_"
     once: bool  # the result does not depend on the seed
     name: str
+    zero_shot: bool = False  # nothing is fitted: what gains are measured from
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read_methods(path: Path = METHODS_FILE) -> list[Method]:
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             key, trainer, variant, runs, name = (text.strip() for text in line.split("|")[:5])
-            methods.append(Method(key, trainer, variant, runs == "once", name))
+            methods.append(Method(key, trainer, variant, runs != "seeds", name, runs == "zero-shot"))
     return methods
 
 

@@ -226,7 +226,7 @@ def seed_table(output: Path, column: Column, names: Sequence[str] = (), seeds: S
         raise UserError(f"No finished run of config '{column.config}' in {output / column.dataset}.")
     runs = {m: comparison.cell(m, column).runs for m in methods}
     seen = sorted({seed for m in methods if not m.once for seed in runs[m]})
-    zero_shot = [run.results["accuracy"] for m in methods if m.once for run in runs[m].values()]
+    zero_shot = [run.results["accuracy"] for m in methods if m.zero_shot for run in runs[m].values()]
 
     lines, notes = [], [GROUP_NOTES[g] for g in GROUP_NOTES if g in map(comparison.group, methods)]
     for m in methods:
@@ -238,7 +238,7 @@ def seed_table(output: Path, column: Column, names: Sequence[str] = (), seeds: S
             notes.append(f"Not averaged: the runs of '{m.name}' differ in {comparison.cell(m, column).differences}.")
         else:
             shown = show_scores(found)
-            gain = "" if m.once or not zero_shot else f"{found.mean - max(zero_shot):+.2f}"
+            gain = "" if m.zero_shot or not zero_shot else f"{found.mean - max(zero_shot):+.2f}"
             f1 = f"{statistics.mean(run.results['macro_f1'] for run in runs[m].values()):.2f}"
         name = m.name + MARKS[comparison.group(m)]
         lines.append([Entry(text) for text in (name, *by_seed, shown, gain, f1)])

@@ -199,7 +199,7 @@ def _read_state(path: str) -> dict[str, Tensor]:
                 content = torch.jit.load(path, map_location="cpu").state_dict()
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{path} is neither a TorchScript archive nor a state dict of tensors: {reason}") from error
     for wrapper in ("state_dict", "model"):

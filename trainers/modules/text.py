@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
-# CoOp's single template for each data set (arXiv 2109.01134), by registry name.
+# CoOp's single template for each data set (arXiv 2109.01134), by registry name; one of CLIP's where CoOp has none.
 TEMPLATES = {
+    "AID": "a satellite photo of {}.",
+    "Birdsnap": "a photo of a {}, a type of bird.",
+    "CUB200": "a photo of a {}, a type of bird.",
     "Caltech101": "a photo of a {}.",
     "DescribableTextures": "{} texture.",
     "EuroSAT": "a centered satellite photo of {}.",
@@ -34,6 +37,7 @@ TEMPLATES = {
     "ImageNetV2": "a photo of a {}.",
     "OxfordFlowers": "a photo of a {}, a type of flower.",
     "OxfordPets": "a photo of a {}, a type of pet.",
+    "RESISC45": "a satellite photo of {}.",
     "StanfordCars": "a photo of a {}.",
     "SUN397": "a photo of a {}.",
     "SynthCars": "a photo of a {}.",
