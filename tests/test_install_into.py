@@ -185,7 +185,9 @@ def install(checkout: Path, *arguments: str) -> int:
 
 
 def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"PYTHONPATH": str(ROOT / "toolbox"), "FAIR_DASSL": ""}
+    # Compiled files are to be left behind, as usual: uninstalling has to find them.
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "FAIR_DASSL"))}
+    env |= {"PYTHONPATH": str(ROOT / "toolbox")}
     return subprocess.run([sys.executable, "-W", "ignore", *arguments], cwd=checkout, env=env, capture_output=True,
                           text=True)  # fmt: skip
 
