@@ -111,6 +111,7 @@ def test_a_whole_match_prints_nothing(write, capsys):
     ({"a": ["x"]}, "1 of 3 classes. Without: b, c"),
     ("{'a': 1}", "not valid JSON"),
     (["a"], "must be an object"),
+    ('{"a": ["x"], "b": ["y"], "a": ["z"]}', "names a class twice: a"),
     ({"a": "one sentence"}, "must give 'a' a list of sentences"),
     ({"a": ["x", 3]}, "must give 'a' a list of sentences"),
 ])
@@ -123,6 +124,10 @@ def test_unusable_files(write, content, message):
 def test_blanks_are_no_descriptions(write, capsys):
     assert load_descriptions(write({"a": ["x", " "], "b": ["y"], "c": [""]}), ["a", "b", "c"]) == [["x"], ["y"], []]
     assert "no descriptions for c in" in capsys.readouterr().out
+
+
+def test_a_byte_order_mark_is_no_matter(write):
+    assert load_descriptions(write("\ufeff" + json.dumps({"a": ["x"]})), ["a"]) == [["x"]]
 
 
 def test_absent_file(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,13 +101,16 @@ def read_table(path: Path) -> dict[str, list[str]]:
         UserError: unreadable file, or another structure.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
     except OSError as error:
         raise UserError(f"Cannot read the description file {path}: {error.strerror}.") from error
     except ValueError as error:  # bad JSON or bad UTF-8
         raise UserError(f"The description file {path} is not valid JSON: {error}.") from error
-    if not isinstance(table, dict):
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise UserError(f"The description file {path} must be an object {{class: [sentence, ...]}}.")
+    table = dict(pairs)
+    if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+        raise UserError(f"The description file {path} names a class twice: {few(twice)}.")
     for key, sentences in table.items():
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
             raise UserError(f"The description file {path} must give '{key}' a list of sentences.")
