@@ -14,7 +14,7 @@ import yaml
 
 from datasets.common import class_list
 from trainers.modules.backbone import clip_module
-from trainers.modules.descriptions import DESCRIPTIONS, read_table
+from trainers.modules.descriptions import DESCRIPTIONS, match_names, read_table
 from trainers.modules.errors import UserError, few
 
 from .birds import build
@@ -110,6 +110,9 @@ def main(args: argparse.Namespace) -> int:
     status = 0
     for title, path, classes, kind in _chosen(args):
         table = read_table(path)
+        if args.file:  # ours have the names to the letter, others are read as a run would read them
+            means = {key: name for name, key in match_names(classes, table).items()}
+            table = {means.get(key, key): sentences for key, sentences in table.items()}
         found = list(problems(table, classes, kind))
         if path.parent == DESCRIPTIONS and path.stem in build() and build()[path.stem] != table:
             found.append("differs from birds.json, which it is made of: python -m descriptions birds")
@@ -143,7 +146,10 @@ def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, Path, list[str], Ki
 def known(name: str) -> Kind:
     """The kind of a data set of ours."""
     if name not in KINDS:
-        raise UserError(f"There is no data set '{name}' with descriptions. Choose from: {', '.join(KINDS)}")
+        raise UserError(
+            f"These rules are not for the descriptions of '{name}' (those of synth_cars are drawn with it). Choose "
+            f"from: {', '.join(KINDS)}"
+        )
     return KINDS[name]
 
 

@@ -65,7 +65,7 @@ class Endpoint:
         Raises:
             UserError: no connection, a refusal, or no answer in the expected form.
         """
-        retry = Retry(ATTEMPTS - 1, backoff_factor=1, status_forcelist=(408, 409, 429, 500, 502, 503, 504),
+        retry = Retry(ATTEMPTS - 1, connect=1, backoff_factor=1, status_forcelist=(408, 409, 429, 500, 502, 503, 504),
                       allowed_methods=None, raise_on_status=False)
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
@@ -108,13 +108,16 @@ def describe(name: str, classes: Sequence[str], endpoint: Endpoint, kind: str, c
 
 
 def parse(answer: str) -> list[str]:
-    """The strings of the JSON list in an answer; none if there is no such list."""
-    found = re.search(r"\[.*\]", answer, re.DOTALL)
-    try:
-        sentences = json.loads(found[0]) if found else []
-    except ValueError:
-        return []
-    return [" ".join(s.split()) for s in sentences if isinstance(s, str) and s.strip()]
+    """The strings of the longest JSON list in an answer; none if there is no such list."""
+    lists = []
+    for start in re.finditer(r"\[", answer):  # the answer may think aloud, with brackets, before and after
+        try:
+            found, _ = json.JSONDecoder().raw_decode(answer, start.start())
+        except ValueError:
+            continue
+        if found and all(isinstance(sentence, str) for sentence in found):
+            lists.append([" ".join(sentence.split()) for sentence in found if sentence.strip()])
+    return max(lists, key=len, default=[])
 
 
 def neighbours(name: str, classes: Sequence[str]) -> list[str]:
@@ -147,6 +150,8 @@ def main(args: argparse.Namespace) -> int:
     table = read_table(args.out) if args.out.exists() else {}
     key = args.key or os.environ.get("OPENAI_API_KEY", "")
     url = args.base_url or os.environ.get("OPENAI_BASE_URL", "") or (OPENAI if key else "")
+    if not url and args.model:
+        raise UserError("--model needs an endpoint: set OPENAI_API_KEY, or give --base-url")
     if not url:
         return _template(args.out, table, classes, args.count)
     model = args.model or os.environ.get("OPENAI_MODEL", "")
@@ -189,9 +194,13 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
         pool.shutdown(cancel_futures=True)
     done = len([name for name in lacking if name in table and name not in failed])
     print(f"{args.out}: {len(table)} of {len(classes)} classes, {done} of them new")
+    new = {name: table[name] for name in lacking if table.get(name)}
+    if breaks := len(list(problems(new, list(new), Kind()))):
+        print(f"The new sentences break the rules in {breaks} places: python -m descriptions check shows where")
     if failed:
         reason = next(iter(failed.values()))
-        print(f"Not described: {few(list(failed), 10)}. The first because: {reason}\nRun the command again to go on.")
+        missing = [name for name in lacking if not table.get(name)]
+        print(f"Not described: {few(missing, 10)}. The first because: {reason}\nRun the command again to go on.")
     return int(bool(failed))
 
 

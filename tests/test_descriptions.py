@@ -135,13 +135,20 @@ def test_check_ones_own_file(mine, capsys):
     assert "2 problems" in out and "no descriptions for Fiat" in out and "no class of this data set: Audi" in out
 
 
+def test_check_reads_names_as_a_run_does(mine, capsys):
+    file, classes = mine
+    classes.write_text("KIA\naudi\n")
+    assert main(["check", "--file", str(file), "--classes", str(classes)]) == 0
+    assert "no problem" in capsys.readouterr().out
+
+
 def test_check_another_file_for_a_data_set(mine, capsys):
     assert main(["check", "aid", "--file", str(mine[0])]) == 1
     assert "no descriptions for Airport, Bare Land" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["check", "imagenet"], "no data set 'imagenet' with descriptions. Choose from: stanford_cars"),
+    (["check", "imagenet"], "not for the descriptions of 'imagenet'"),
     (["check", "--classes", "x"], "--classes goes with --file"),
     (["check", "--file", "x"], "--file goes with one data set"),
     (["check", "aid", "--file", "/nowhere.json"], "Cannot read the description file /nowhere.json"),
@@ -302,6 +309,26 @@ def test_a_bad_list_is_sent_back_once(chat, names):
     assert status == 0 and json.loads(out.read_text()) == {"osprey": sentences_for("osprey")}
     complaint = chat.requests[1]["messages"][-1]["content"]
     assert "1 sentences, should be 4 to 8" in complaint and "'iconic'" in complaint
+
+
+@pytest.mark.parametrize("answer", [
+    '<think>a list [of 6] {}</think>\n["One.", "Two [sic]."]', 'Here:\n["One.", "Two [sic]."]\nHope [this] helps.',
+    '["Draft."]\nBetter:\n["One.", "Two [sic]."]',
+])
+def test_answers_with_other_brackets(answer):
+    assert generate.parse(answer) == ["One.", "Two [sic]."]
+
+
+def test_broken_rules_are_counted(chat, names, capsys):
+    names.write_text("osprey\n")
+    chat.answer = lambda request: json.dumps(["Native to Europe."])
+    assert run(chat, names)[0] == 0
+    assert "break the rules in 2 places" in capsys.readouterr().out
+
+
+def test_a_model_without_an_endpoint(names, capsys):
+    assert main(["generate", str(names), "--out", str(names.parent / "made.json"), "--model", "m"]) == 2
+    assert "--model needs an endpoint" in capsys.readouterr().err
 
 
 def test_no_list_at_all(chat, names, capsys):

@@ -86,7 +86,7 @@ def load_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[
     if 2 * len(lacking) > len(classnames):
         raise UserError(f"{path} has descriptions for {len(classnames) - len(lacking)} of {len(classnames)} classes. "
                         f"Without: {few(lacking, 10)}. Its keys: {few(list(table), 5)}. "
-                        "Name its keys like the classes of the data set.")
+                        "Is it the file of another data set? If not, name its keys like the classes.")
     if lacking:
         print(f"Warning: no descriptions for {few(lacking, 10)} in {path}: their name prompts are used alone")
     if extra := [key for key in table if key not in keys.values()]:
