@@ -90,24 +90,22 @@ def load_trainer(root: str, run: str, backbone: str) -> "FAIR":
 @torch.no_grad()
 def examine(trainer: "FAIR", path: str, truth: int, seed: int) -> Example:
     """What FAIR does to one image in a training step up to the pseudo-label."""
-    opt, images = trainer.options, trainer.cfg.INPUT
+    opt = trainer.options
     image = Image.open(path).convert("RGB")
     torch.manual_seed(seed)
     views = trainer.train_transform()(image)  # weak, strong, crops
     # The transform draws the boxes first, so that the same seed gives the same ones.
     boxes = crop_boxes(*image.size, opt.N_CROPS, opt.ALPHA, opt.BETA, torch.Generator().manual_seed(seed))
 
-    features = trainer.model.encode(views.to(trainer.device))
+    features = trainer.model.encode(trainer.pixels(views))
     z, crops, anchors = features[:1], features[None, 2:], trainer.model.anchors()
     index, relevance = select_crops(z, crops, opt.TOP_K)
     las = alignment_scores(z, crops, anchors, opt.TOP_K, opt.CROP_SCALE)
     selected = index[0].tolist()
-    pixels = views[2:][selected] * torch.tensor(images.PIXEL_STD).view(3, 1, 1)
-    pixels = (pixels + torch.tensor(images.PIXEL_MEAN).view(3, 1, 1)).clamp(0, 1).mul(255).round().byte()
     return Example(
         image=image, truth=truth, boxes=boxes, selected=selected, relevance=relevance[0].tolist(),
         weights=(opt.CROP_SCALE * relevance[0]).softmax(dim=0).tolist(),
-        crops=[Image.fromarray(crop.permute(1, 2, 0).numpy()) for crop in pixels],
+        crops=[Image.fromarray(crop.permute(1, 2, 0).numpy()) for crop in views[2:][selected]],
         local=(trainer.model.tau * las[0]).softmax(dim=0).cpu(),
         whole=(trainer.model.tau * z[0] @ anchors.t()).softmax(dim=0).cpu(),
     )  # fmt: skip

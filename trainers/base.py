@@ -1,18 +1,18 @@
 """What our trainers share on any Dassl (upstream, a CoOp checkout's, the bundled one): loading CLIP, class texts,
 epochs that depend on nothing but (seed, epoch), checkpoints, resuming, and results.json."""
 
+import math
 import os
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from dassl.data import DataManager
-from dassl.data.datasets import build_dataset
+from dassl.data.datasets import Datum, build_dataset
+from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.utils import set_random_seed
 from torch import Tensor, nn
@@ -26,10 +26,13 @@ from .modules.checkpoints import read_checkpoint
 from .modules.descriptions import find_descriptions, load_descriptions
 from .modules.download import checksum_of
 from .modules.errors import UserError
+from .modules.loading import Images, build_loader, mixed_seed, set_seed
 from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
 from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, name_prompts
+from .modules.views import Normalize
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
+SAMPLERS = {"RandomSampler": True, "SequentialSampler": False}  # whether they shuffle
 
 
 def run_hash(cfg: CfgNode) -> str:
@@ -39,11 +42,6 @@ def run_hash(cfg: CfgNode) -> str:
     for node in [key for key in own.TRAINER if key not in ("NAME", cfg.TRAINER.NAME.upper())]:
         del own.TRAINER[node]
     return config_hash(own)
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A well-mixed 32-bit seed for one epoch of one run."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -58,8 +56,9 @@ class AdaptationTrainer(TrainerX):
     ``train_transform``, ``test_transform``, ``model_inference``, ``predict``, ``extra_state`` and ``load_extra_state``
     are there for those that need them.
 
-    Before each epoch all random generators are set from (seed, epoch). So sampling and augmentation of an epoch do not
-    depend on what ran before, and a run that was killed and resumed ends exactly like one that was not.
+    Before each epoch all random generators, and those of the loader, are set from (seed, epoch). So the order and the
+    augmentation of an epoch's images depend neither on what ran before nor on the workers, and a run that was killed
+    and resumed ends exactly like one that was not.
 
     Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT.SIZE (follows the backbone), SEED, OUTPUT_DIR,
     RESUME, OPTIM.MAX_EPOCH, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*.
@@ -88,6 +87,13 @@ class AdaptationTrainer(TrainerX):
                 f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}, but {name} reports the last epoch: choosing an epoch "
                 "would need labels. Set it to last_step"
             )
+        if cfg.DATALOADER.TRAIN_X.SAMPLER not in SAMPLERS:
+            raise UserError(
+                f"DATALOADER.TRAIN_X.SAMPLER {cfg.DATALOADER.TRAIN_X.SAMPLER}: {name} takes RandomSampler (or "
+                "SequentialSampler)"
+            )
+        if cfg.DATALOADER.K_TRANSFORMS != 1:
+            raise UserError(f"DATALOADER.K_TRANSFORMS: {name} makes its own views of an image, leave it at 1")
         self.config_hash = run_hash(cfg)
         self.seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbits(31)
         self.history: list[dict[str, Any]] = []
@@ -96,13 +102,10 @@ class AdaptationTrainer(TrainerX):
 
     @staticmethod
     def check_label_free(cfg: CfgNode) -> None:
-        """For trainers that read no training label: refuse the settings of Dassl that would."""
-        name, sampler = cfg.TRAINER.NAME, cfg.DATALOADER.TRAIN_X.SAMPLER
+        """For trainers that read no training label: refuse the setting of Dassl that would."""
         if cfg.DATASET.NUM_SHOTS > 0:
-            raise UserError(f"DATASET.NUM_SHOTS picks images by label, and {name} trains without labels")
-        if sampler not in ("RandomSampler", "SequentialSampler"):
             raise UserError(
-                f"DATALOADER.TRAIN_X.SAMPLER {sampler}: {name} trains without labels, use RandomSampler"
+                f"DATASET.NUM_SHOTS picks images by label, and {cfg.TRAINER.NAME} trains without labels"
             )
 
     def build_data_loader(self) -> None:
@@ -111,17 +114,32 @@ class AdaptationTrainer(TrainerX):
         self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
         self.tower_hash = fingerprint(self.clip_model.visual)  # as loaded: the checkpoint holds only what moves
         self.cfg = self._with_input_size(input_resolution(self.clip_model))
-        dm = DataManager(
-            self.cfg, custom_tfm_train=self.train_transform(), custom_tfm_test=self.test_transform()
-        )
+        train = self.train_transform() or build_transform(self.cfg, is_train=True)
+        test = self.test_transform() or build_transform(self.cfg, is_train=False)
+        dm = DataManager(self.cfg, custom_tfm_train=train, custom_tfm_test=test)
         self.dm = dm
-        self.train_loader_x = dm.train_loader_x
-        self.train_loader_u = dm.train_loader_u
-        self.val_loader = dm.val_loader
-        self.test_loader = dm.test_loader
+        self.train_loader_x = self.loader(dm.dataset.train_x, train, train=True)
+        self.train_loader_u = None
+        self.val_loader = self.loader(dm.dataset.val, test) if dm.dataset.val else None
+        self.test_loader = self.loader(dm.dataset.test, test)
+        self.normalize = Normalize(self.cfg.INPUT.PIXEL_MEAN, self.cfg.INPUT.PIXEL_STD).to(self.device)
+        # float16 gradients underflow unless the loss is scaled up; in other precisions this does nothing.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.PREC == "amp")
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
+
+    def loader(self, images: Sequence[Datum], transform: Callable, train: bool = False) -> DataLoader:
+        """Batches of these images: in training shuffled and all of one size, else in order."""
+        nodes = self.cfg.DATALOADER
+        return build_loader(
+            Images([item.impath for item in images], [item.label for item in images], transform),
+            nodes.TRAIN_X.BATCH_SIZE if train else nodes.TEST.BATCH_SIZE,
+            nodes.NUM_WORKERS,
+            self.device,
+            shuffle=train and SAMPLERS[nodes.TRAIN_X.SAMPLER],
+            drop_last=train,
+        )
 
     def _with_input_size(self, size: int) -> CfgNode:
         given = tuple(self.cfg.INPUT.SIZE)
@@ -182,35 +200,74 @@ class AdaptationTrainer(TrainerX):
 
     # -- training -------------------------------------------------------------------------------------------------
 
+    def pixels(self, views: Tensor) -> Tensor:
+        """Views as a transform made them -> what the image tower takes, on the device."""
+        return self.normalize(views.to(self.device, non_blocking=True))
+
+    def pseudo_accuracy(self, y: Tensor, batch: dict) -> dict[str, Tensor]:
+        """How many of the pseudo-labels y [B] are right, in percent; nothing where images have no label.
+
+        The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
+        """
+        labels = batch["label"]
+        if (labels < 0).any():
+            return {}
+        return {"pseudo_accuracy": 100 * (y == labels.to(y.device, non_blocking=True)).float().mean()}
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of the optimizer."""
+        (name,) = self.get_model_names()
+        self._optims[name].zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self._optims[name])
+        self.scaler.update()
+
     def before_train(self) -> None:
         super().before_train()  # resumes, opens TensorBoard
         with atomic(Path(self.output_dir) / "config.yaml") as path:  # not every train.py does
             path.write_text(self.cfg.dump(), encoding="utf-8")
 
     def before_epoch(self) -> None:
-        set_random_seed(epoch_seed(self.seed, self.epoch))
+        seed = mixed_seed(self.seed, self.epoch)
+        set_random_seed(seed)
+        set_seed(self.train_loader_x, seed)
 
     def run_epoch(self) -> None:
-        """One pass over the training images. The means of what ``forward_backward`` returns join the history."""
+        """One pass over the training images. The means of what ``forward_backward`` returns join the history.
+
+        Raises:
+            UserError: the loss is no longer finite. The checkpoint of the epoch before stays.
+        """
         self.set_model_mode("train")
         self.num_batches = len(self.train_loader_x)
-        sums, images, start = Counter(), 0, time.time()
+        sums: dict[str, Any] = {}  # tensors: to read their values in each step would make a GPU wait
+        images, start = 0, time.time()
         title = f"epoch [{self.epoch + 1}/{self.max_epoch}]"
         bar = tqdm(self.train_loader_x, desc=title, leave=False, disable=None)  # a bar on a terminal only
         for self.batch_idx, batch in enumerate(bar):
             count = len(batch["img"])
             for name, value in self.forward_backward(batch).items():
-                sums[name] += value * count
+                sums[name] = sums.get(name, 0) + value * count
             images += count
             if (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0:
-                print(f"{title} batch [{self.batch_idx + 1}/{self.num_batches}] loss {sums['loss'] / images:.4f}")
+                loss = self._checked(sums["loss"]) / images
+                print(f"{title} batch [{self.batch_idx + 1}/{self.num_batches}] loss {loss:.4f}")
+        self._checked(sums["loss"])
         seconds = time.time() - start
         self.history.append(
             {"epoch": self.epoch + 1}
-            | {name: total / images for name, total in sums.items()}
+            | {name: float(total) / images for name, total in sums.items()}
             | {"lr": self.get_current_lr(), "images_per_second": images / seconds, "seconds": seconds}
         )
         self.update_lr()
+
+    def _checked(self, loss: Tensor | float) -> float:
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss became {float(loss)} in epoch {self.epoch + 1}: lower OPTIM.LR"
+                + (", or set PREC to bf16 or fp32" if self.options.PREC == "amp" else "")
+            )
+        return float(loss)
 
     def after_epoch(self) -> None:
         record = self.history[-1]
@@ -317,6 +374,7 @@ class AdaptationTrainer(TrainerX):
                 "optimizer": optim.state_dict() if optim else None,  # a closed-form fit has neither
                 "scheduler": sched.state_dict() if sched else None,
                 "val_result": None,
+                "scaler": self.scaler.state_dict(),
                 "extra": self.extra_state(),
                 "history": self.history,
                 "seed": self.seed,
@@ -360,6 +418,7 @@ class AdaptationTrainer(TrainerX):
         self._load_trained(state["state_dict"])
         self._optims[name].load_state_dict(state["optimizer"])
         self._scheds[name].load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
         self.load_extra_state(state["extra"])
         self.history = state["history"]
         print(f"Resume {pointer.parent} after epoch {state['epoch']}")

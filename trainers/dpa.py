@@ -8,7 +8,6 @@ training images), tau = exp(logit_scale) of CLIP, z = f(weak view).
 """
 
 import torch
-from dassl.data.data_manager import build_data_loader
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 from torch import Tensor
@@ -20,8 +19,9 @@ from .base import AdaptationTrainer
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import norm_parameters
 from .modules.errors import UserError
+from .modules.loading import mixed_seed, set_seed
 from .modules.losses import fairness, weighted_cross_entropy
-from .modules.memory import MemoryBank, Queue, image_index
+from .modules.memory import MemoryBank, Queue
 from .modules.prompts import prompts_of
 from .modules.prototypes import agreement_weights, align_distribution, alignment_loss, image_prototypes, mix_predictions
 from .modules.rates import cosine
@@ -85,33 +85,24 @@ class DPA(AdaptationTrainer):
         steps = self.max_epoch * len(self.train_loader_x)
         sched = LambdaLR(optim, cosine(steps, opt.LR_MIN / self.cfg.OPTIM.LR))
         self.register_model("dpa", self.model, optim, sched)
-        # float16 gradients underflow unless the loss is scaled up; in other precisions this does nothing.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=opt.PREC == "amp")
 
         images = self.dm.dataset.train_x
-        self.row_of = {image.impath: row for row, image in enumerate(images)}
         self.memory = MemoryBank(len(images), text.shape[1])
         self.recent = Queue(opt.QUEUE)  # mean predictions of the last batches
         self.update_prototypes()  # of an empty memory: P = Z
 
     def train_transform(self) -> Views:
         """One decoded image -> weak view, strong view."""
-        images = self.cfg.INPUT
-        return Views(images.SIZE[0], n_crops=0, alpha=1, beta=1, mean=images.PIXEL_MEAN, std=images.PIXEL_STD)
+        return Views(self.cfg.INPUT.SIZE[0])
 
     @torch.no_grad()
     def fill_memory(self) -> None:
         """A first feature and label of every training image, from its weak view and zero-shot CLIP."""
-        loader = build_data_loader(
-            self.cfg,
-            data_source=self.dm.dataset.train_x,
-            batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
-            tfm=self.train_transform(),
-            is_train=False,
-        )
+        loader = self.loader(self.dm.dataset.train_x, self.train_transform())
+        set_seed(loader, mixed_seed(self.seed, self.epoch))
         for batch in tqdm(loader, desc="memory", leave=False, disable=None):
-            z = self.model.encode(batch["img"][:, 0].to(self.device))
-            self.memory.write(image_index(batch, self.row_of), z, (z @ self.model.anchors().t()).argmax(dim=1))
+            z = self.model.encode(self.pixels(batch["img"][:, 0]))
+            self.memory.write(batch["index"], z, (z @ self.model.anchors().t()).argmax(dim=1))
 
     @torch.no_grad()
     def update_prototypes(self) -> None:
@@ -144,9 +135,9 @@ class DPA(AdaptationTrainer):
 
     # -- One step: L = mean_i w_i CE(tau <f(x_s), Z>, y_i) + FAIRNESS L_fair + ALIGN CE(w_t <P, Z>, classes) -----------
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        opt, views = self.options, batch["img"].to(self.device, non_blocking=True)
-        weak, strong = views.unbind(dim=1)
+    def forward_backward(self, batch: dict) -> dict[str, Tensor]:
+        opt = self.options
+        weak, strong = self.pixels(batch["img"]).unbind(dim=1)
 
         z, y, w = self.pseudo_label(weak)
         logits = self.model(strong)
@@ -154,24 +145,13 @@ class DPA(AdaptationTrainer):
         loss_fair, _ = fairness(logits.softmax(dim=1))  # of the batch, however many classes there are
         loss_align = alignment_loss(self.prototypes, self.model.anchors(), opt.ALIGN_SCALE)
         loss = loss_st + opt.FAIRNESS * loss_fair + opt.ALIGN * loss_align
-        self.step(loss)
-        self.memory.write(image_index(batch, self.row_of), z, y)
+        self.descend(loss)
+        self._scheds["dpa"].step()
+        self.memory.write(batch["index"], z, y)
 
         figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "loss_align": loss_align,
                    "weight": w.mean()}  # fmt: skip
-        # The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
-        labels = batch["label"]
-        if (labels >= 0).all():
-            figures["pseudo_accuracy"] = 100 * (y.cpu() == labels).float().mean()
-        return {name: value.item() for name, value in figures.items()}
-
-    def step(self, loss: Tensor) -> None:
-        self.detect_anomaly(loss)
-        self.model_zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self._optims["dpa"])
-        self.scaler.update()
-        self._scheds["dpa"].step()
+        return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(y, batch)
 
     def update_lr(self, names: list[str] | None = None) -> None:
         """Called once an epoch, where there is nothing to do: the schedule moves with every step."""
@@ -183,14 +163,12 @@ class DPA(AdaptationTrainer):
             "memory": self.memory.state_dict(),
             "recent": self.recent.state_dict(),
             "prototypes": self.prototypes,
-            "scaler": self.scaler.state_dict(),
         }
 
     def load_extra_state(self, state: dict) -> None:
         self.memory.load_state_dict(state["memory"])
         self.recent.load_state_dict(state["recent"], self.device)
         self.prototypes = state["prototypes"].to(self.device)
-        self.scaler.load_state_dict(state["scaler"])
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
@@ -204,7 +182,6 @@ class DPA(AdaptationTrainer):
             (opt.ALIGN_SCALE <= 0, f"TRAINER.DPA.ALIGN_SCALE {opt.ALIGN_SCALE}: an inverse temperature is above 0"),
             (cfg.OPTIM.LR <= 0, f"OPTIM.LR {cfg.OPTIM.LR}: a learning rate is above 0"),
             (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: DPA's schedule is a cosine without warm-up"),
-            (cfg.DATALOADER.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: DPA makes its own views, leave it at 1"),
         ):  # fmt: skip
             if wrong:
                 raise UserError(message)

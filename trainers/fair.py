@@ -10,11 +10,9 @@ CLIP to classify test images. No label is read in training or model selection; t
 Symbols: f image tower, A anchors (K unit rows a_c), tau = exp(logit_scale) of CLIP, z = f(weak view), z_i = f(crop i).
 """
 
-import copy
 import math
 
 import torch
-from dassl.data.data_manager import build_data_loader
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 from torch import Tensor
@@ -22,10 +20,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from .base import AdaptationTrainer, trained_state
+from .base import AdaptationTrainer
 from .modules.alignment import alignment_scores
 from .modules.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
 from .modules.backbone import norm_parameters
+from .modules.ema import EMA
 from .modules.errors import UserError
 from .modules.losses import fairness, weighted_cross_entropy
 from .modules.views import FixedCrops, Views
@@ -91,14 +90,10 @@ class FAIR(AdaptationTrainer):
         optim = build_optimizer(self.model, self.cfg.OPTIM, param_groups=[g for g in groups if g["params"]])
         sched = CosineAnnealingLR(optim, T_max=self.max_epoch, eta_min=opt.LR_MIN)
         self.register_model("fair", self.model, optim, sched)
-        # float16 gradients underflow unless the loss is scaled up; elsewhere there is nothing to scale.
-        self.scaler = torch.amp.GradScaler(self.device.type) if opt.PREC == "amp" else None
 
         # Who labels: the current model, whose crops and image all see the same A, or an average over its past [O].
-        self.teacher = self.model
-        if opt.TEACHER_EMA > 0:
-            frozen = {id(t): t for t in self.model.state_dict(keep_vars=True).values() if not t.requires_grad}
-            self.teacher = copy.deepcopy(self.model, frozen).requires_grad_(False)  # shares what is not trained
+        self.average = EMA(self.model) if opt.TEACHER_EMA > 0 else None
+        self.teacher = self.average.model if self.average else self.model
 
     # -- Views [F] ---------------------------------------------------------------------------------------------------
 
@@ -111,11 +106,8 @@ class FAIR(AdaptationTrainer):
         return 2 + self.options.N_CROPS
 
     def _view_settings(self) -> dict:
-        opt, images = self.options, self.cfg.INPUT
-        return {
-            "size": images.SIZE[0], "n_crops": opt.N_CROPS, "alpha": opt.ALPHA, "beta": opt.BETA,
-            "mean": images.PIXEL_MEAN, "std": images.PIXEL_STD,
-        }  # fmt: skip
+        opt = self.options
+        return {"size": self.cfg.INPUT.SIZE[0], "n_crops": opt.N_CROPS, "alpha": opt.ALPHA, "beta": opt.BETA}
 
     # -- Pseudo-labels by the Learned Alignment Score (LAS) [A] --------------------------------------------------------
 
@@ -141,8 +133,8 @@ class FAIR(AdaptationTrainer):
 
     # -- One step: L = mean_i w_i CE(tau <f(x_s), A>, y_i) + lambda L_fair ---------------------------------------------
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        views = batch["img"].to(self.device, non_blocking=True)
+    def forward_backward(self, batch: dict) -> dict[str, Tensor]:
+        views = self.pixels(batch["img"])
         weak, strong, crops = views[:, :1], views[:, 1], views[:, 2:]
 
         y, w, agreed = self.pseudo_label(torch.cat([weak, crops], dim=1))
@@ -151,35 +143,17 @@ class FAIR(AdaptationTrainer):
         loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)  # [F: MUST]
         loss = loss_st + self.options.FAIRNESS * loss_fair
         self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
-        self.step(loss)
+        self.descend(loss)
+        if self.average:
+            self.average.update(self.model, self.options.TEACHER_EMA)
 
         figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "weight": w.mean(),
                    "agreement": agreed.float().mean()}  # fmt: skip
-        # The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
-        labels = batch["label"]
-        if (labels >= 0).all():
-            figures["pseudo_accuracy"] = 100 * (y.cpu() == labels).float().mean()
-        return {name: value.item() for name, value in figures.items()}
+        return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(y, batch)
 
     def before_epoch(self) -> None:
         super().before_epoch()
         self.mean_prediction = None
-
-    def step(self, loss: Tensor) -> None:
-        """Descend, and let the teacher follow."""
-        if self.scaler is None:
-            self.model_backward_and_update(loss)
-        else:
-            self.detect_anomaly(loss)
-            self.model_zero_grad()
-            self.scaler.scale(loss).backward()
-            self.scaler.step(self._optims["fair"])
-            self.scaler.update()
-        if self.teacher is not self.model:
-            student = trained_state(self.model)
-            for name, parameter in self.teacher.named_parameters():
-                if name in student:
-                    parameter.lerp_(student[name], 1 - self.options.TEACHER_EMA)
 
     # -- Inference: <f(x), A> on one centre crop, the cost of zero-shot CLIP; with crops on request, reported apart ----
 
@@ -193,17 +167,12 @@ class FAIR(AdaptationTrainer):
     @torch.no_grad()
     def test_with_crops(self, split: str) -> float:
         """Accuracy of LAS on the images of a split, in percent; the crops are the same in every run."""
-        loader = build_data_loader(
-            self.cfg,
-            data_source=self.dm.dataset.val if split == "val" else self.dm.dataset.test,
-            batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
-            tfm=FixedCrops(**self._view_settings()),
-            is_train=False,
-        )
+        images = self.dm.dataset.val if split == "val" else self.dm.dataset.test
+        loader = self.loader(images, FixedCrops(**self._view_settings()))
         correct = total = 0
         for batch in tqdm(loader, desc="test with crops", leave=False, disable=None):
             views, labels = self.parse_batch_test(batch)
-            las, _ = self.scores(self.model, views)
+            las, _ = self.scores(self.model, self.pixels(views))
             correct += (las.argmax(dim=1) == labels).sum().item()
             total += len(labels)
         return 100 * correct / total
@@ -211,23 +180,18 @@ class FAIR(AdaptationTrainer):
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict:
-        return {
-            "scaler": self.scaler.state_dict() if self.scaler else {},
-            "teacher": {n: t for n, t in self.teacher.state_dict().items() if n in trained_state(self.model)}
-            if self.teacher is not self.model else {},
-        }  # fmt: skip
+        return {"teacher": self.average.state_dict()} if self.average else {}
 
     def load_extra_state(self, state: dict) -> None:
-        self.teacher.load_state_dict(state["teacher"], strict=False)
-        if self.scaler:
-            self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.load_state_dict(state["teacher"])
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         self.check_label_free(cfg)
-        opt, loader = cfg.TRAINER.FAIR, cfg.DATALOADER
+        opt = cfg.TRAINER.FAIR
         for wrong, message in (
             (opt.ANCHORS not in ANCHOR_KINDS, f"ANCHORS {opt.ANCHORS!r}: choose one of {', '.join(ANCHOR_KINDS)}"),
             (opt.WEIGHT not in SCHEMES, f"WEIGHT {opt.WEIGHT!r}: choose one of {', '.join(SCHEMES)}"),
@@ -242,7 +206,6 @@ class FAIR(AdaptationTrainer):
         for wrong, message in (
             (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.FAIR.LR_MIN {opt.LR_MIN}"),
             (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: FAIR's schedule is a cosine without warm-up"),
-            (loader.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: FAIR makes its own views, leave it at 1"),
         ):  # fmt: skip
             if wrong:
                 raise UserError(message)

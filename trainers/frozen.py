@@ -1,13 +1,15 @@
 """What classifiers on features of the frozen image tower share: the features, computed once for all of them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .modules.features import encode_images
+from .modules.loading import Images
 
 
 class FrozenFeatures:
@@ -25,38 +27,45 @@ class FrozenFeatures:
         """Logits [N, K] of all images of a split, from their features."""
         raise NotImplementedError
 
-    def encode_list(self, images: Sequence[Any], title: str) -> Tensor:
-        """Features of a list of Datum under the test transform, [N, d] or what ``encode_views`` makes of it."""
-        loader = self.test_loader
-        features, saved = encode_images(
-            self.model.visual,
-            [item.impath for item in images],
-            loader.dataset.transform,
-            self.encode_views,
-            settings=f"{self.options.PREC} {self.encode_settings}",
-            seed=self.crop_seed,
-            batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),
-            workers=self.cfg.DATALOADER.NUM_WORKERS,
-            title=title,
-        )
-        self.seconds_saved += saved
-        print(f"Features of {len(images)} {title} images: " + ("from the cache" if saved else "computed"))
-        return features
+    def encode_all(self, images: Images, title: str) -> Tensor:
+        """Features of all these images, [N, d] or what ``encode_views`` makes of the test transform's views."""
+        if title not in self.known:
+            start = time.time()
+            features, saved = encode_images(
+                self.model.visual,
+                images.paths,
+                self.test_loader.dataset.transform,
+                self.encode_views,
+                settings=f"{self.options.PREC} {self.encode_settings}",
+                seed=self.crop_seed,
+                batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),
+                workers=self.cfg.DATALOADER.NUM_WORKERS,
+                title=title,
+            )
+            self.seconds_saved += saved
+            self.known[title] = features, saved or time.time() - start
+            print(f"Features of {len(images)} {title} images: " + ("from the cache" if saved else "computed"))
+        else:
+            self.seconds_saved += self.known[title][1]
+        return self.known[title][0]
+
+    @cached_property
+    def known(self) -> dict[str, tuple[Tensor, float]]:
+        """Features by split, and the seconds that they took or would have taken."""
+        return {}
 
     encode_settings = ""  # what `encode_views` does beyond running the tower
     crop_seed = 0  # for test transforms that draw
 
-    @property
-    def encode_views(self) -> Callable[[Tensor], Tensor]:
-        return self.model.encode
+    def encode_views(self, views: Tensor) -> Tensor:
+        return self.model.encode(views)
 
     @torch.no_grad()
     def predict(self, loader: DataLoader, title: str) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """The whole split as one batch."""
-        images = loader.dataset.data_source
-        logits = self.scores(self.encode_list(images, title))
-        labels = torch.tensor([item.label for item in images], device=logits.device)
-        yield logits, labels, [item.impath for item in images]
+        images = loader.dataset
+        logits = self.scores(self.encode_all(images, title))
+        yield logits, torch.tensor(images.labels, device=logits.device), images.paths
 
     def test(self, split: str | None = None) -> float:
         self.seconds_saved = 0.0

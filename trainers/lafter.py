@@ -98,8 +98,6 @@ class LaFTer(AdaptationTrainer):
             parameter.requires_grad_(True)
         optim = build_optimizer(self.model, self.cfg.OPTIM, param_groups=groups)
         self.register_model("lafter", self.model, optim, build_lr_scheduler(optim, self.cfg.OPTIM))
-        # float16 gradients underflow unless the loss is scaled up; elsewhere there is nothing to scale.
-        self.scaler = torch.amp.GradScaler(self.device.type) if opt.PREC == "amp" else None
 
     def learn_from_texts(self, generator: torch.Generator) -> Tensor:
         """The classifier that is trained on texts alone: weights [K, d]."""
@@ -120,8 +118,7 @@ class LaFTer(AdaptationTrainer):
 
     def train_transform(self) -> WeakStrong:
         """One decoded image -> weak view, strong view."""
-        images = self.cfg.INPUT
-        return WeakStrong(images.SIZE[0], images.PIXEL_MEAN, images.PIXEL_STD)
+        return WeakStrong(self.cfg.INPUT.SIZE[0])
 
     # -- Image stage: one step -----------------------------------------------------------------------------------------
 
@@ -130,40 +127,22 @@ class LaFTer(AdaptationTrainer):
         """y = argmax_c h_0(f(x_w)), [B]: no prompts, the norms of now, the classifier of texts."""
         return (F.normalize(self.model.encode(weak), dim=-1) @ self.text_classifier.t()).argmax(dim=1)
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        weak, strong = batch["img"].to(self.device, non_blocking=True).unbind(1)
+    def forward_backward(self, batch: dict) -> dict[str, Tensor]:
+        weak, strong = self.pixels(batch["img"]).unbind(1)
 
         y = self.pseudo_label(weak)
         loss = smoothed_cross_entropy(self.model(strong), y, self.options.SMOOTHING)
-        self.step(loss)
-
-        figures = {"loss": loss}
-        # The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
-        labels = batch["label"]
-        if (labels >= 0).all():
-            figures["pseudo_accuracy"] = 100 * (y.cpu() == labels).float().mean()
-        return {name: value.item() for name, value in figures.items()}
-
-    def step(self, loss: Tensor) -> None:
-        if self.scaler is None:
-            self.model_backward_and_update(loss)
-        else:
-            self.detect_anomaly(loss)
-            self.model_zero_grad()
-            self.scaler.scale(loss).backward()
-            self.scaler.step(self._optims["lafter"])
-            self.scaler.update()
+        self.descend(loss)
+        return {"loss": loss.detach()} | self.pseudo_accuracy(y, batch)
 
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict:
         # The text stage could be done again, but not to the bit on another machine, nor with a random seed.
-        return {"scaler": self.scaler.state_dict() if self.scaler else {}, "text_classifier": self.text_classifier}
+        return {"text_classifier": self.text_classifier}
 
     def load_extra_state(self, state: dict) -> None:
         self.text_classifier = state["text_classifier"].to(self.device)
-        if self.scaler:
-            self.scaler.load_state_dict(state["scaler"])
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
@@ -183,5 +162,3 @@ class LaFTer(AdaptationTrainer):
         ):  # fmt: skip
             if wrong:
                 raise UserError(f"TRAINER.LAFTER.{message}")
-        if cfg.DATALOADER.K_TRANSFORMS != 1:
-            raise UserError("DATALOADER.K_TRANSFORMS: LaFTer makes its own views, leave it at 1")

@@ -16,6 +16,7 @@ from .frozen import FrozenFeatures
 from .modules.backbone import feature_dim
 from .modules.errors import UserError
 from .modules.linear_probe import LinearClassifier, regularisation_path
+from .modules.loading import Images
 
 WITHOUT_VALIDATION = 1e-3  # the L2 penalty where there are no validation images to choose one by
 
@@ -56,13 +57,13 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
         self.register_model("linear_probe", self.model)
         del self.clip_model  # the text tower has nothing to do
 
-    def labelled(self, images: list, title: str) -> tuple[Tensor, Tensor]:
+    def labelled(self, images: Images, title: str) -> tuple[Tensor, Tensor]:
         """Features in float64 and labels of a split."""
-        labels = torch.tensor([item.label for item in images], device=self.device)
+        labels = torch.tensor(images.labels, device=self.device)
         if (labels < 0).any():
             raise UserError(f"LinearProbe trains with labels, and {(labels < 0).sum().item()} of {len(images)} {title} "
                             "images have none")  # fmt: skip
-        return self.encode_list(images, title).double(), labels
+        return self.encode_all(images, title).double(), labels
 
     def fit(self) -> None:
         """Fit the head, and say in the history how."""
@@ -73,11 +74,11 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
             print(f"Warning: {self.cfg.DATASET.NAME} has no validation images to choose TRAINER.LINEARPROBE.L2 by: "
                   f"{WITHOUT_VALIDATION} is taken")  # fmt: skip
             penalties = [WITHOUT_VALIDATION]
-        features, labels = self.labelled(self.dm.dataset.train_x, "train")
+        features, labels = self.labelled(self.train_loader_x.dataset, "train")
         probes = regularisation_path(features, labels, self.num_classes, penalties, opt.ITERATIONS)
         accuracies = dict.fromkeys(probes, 0.0)
         if len(probes) > 1:
-            features, labels = self.labelled(self.dm.dataset.val, "val")
+            features, labels = self.labelled(self.val_loader.dataset, "val")
             for penalty, probe in probes.items():
                 accuracies[penalty] = 100 * (probe(features).argmax(dim=1) == labels).double().mean().item()
                 print(f"L2 {penalty:g}: accuracy on validation images {accuracies[penalty]:.2f}, "

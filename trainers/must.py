@@ -91,8 +91,6 @@ class MUST(AdaptationTrainer):
         steps = self.max_epoch * len(self.train_loader_x)
         sched = LambdaLR(optim, cosine(steps, opt.LR_MIN / self.cfg.OPTIM.LR))
         self.register_model("must", self.model, optim, sched)
-        # float16 gradients underflow unless the loss is scaled up; in other precisions this does nothing.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=opt.PREC == "amp")
         self.teacher = EMA(self.model)
 
     def parameter_groups(self, rate: float) -> list[dict]:
@@ -113,8 +111,7 @@ class MUST(AdaptationTrainer):
 
     def train_transform(self) -> Views:
         """One decoded image -> weak view, strong view."""
-        images = self.cfg.INPUT
-        return Views(images.SIZE[0], n_crops=0, alpha=1, beta=1, mean=images.PIXEL_MEAN, std=images.PIXEL_STD)
+        return Views(self.cfg.INPUT.SIZE[0])
 
     # -- One step: L = mean over confident i of CE(tau <f(x_s), W>, y_i) + FAIRNESS L_fair -----------------------------
 
@@ -123,9 +120,8 @@ class MUST(AdaptationTrainer):
         """The teacher's y, and whether it is sure of it; each [B]."""
         return confident_labels(self.teacher.model(weak).softmax(dim=1), self.options.THRESHOLD)
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        views = batch["img"].to(self.device, non_blocking=True)
-        weak, strong = views.unbind(dim=1)
+    def forward_backward(self, batch: dict) -> dict[str, Tensor]:
+        weak, strong = self.pixels(batch["img"]).unbind(dim=1)
 
         y, sure = self.pseudo_label(weak)
         logits = self.model(strong)
@@ -136,11 +132,8 @@ class MUST(AdaptationTrainer):
         self.step(loss)
 
         figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "confident": sure.float().mean()}
-        # The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
-        labels = batch["label"]
-        if (labels >= 0).all():
-            figures["pseudo_accuracy"] = 100 * (y.cpu() == labels).float().mean()  # of all, sure or not
-        return {name: value.item() for name, value in figures.items()}
+        # The accuracy is that of all pseudo-labels, sure or not.
+        return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(y, batch)
 
     def before_epoch(self) -> None:
         super().before_epoch()
@@ -149,11 +142,7 @@ class MUST(AdaptationTrainer):
     def step(self, loss: Tensor) -> None:
         """Descend, and let the teacher follow."""
         opt, number = self.options, self.epoch * self.num_batches + self.batch_idx
-        self.detect_anomaly(loss)
-        self.model_zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self._optims["must"])
-        self.scaler.update()
+        self.descend(loss)
         self._scheds["must"].step()
         self.teacher.update(self.model, ramped_decay(number, opt.EMA_START, opt.EMA_END, opt.EMA_STEPS))
 
@@ -182,11 +171,10 @@ class MUST(AdaptationTrainer):
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict:
-        return {"teacher": self.teacher.state_dict(), "scaler": self.scaler.state_dict()}
+        return {"teacher": self.teacher.state_dict()}
 
     def load_extra_state(self, state: dict) -> None:
         self.teacher.load_state_dict(state["teacher"])
-        self.scaler.load_state_dict(state["scaler"])
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
@@ -202,7 +190,6 @@ class MUST(AdaptationTrainer):
             (cfg.OPTIM.LR <= 0, f"OPTIM.LR {cfg.OPTIM.LR}: a learning rate is above 0"),
             (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.MUST.LR_MIN {opt.LR_MIN}"),
             (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: MUST's schedule is a cosine without warm-up"),
-            (cfg.DATALOADER.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: MUST makes its own views, leave it at 1"),
         ):  # fmt: skip
             if wrong:
                 raise UserError(message)

@@ -31,7 +31,7 @@ from .modules.backbone import feature_dim, fingerprint, input_resolution, load_c
 from .modules.checkpoints import read_checkpoint, read_file
 from .modules.errors import UserError, few
 from .modules.results import atomic, read_results
-from .modules.views import Box, FixedCrops, crop_boxes
+from .modules.views import Box, FixedCrops, Normalize, crop_boxes
 
 Picture = Image.Image | str | os.PathLike
 FORMAT = "fair-predictor-1"  # of the files that save() writes
@@ -71,7 +71,8 @@ class Predictor:
             *([T.Normalize(mean, std)] if settings["normalize"] else []),
         ])  # fmt: skip
         if crops := settings["crops"]:
-            self._views = FixedCrops(size, crops["n"], crops["alpha"], crops["beta"], mean, std)
+            self._views = FixedCrops(size, crops["n"], crops["alpha"], crops["beta"])
+            self._normalize = Normalize(mean, std).to(device)
 
     # -- Loading and saving --------------------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class Predictor:
         [B, K]."""
         crops, anchors, tau = self.settings["crops"], self.model.anchors(), self.model.tau
         views = torch.stack([self._views(picture) for picture in pictures]).to(self.device)
-        features = torch.stack([self.model.encode(view) for view in views.unbind(1)], dim=1)
+        features = torch.stack([self.model.encode(self._normalize(view)) for view in views.unbind(1)], dim=1)
         z, local = features[:, 0], features[:, 1:]
         index, relevance = select_crops(z, local, crops["k"])
         las = alignment_scores(z, local, anchors, crops["k"], crops["scale"])

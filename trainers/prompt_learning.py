@@ -3,7 +3,6 @@
 K. Zhou, J. Yang, C. C. Loy, Z. Liu, "Learning to Prompt for Vision-Language Models" (CoOp), arXiv 2109.01134.
 """
 
-import numpy as np
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
@@ -13,8 +12,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
 from .base import AdaptationTrainer
+from .frozen import FrozenFeatures
 from .modules.context import ContextClassifier, initial_context
 from .modules.errors import UserError
+from .modules.loading import mixed_seed
 from .modules.warmup import warmup_cosine
 
 
@@ -27,12 +28,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     })
 
 
-def member_seed(seed: int, member: int) -> int:
-    """A well-mixed seed for the context of one member (from 0) of a run's ensemble."""
-    return int(np.random.SeedSequence([seed, member], spawn_key=(1,)).generate_state(1)[0])
-
-
-class PromptTrainer(AdaptationTrainer):
+class PromptTrainer(FrozenFeatures, AdaptationTrainer):
     """What trainers of context vectors share: model, schedule, step and inference. A subclass says on which labels.
 
     Config keys: TRAINER.<NAME>.PREC, N_CTX, CSC; OPTIM.NAME, LR, WEIGHT_DECAY, MOMENTUM, MAX_EPOCH, WARMUP_EPOCH,
@@ -51,8 +47,6 @@ class PromptTrainer(AdaptationTrainer):
         optim = build_optimizer(self.model, cfg, param_groups=[{"params": [self.model.contexts]}])
         sched = LambdaLR(optim, warmup_cosine(cfg.MAX_EPOCH, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR / cfg.LR))
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model, optim, sched)
-        # float16 gradients underflow unless the loss is scaled up; elsewhere there is nothing to scale.
-        self.scaler = torch.amp.GradScaler(self.device.type) if opt.PREC == "amp" else None
 
     def before_train(self) -> None:
         """The members start at random, each from a seed of its own; a resumed run brings them along."""
@@ -60,7 +54,7 @@ class PromptTrainer(AdaptationTrainer):
         if self.start_epoch == 0:
             with torch.no_grad():
                 for i, context in enumerate(self.model.contexts):
-                    context.copy_(initial_context(member_seed(self.seed, i), *context.shape))
+                    context.copy_(initial_context(mixed_seed(self.seed, i), *context.shape))
 
     def learn(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of every member on the same images. Returns the mean of their losses.
@@ -68,25 +62,17 @@ class PromptTrainer(AdaptationTrainer):
         The sum is what descends: each member then moves as if it were alone.
         """
         losses = torch.stack([F.cross_entropy(logits, labels) for logits in self.model(images)])
-        if self.scaler is None:
-            self.model_backward_and_update(losses.sum())
-        else:
-            self.detect_anomaly(losses.sum())
-            self.model_zero_grad()
-            self.scaler.scale(losses.sum()).backward()
-            self.scaler.step(self._optims[self.get_model_names()[0]])
-            self.scaler.update()
+        self.descend(losses.sum())
         return losses.detach().mean()
 
+    @torch.no_grad()
     def model_inference(self, images: Tensor) -> Tensor:
-        return self.model.predict(images)
+        return self.scores(self.model.encode(images))
 
-    def extra_state(self) -> dict:
-        return {"scaler": self.scaler.state_dict() if self.scaler else {}}
-
-    def load_extra_state(self, state: dict) -> None:
-        if self.scaler:
-            self.scaler.load_state_dict(state["scaler"])
+    def scores(self, features: Tensor) -> Tensor:
+        """The members' mean logits, [N, K]."""
+        # Logits are linear in the class features: their mean is the logit of the mean.
+        return self.model.tau * features @ self.model.class_features().mean(dim=0).t()
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -97,7 +83,6 @@ class PromptTrainer(AdaptationTrainer):
             (optim.LR_SCHEDULER != "cosine", f"OPTIM.LR_SCHEDULER {optim.LR_SCHEDULER!r}: prompt learning uses cosine"),
             (optim.WARMUP_EPOCH > 0 and optim.WARMUP_TYPE != "constant",
              f"OPTIM.WARMUP_TYPE {optim.WARMUP_TYPE!r}: a warm-up here is at a constant rate, set it to constant"),
-            (cfg.DATALOADER.K_TRANSFORMS != 1, "DATALOADER.K_TRANSFORMS: one view of an image is used, leave it at 1"),
         ):  # fmt: skip
             if wrong:
                 raise UserError(message)
@@ -132,6 +117,6 @@ class PromptLearning(PromptTrainer):
             raise UserError(f"PromptLearning learns from labels, and {unlabelled} training images have none: use UPL")
         super().build_model()
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
+    def forward_backward(self, batch: dict) -> dict[str, Tensor]:
         images, labels = self.parse_batch_test(batch)
-        return {"loss": self.learn(images, labels).item()}
+        return {"loss": self.learn(images, labels)}

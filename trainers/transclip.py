@@ -80,7 +80,7 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
     def score_alone(self, features: Tensor) -> Tensor:
         """Each image by itself, [N, K]."""
         if self.gaussians is None:
-            _, *self.gaussians = self.fit(self.encode_list(self.dm.dataset.train_x, "train"))
+            _, *self.gaussians = self.fit(self.encode_all(self.train_loader_x.dataset, "train"))
         likelihood = log_likelihood(features.double(), *self.gaussians)
         return update_assignments(self.log_prior(features), likelihood, None, lam=self.options.LAMBDA)
 

@@ -4,7 +4,6 @@ T. Huang, J. Chu, F. Wei, "Unsupervised Prompt Learning for Vision-Language Mode
 """
 
 import torch
-from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
@@ -79,7 +78,7 @@ class UPL(PromptTrainer):
             cfg = self.cfg.clone()
             cfg.defrost()
             cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
-            loader = self.loader(self.dm.dataset.train_x, cfg, is_train=False)
+            loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
             probs = [model(batch["img"].to(self.device)).softmax(dim=1)
                      for batch in tqdm(loader, desc=f"labels by {name}", leave=False, disable=None)]  # fmt: skip
             total = total + torch.cat(probs).cpu()
@@ -97,43 +96,26 @@ class UPL(PromptTrainer):
               f"{self.options.TOP_K} of each predicted class"
               + (f"; {len(never)} classes were never predicted: {few(never)}" if never else ""))  # fmt: skip
         images = [self.dm.dataset.train_x[i] for i in self.selected.tolist()]
-        # The only use of training labels: to show how good the pseudo-labels are. Images without one have label -1.
         self.labels = torch.tensor([item.label for item in images])
         self.train_loader_x = self.loader(
             [Datum(impath=item.impath, label=label, domain=item.domain, classname=self.classnames[label])
              for item, label in zip(images, self.pseudo_labels.tolist(), strict=True)],
-            self.cfg, is_train=True,
+            build_transform(self.cfg, is_train=True), train=True,
         )  # fmt: skip
-
-    @staticmethod
-    def loader(images: list[Datum], cfg: CfgNode, is_train: bool) -> torch.utils.data.DataLoader:
-        node = cfg.DATALOADER.TRAIN_X if is_train else cfg.DATALOADER.TEST
-        return build_data_loader(
-            cfg,
-            sampler_type=node.SAMPLER,
-            data_source=images,
-            batch_size=node.BATCH_SIZE,
-            tfm=build_transform(cfg, is_train=is_train),
-            is_train=is_train,
-        )
 
     # -- One step on the selected images -------------------------------------------------------------------------------
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
+    def forward_backward(self, batch: dict) -> dict[str, Tensor]:
         images, pseudo_labels = self.parse_batch_test(batch)
-        figures = {"loss": self.learn(images, pseudo_labels).item()}
-        labels = self.labels[batch["index"]]
-        if (labels >= 0).all():
-            figures["pseudo_accuracy"] = 100 * (batch["label"] == labels).float().mean().item()
-        return figures
+        truth = {"label": self.labels[batch["index"]]}
+        return {"loss": self.learn(images, pseudo_labels)} | self.pseudo_accuracy(pseudo_labels, truth)
 
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict:
-        return super().extra_state() | {"selected": self.selected, "pseudo_labels": self.pseudo_labels}
+        return {"selected": self.selected, "pseudo_labels": self.pseudo_labels}
 
     def load_extra_state(self, state: dict) -> None:
-        super().load_extra_state(state)
         self.selected, self.pseudo_labels = state["selected"], state["pseudo_labels"]
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------

@@ -50,7 +50,6 @@ class WCA(FrozenFeatures, ZeroShotTrainer):
         - The N_CROPS crops are drawn once. The public code draws 100 per image and then, 20 times, 60 of these with
           replacement, and reports mean and deviation of the 20; here they are those of runs with different seeds.
         - ALPHA takes effect. In the public code the config's 0.5 names a cache file, and crops are U(0.1, 0.9).
-        - A crop is cut and resized in one pass, at sides that are not rounded to pixels.
         - A class without descriptions is its name prompt. Such a vector is longer than a mean of descriptions: if some
           classes lack them, keep NORMALIZE_CLASS.
     """
@@ -63,8 +62,8 @@ class WCA(FrozenFeatures, ZeroShotTrainer):
         return self.classes
 
     def test_transform(self) -> RandomCrops:
-        opt, images = self.options, self.cfg.INPUT
-        return RandomCrops(images.SIZE[0], opt.N_CROPS, opt.ALPHA, opt.BETA, images.PIXEL_MEAN, images.PIXEL_STD)
+        opt = self.options
+        return RandomCrops(self.cfg.INPUT.SIZE[0], opt.N_CROPS, opt.ALPHA, opt.BETA)
 
     @property
     def views_per_image(self) -> int:
@@ -81,7 +80,7 @@ class WCA(FrozenFeatures, ZeroShotTrainer):
 
     def encode_views(self, views: Tensor) -> Tensor:
         """sum_i w_i f(x_i), [B, d], of views [B, 1 + N, 3, S, S]: the whole image, then its crops."""
-        features = self.model.encode(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        features = self.model.encode(self.pixels(views.flatten(0, 1))).unflatten(0, views.shape[:2])
         return relevance_mean(features[:, 0], features[:, 1:], self.options.IMAGE_SCALE)
 
     def scores(self, features: Tensor) -> Tensor:

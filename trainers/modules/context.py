@@ -116,11 +116,7 @@ class ContextClassifier(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "ContextClassifier":
-        """Always evaluation mode: CLIP has no dropout, and BatchNorm keeps CLIP's statistics.
-
-        A change of mode in either direction says that the contexts may have moved: kept class features are dropped.
-        """
-        self._kept: Tensor | None = None
+        """Always evaluation mode: CLIP has no dropout, and BatchNorm keeps CLIP's statistics."""
         return super().train(False)
 
     @torch.no_grad()
@@ -137,11 +133,3 @@ class ContextClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits of each member, [E, B, K]."""
         return self.tau * self.encode(images) @ self.class_features().transpose(1, 2)
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
-        """The members' mean logits, [B, K]. Class features are computed once after each ``eval()`` or ``train()``."""
-        if self._kept is None:
-            # Logits are linear in the class features: the mean of the logits is the logit of the mean.
-            self._kept = self.class_features().mean(dim=0)
-        return self.tau * self.encode(images) @ self._kept.t()

@@ -13,10 +13,10 @@ import PIL
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .cache import cache_folder
+from .loading import Images, build_loader
 from .results import atomic
 
 
@@ -33,8 +33,7 @@ def encode_images(
 ) -> tuple[Tensor, float]:
     """Features of N images: float32, [N, ...], on the device of ``visual``; and the seconds that the cache saved.
 
-    Before each image torch's CPU generator is set from (``seed``, position in the list). So a transform may draw from
-    it, and draws the same whatever the batch, the workers and the images before.
+    A transform that draws does so from (``seed``, position in the list), whatever the batch and the workers.
 
     The result is kept in `features/` of the cache folder as plain numbers (.npy), with the seconds it took, under a
     hash of all it depends on: the tower's parameters and buffers, the kind of device, ``settings``, the transform's
@@ -68,45 +67,24 @@ def encode_images(
             features, seconds = kept
             return features.to(device), seconds
     start = time.time()
-    features = _encode(_Images(paths, transform, seed), encode, device, batch, workers, title)
+    features = _encode(Images(paths, None, transform, seed), encode, device, batch, workers, title)
     if file is not None:
         _write(file, features, time.time() - start)
     return features, 0.0
 
 
-class _Images(Dataset):
-    def __init__(self, paths: Sequence[str], transform: Callable[[Image.Image], Tensor], seed: int) -> None:
-        self.paths, self.transform, self.seed = paths, transform, seed
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        with Image.open(self.paths[index]) as image:
-            image = image.convert("RGB")
-        own = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
-        before = torch.get_rng_state()
-        try:
-            torch.default_generator.manual_seed(own)
-            return self.transform(image)
-        finally:
-            torch.set_rng_state(before)
-
-
 @torch.no_grad()
 def _encode(
-    images: _Images,
+    images: Images,
     encode: Callable[[Tensor], Tensor],
     device: torch.device,
     batch: int,
     workers: int,
     title: str,
 ) -> Tensor:
-    # A generator of its own: a loader else takes a number from torch's, and a run would differ by what is cached.
-    loader = DataLoader(images, batch, num_workers=workers, generator=torch.Generator(),
-                        pin_memory=device.type == "cuda")  # fmt: skip
-    parts = [encode(views.to(device, non_blocking=True)).float()
-             for views in tqdm(loader, desc=title, leave=False, disable=None)]  # fmt: skip
+    loader = build_loader(images, batch, workers, device)
+    parts = [encode(part["img"].to(device, non_blocking=True)).float()
+             for part in tqdm(loader, desc=title, leave=False, disable=None)]  # fmt: skip
     return torch.cat(parts) if parts else torch.empty(0, 0, device=device)
 
 

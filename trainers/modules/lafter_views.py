@@ -1,15 +1,15 @@
 """LaFTer's two views of a training image (arXiv 2305.18287; the strong one is that of SimSiam, arXiv 2011.10566, but
 always blurred).
 
-Randomness comes from torch alone, which DataLoader seeds in every worker.
+Randomness comes from torch alone.
 """
-
-from collections.abc import Sequence
 
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision import transforms as T
+
+from .views import to_bytes
 
 REFERENCE_SIZE = 224  # the input, in pixels, for which the blur was chosen
 
@@ -26,17 +26,15 @@ class RandomBlur:
 
 
 class WeakStrong:
-    """Training transform: PIL image -> float tensor [2, 3, S, S], normalised, the weak view and the strong one.
+    """Training transform: RGB image -> bytes [2, 3, S, S], the weak view and the strong one.
 
     The weak view is the centre crop of testing. The strong one: a random crop of 20 to 100 % of the area, flipped half
     the time, its colours changed with probability 0.8 and gone with 0.2, blurred by 0.1 to 2 pixels of 224.
 
-    Args:
-        size: S, the input side of the image tower in pixels.
-        mean, std: pixel statistics (of values in [0, 1]) of the image tower.
+    Args: size, S, the input side of the image tower in pixels.
     """
 
-    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, size: int) -> None:
         pixel = size / REFERENCE_SIZE
         self.weak = T.Compose([T.Resize(size, T.InterpolationMode.BICUBIC), T.CenterCrop(size)])
         self.strong = T.Compose([
@@ -46,8 +44,6 @@ class WeakStrong:
             T.RandomGrayscale(p=0.2),
             RandomBlur(0.1 * pixel, 2 * pixel),
         ])
-        self.to_tensor = T.Compose([T.ToTensor(), T.Normalize(mean, std)])
 
     def __call__(self, image: Image.Image) -> Tensor:
-        image = image.convert("RGB")
-        return torch.stack([self.to_tensor(view(image)) for view in (self.weak, self.strong)])
+        return torch.stack([to_bytes(view(image)) for view in (self.weak, self.strong)])

@@ -59,16 +59,3 @@ class Queue:
 
     def load_state_dict(self, state: dict[str, list[Tensor]], device: torch.device | str = "cpu") -> None:
         self.items = deque((item.to(device) for item in state["items"]), maxlen=self.items.maxlen)
-
-
-def image_index(batch: dict, row_of: dict[str, int]) -> Tensor:
-    """Which rows of a memory the images of a batch have, [B].
-
-    Args:
-        batch: as Dassl's ``DatasetWrapper`` gives it. Its "index" is the place in the list of images; a wrapper of a
-            checkout's own may leave that out, but not "impath".
-        row_of: path of an image -> its place in that list.
-    """
-    if "index" in batch:
-        return torch.as_tensor(batch["index"])
-    return torch.tensor([row_of[path] for path in batch["impath"]])

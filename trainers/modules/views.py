@@ -1,117 +1,148 @@
 """Views of one image for self-training: weak, strong and local crops, all cut from a single decoded image.
 
-Randomness comes from torch alone, which DataLoader seeds in every worker.
+Views are bytes until they are on the device, where ``Normalize`` makes them numbers. Randomness comes from torch alone.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode, RandAugment
 
 from .errors import UserError
 
-Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
+Box = tuple[int, int, int, int]  # left, upper, right, lower, in pixels
+
+
+class Normalize(nn.Module):
+    """Bytes -> the numbers that an image tower takes, (byte / 255 - mean) / std, on the device where they are.
+
+    What is no tensor of bytes has been through another transform and passes as it is.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        mean, std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", mean / std, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[..., 3, S, S] -> the same shape, float32."""
+        return (pixels * self.scale).sub_(self.shift) if pixels.dtype == torch.uint8 else pixels
 
 
 def crop_boxes(
     width: int, height: int, n: int, alpha: float, beta: float, generator: torch.Generator | None = None
 ) -> list[Box]:
-    """n squares anywhere in the image, their sides U(alpha, beta) times its short side (WCA, arXiv 2406.02915)."""
+    """n squares anywhere in the image, their sides U(alpha, beta) times its short side (WCA, arXiv 2406.02915), in
+    whole pixels."""
     boxes = []
     for u, x, y in torch.rand(n, 3, generator=generator).tolist():
-        side = (alpha + (beta - alpha) * u) * min(width, height)
-        left, upper = x * (width - side), y * (height - side)
+        side = max(1, round((alpha + (beta - alpha) * u) * min(width, height)))
+        left, upper = round(x * (width - side)), round(y * (height - side))
         boxes.append((left, upper, left + side, upper + side))
     return boxes
 
 
-def _square(image: Image.Image, box: Box, size: int) -> Image.Image:
-    """The part of the image inside ``box``, resized to size x size (bicubic, anti-aliased) in one pass."""
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+def centre_box(width: int, height: int) -> Box:
+    """The largest square in the middle of the image."""
+    side = min(width, height)
+    left, upper = (width - side) // 2, (height - side) // 2
+    return left, upper, left + side, upper + side
 
 
-def _flip(image: Image.Image) -> Image.Image:
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()).item() < 0.5 else image
+def to_bytes(image: Image.Image) -> Tensor:
+    """An RGB image as bytes, [3, H, W], in the order in memory that a resize is fast in."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def resize_box(pixels: Tensor, box: Box, size: int) -> Tensor:
+    """The part of an image [3, H, W] inside ``box``, resized to [3, size, size] (bicubic, anti-aliased).
+
+    The filter is Pillow's; torch's arithmetic on bytes differs from it by a level or two, and is several times faster.
+    """
+    left, upper, right, lower = box
+    part = pixels[None, :, upper:lower, left:right]
+    return F.interpolate(part, size=(size, size), mode="bicubic", antialias=True)[0]
 
 
 class _ViewTransform:
-    """What the two transforms below share: a check of the crop settings, and normalisation of the stacked views."""
+    """What the transforms below share: the crop settings, checked, and what describes them."""
 
-    def __init__(
-        self, size: int, n_crops: int, alpha: float, beta: float, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
+    def __init__(self, size: int, n_crops: int, alpha: float, beta: float) -> None:
         if n_crops < 0 or not 0 < alpha <= beta <= 1:
             raise UserError(
                 f"crops need N_CROPS >= 0 and 0 < ALPHA <= BETA <= 1, got N_CROPS {n_crops}, ALPHA {alpha}, BETA {beta}"
             )
         self.size, self.n_crops, self.alpha, self.beta = size, n_crops, alpha, beta
-        self.mean = torch.tensor(mean).view(3, 1, 1)
-        self.std = torch.tensor(std).view(3, 1, 1)
+
+    @property
+    def min_side(self) -> int:
+        """The short side, in pixels, below which an image must not be shrunk for the smallest crop to be sharp."""
+        return math.ceil(self.size / self.alpha) if self.n_crops else self.size
 
     def __repr__(self) -> str:
         """All that decides what comes out, as torchvision's transforms say it: caches rely on it."""
-        crops = f"size={self.size}, n_crops={self.n_crops}, alpha={self.alpha}, beta={self.beta}"
-        return f"{type(self).__name__}({crops}, mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()})"
-
-    def _stack(self, views: list[Image.Image]) -> Tensor:
-        pixels = torch.from_numpy(np.stack([np.asarray(view) for view in views]))
-        return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std).contiguous()
+        settings = f"size={self.size}, n_crops={self.n_crops}, alpha={self.alpha}, beta={self.beta}"
+        return f"{type(self).__name__}({settings})"
 
 
 class Views(_ViewTransform):
-    """Training transform: PIL image -> float tensor [2 + N, 3, S, S], normalised, in the order weak, strong, crops.
+    """Training transform: RGB image -> bytes [2 + N, 3, S, S] in the order weak, strong, crops.
 
     Args:
         size: S, the input side of the image tower in pixels.
         n_crops: N, local crops per image; 0 for self-training on the whole image.
         alpha, beta: range of a crop's side as a share of the image's short side.
-        mean, std: pixel statistics (of values in [0, 1]) of the image tower.
 
     Raises:
         UserError: the crop settings make no sense.
     """
 
-    def __init__(
-        self, size: int, n_crops: int, alpha: float, beta: float, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
-        super().__init__(size, n_crops, alpha, beta, mean, std)
+    def __init__(self, size: int, n_crops: int = 0, alpha: float = 1.0, beta: float = 1.0) -> None:
+        super().__init__(size, n_crops, alpha, beta)
         self.augment = RandAugment(num_ops=2, magnitude=9, interpolation=InterpolationMode.BILINEAR)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        image = image.convert("RGB")
+        pixels = to_bytes(image)
         boxes = crop_boxes(*image.size, self.n_crops, self.alpha, self.beta)
-        return self._stack([self._weak(image), self._strong(image)] + [_square(image, b, self.size) for b in boxes])
+        crops = [resize_box(pixels, box, self.size) for box in boxes]
+        return torch.stack([self._weak(pixels), self._strong(pixels), *crops])
 
-    def _weak(self, image: Image.Image) -> Image.Image:
+    def _weak(self, pixels: Tensor) -> Tensor:
         """The largest square at a random place (resize and random crop in one), flipped half the time."""
-        (box,) = crop_boxes(*image.size, 1, 1.0, 1.0)
-        return _flip(_square(image, box, self.size))
+        height, width = pixels.shape[1:]
+        (box,) = crop_boxes(width, height, 1, 1.0, 1.0)
+        return _flip(resize_box(pixels, box, self.size))
 
-    def _strong(self, image: Image.Image) -> Image.Image:
+    def _strong(self, pixels: Tensor) -> Tensor:
         """Random resized crop of 50 to 100 % of the area, flip, RandAugment."""
-        width, height = image.size
+        height, width = pixels.shape[1:]
         area, ratio, x, y = torch.rand(4).tolist()
         area, ratio = (0.5 + 0.5 * area) * width * height, (3 / 4) ** (1 - 2 * ratio)
-        w, h = min((area * ratio) ** 0.5, width), min((area / ratio) ** 0.5, height)
-        left, upper = x * (width - w), y * (height - h)
-        return self.augment(_flip(_square(image, (left, upper, left + w, upper + h), self.size)))
+        w, h = min(round((area * ratio) ** 0.5), width), min(round((area / ratio) ** 0.5), height)
+        left, upper = round(x * (width - w)), round(y * (height - h))
+        view = _flip(resize_box(pixels, (left, upper, left + w, upper + h), self.size))
+        return to_bytes(self.augment(Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())))  # Pillow is faster
+
+
+def _flip(view: Tensor) -> Tensor:
+    return view.flip(-1) if torch.rand(()).item() < 0.5 else view
 
 
 class RandomCrops(_ViewTransform):
-    """Test transform for methods that look at crops: PIL image -> [1 + N, 3, S, S], the centre crop and N local crops,
-    drawn from torch's generator. Arguments as for ``Views``."""
+    """Test transform for methods that look at crops: RGB image -> bytes [1 + N, 3, S, S], the centre crop and N local
+    crops, drawn from torch's generator. Arguments as for ``Views``."""
 
     def __call__(self, image: Image.Image) -> Tensor:
-        image = image.convert("RGB")
-        width, height = image.size
-        side = min(width, height)
-        left, upper = (width - side) / 2, (height - side) / 2
-        boxes = [(left, upper, left + side, upper + side)]
+        pixels, (width, height) = to_bytes(image), image.size
+        boxes = [centre_box(width, height)]
         boxes += crop_boxes(width, height, self.n_crops, self.alpha, self.beta, self._generator())
-        return self._stack([_square(image, box, self.size) for box in boxes])
+        return torch.stack([resize_box(pixels, box, self.size) for box in boxes])
 
     def _generator(self) -> torch.Generator | None:
         return None

@@ -1,0 +1,123 @@
+"""Batches of images whose content depends on (seed, image) alone: not on workers, nor on what was read before."""
+
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+def mixed_seed(*numbers: int) -> int:
+    """A well-mixed 32-bit seed from numbers of at least 0."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Inside, the generators of torch (CPU), numpy and Python start from ``seed``; outside, nothing has moved them."""
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])
+
+
+def read_image(path: str | os.PathLike, min_side: int = 0) -> Image.Image:
+    """An image as RGB. A JPEG is decoded at 1/2, 1/4 or 1/8 where its short side stays at ``min_side`` or above (in
+    pixels; 0: never), which takes a fraction of the time.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+    """
+    with Image.open(path) as image:
+        if min_side:
+            image.draft("RGB", (min_side, min_side))
+        return image.convert("RGB")
+
+
+class Images(Dataset):
+    """Image files as a torch data set. An item is a dictionary: `img` (the transformed image), `label` (-1: unknown),
+    `impath` and `index` (position in the list).
+
+    Attributes:
+        seed: where the draws of all images start from, one number in memory that workers share.
+    """
+
+    def __init__(self, paths: Sequence[str], labels: Sequence[int] | None, transform: Callable, seed: int = 0) -> None:
+        self.paths, self.transform = list(paths), transform
+        self.labels = [-1] * len(self.paths) if labels is None else list(labels)
+        self.seed = torch.tensor([seed]).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict:
+        path = self.paths[index]
+        image = read_image(path, getattr(self.transform, "min_side", 0))
+        with drawing_from(mixed_seed(int(self.seed), index)):
+            view = self.transform(image)
+        return {"img": view, "label": self.labels[index], "impath": path, "index": index}
+
+
+class Batches(Sampler[list[int]]):
+    """Positions in a list, batch by batch; shuffled, they are in an order that ``seed`` decides.
+
+    Args:
+        count: length of the list.
+        size: of a batch.
+        train: shuffle, and drop the last, smaller batch unless it is the only one.
+    """
+
+    def __init__(self, count: int, size: int, shuffle: bool, drop_last: bool) -> None:
+        self.count, self.size, self.shuffle = count, size, shuffle
+        self.drop_last = drop_last and count >= size
+        self.seed = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.arange(self.count)
+        if self.shuffle:
+            order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.seed))
+        batches = order.split(self.size)
+        return (batch.tolist() for batch in batches[: len(self)])
+
+    def __len__(self) -> int:
+        return self.count // self.size if self.drop_last else -(-self.count // self.size)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build_loader(
+    images: Images, size: int, workers: int, device: torch.device, shuffle: bool = False, drop_last: bool = False
+) -> DataLoader:
+    """A loader of batches of ``size`` images.
+
+    Workers (never more than there are cores) stay alive between epochs. The order of a shuffled epoch and the draws of
+    its images are those of the last ``set_seed``.
+    """
+    workers = min(workers, cores())
+    return DataLoader(
+        images,
+        batch_sampler=Batches(len(images), size, shuffle, drop_last),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # else it takes a number from torch's, and what runs after differs
+    )
+
+
+def set_seed(loader: DataLoader, seed: int) -> None:
+    """Decide order and draws of the next epoch; not while one is under way."""
+    loader.dataset.seed.fill_(seed)
+    loader.batch_sampler.seed = seed
