@@ -23,7 +23,7 @@ from toys import (
 import train
 from trainers.modules.backbone import load_clip, norm_parameters
 from trainers.modules.errors import UserError
-from trainers.modules.memory import UNSEEN, MemoryBank, Queue, image_index
+from trainers.modules.memory import UNSEEN, MemoryBank, Queue
 from trainers.modules.prompts import PROMPTS, prompts_of
 from trainers.modules.prototypes import (
     agreement_weights,
@@ -184,12 +184,6 @@ def test_queue_forgets_the_oldest():
     other.load_state_dict(queue.state_dict())
     other.push(torch.tensor([8.0, 1.0]))
     assert other.mean().tolist() == [5, 1] and queue.mean().tolist() == [3, 1]
-
-
-def test_images_are_known_by_index_or_by_path():
-    row_of = {"a": 0, "b": 1, "c": 2}
-    assert image_index({"index": torch.tensor([2, 0]), "impath": ["c", "a"]}, row_of).tolist() == [2, 0]
-    assert image_index({"impath": ["c", "a"]}, row_of).tolist() == [2, 0]
 
 
 def test_cosine():

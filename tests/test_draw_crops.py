@@ -12,7 +12,7 @@ from PIL import Image
 
 import train
 from datasets import synth
-from trainers.modules.views import crop_boxes
+from trainers.modules.views import crop_boxes, resize_box, to_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 spec = importlib.util.spec_from_file_location("draw_crops", ROOT / "scripts/draw_crops.py")
@@ -86,8 +86,8 @@ def test_the_crops_shown_are_the_boxes_shown(data, backbone):
     assert example.relevance == sorted(example.relevance, reverse=True)
     assert sum(example.weights) == pytest.approx(1) and example.weights == sorted(example.weights, reverse=True)
     for i, crop in zip(example.selected, example.crops, strict=True):
-        expected = image.resize((32, 32), Image.Resampling.BICUBIC, box=example.boxes[i])
-        assert crop.tobytes() == expected.tobytes()
+        expected = resize_box(to_bytes(image), example.boxes[i], 32)
+        assert torch.equal(to_bytes(crop), expected)
     assert example.local.sum() == pytest.approx(1) and example.whole.sum() == pytest.approx(1)
     assert not torch.equal(example.local, example.whole)
 

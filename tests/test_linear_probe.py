@@ -243,7 +243,6 @@ def test_mistakes(data, vit, tmp_path, capsys, opts, message):
 
 def test_training_images_without_labels_are_refused(data, vit, tmp_path):
     trainer = build("LinearProbe", data, vit, tmp_path / "out")
-    for item in trainer.dm.dataset.train_x[:5]:
-        item._label = -1
+    trainer.train_loader_x.dataset.labels[:5] = [-1] * 5
     with pytest.raises(UserError, match=f"5 of {12 * len(CLASSES)} train images"):
         trainer.fit()

@@ -11,6 +11,7 @@ from toys import (
     CLASSES,
     EPOCHS,
     arguments,
+    build,
     checkpoint,
     make_data,
     permute_labels,
@@ -23,7 +24,8 @@ from toys import (
 
 import train
 from trainers.modules.context import initial_context
-from trainers.prompt_learning import PromptLearning, member_seed
+from trainers.modules.loading import mixed_seed
+from trainers.prompt_learning import PromptLearning
 from trainers.upl import UPL
 
 NAME = "PromptLearning"
@@ -125,8 +127,7 @@ def test_the_seed_decides(finished, data, backbone, tmp_path):
 def test_the_seed_decides_the_start(data, backbone, tmp_path):
     still = ("OPTIM.LR", "1e-12", "OPTIM.WARMUP_CONS_LR", "1e-12")
     run(NAME, data, backbone, tmp_path, *still, seed=7)
-    torch.testing.assert_close(weights(tmp_path)[0], initial_context(member_seed(7, 0), 16, 64), atol=1e-8, rtol=0)
-    assert len({member_seed(seed, member) for seed in range(5) for member in range(5)}) == 25
+    torch.testing.assert_close(weights(tmp_path)[0], initial_context(mixed_seed(7, 0), 16, 64), atol=1e-8, rtol=0)
 
 
 def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path):
@@ -172,3 +173,11 @@ def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
     assert train.main(arguments(NAME, data, backbone, tmp_path, *opts)) == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: ") and message in error and "Traceback" not in error
+
+
+def test_the_ensemble_is_the_mean_of_its_members_logits(data, backbone, tmp_path):
+    trainer = build("UPL", data, backbone, tmp_path, "TRAINER.UPL.ENSEMBLE", "3")
+    with torch.no_grad():
+        trainer.model.contexts.normal_(std=0.5)
+        images = torch.randn(4, 3, 32, 32)
+        torch.testing.assert_close(trainer.model_inference(images), trainer.model(images).mean(dim=0))

@@ -279,7 +279,7 @@ def test_inductive_scores_images_one_by_one(data, backbone, tmp_path):
         likelihood = loop_likelihood(q.tolist(), mu.tolist(), sigma.tolist())[0]
         row = [a * math.exp(b / 50) for a, b in zip(y, likelihood, strict=True)]
         assert alone.softmax(dim=1)[0].tolist() == pytest.approx([x / sum(row) for x in row], rel=1e-3, abs=1e-6)
-    train_q = trainer.encode_list(trainer.dm.dataset.train_x, "train")
+    train_q = trainer.encode_all(trainer.train_loader_x.dataset, "train")
     z, mu, sigma = trainer.fit(train_q)
     assert len(z) == 24 and torch.equal(mu, trainer.gaussians[0]) and torch.equal(sigma, trainer.gaussians[1])
 

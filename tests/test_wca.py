@@ -132,7 +132,8 @@ def test_a_run_is_the_plain_computation(data, backbone, tmp_path, normalize_clas
     image = Image.open(trainer.dm.dataset.test[7].impath).convert("RGB")
     with torch.no_grad():
         torch.manual_seed(int(np.random.SeedSequence([1, 7]).generate_state(1)[0]))  # run's seed 1, image 7
-        views = normalize(model.encode_image(trainer.test_transform()(image)), dim=-1).double().tolist()
+        views = trainer.pixels(trainer.test_transform()(image))
+        views = normalize(model.encode_image(views), dim=-1).double().tolist()
         for c, name in enumerate(trainer.classnames):
             t = normalize(model.encode_text(clip_module().tokenize(f"a photo of a {name}.")), dim=-1).double()[0]
             texts = normalize(model.encode_text(clip_module().tokenize(described[name])), dim=-1).double()

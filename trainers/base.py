@@ -90,7 +90,7 @@ class AdaptationTrainer(TrainerX):
         if cfg.DATALOADER.TRAIN_X.SAMPLER not in SAMPLERS:
             raise UserError(
                 f"DATALOADER.TRAIN_X.SAMPLER {cfg.DATALOADER.TRAIN_X.SAMPLER}: {name} takes RandomSampler (or "
-                "SequentialSampler)"
+                "SequentialSampler); others choose images by their label or domain"
             )
         if cfg.DATALOADER.K_TRANSFORMS != 1:
             raise UserError(f"DATALOADER.K_TRANSFORMS: {name} makes its own views of an image, leave it at 1")

@@ -36,7 +36,7 @@ class FrozenFeatures:
                 images.paths,
                 self.test_loader.dataset.transform,
                 self.encode_views,
-                settings=f"{self.options.PREC} {self.encode_settings}",
+                settings=f"{self.options.PREC} {self.normalize} {self.encode_settings}",
                 seed=self.crop_seed,
                 batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),
                 workers=self.cfg.DATALOADER.NUM_WORKERS,

@@ -152,27 +152,27 @@ class Predictor:
                 for i, picture in enumerate(pictures)]  # fmt: skip
 
     def _explanation(self, picture: Image.Image, found: dict[str, Tensor]) -> Explanation:
-        crops, size, selected = self.settings["crops"], self.settings["size"], found["index"].tolist()
+        crops, selected = self.settings["crops"], found["index"].tolist()
         # FixedCrops draws its crops by the same call.
         boxes = crop_boxes(*picture.size, crops["n"], crops["alpha"], crops["beta"], torch.Generator().manual_seed(0))
         return Explanation(
             image=picture, boxes=boxes, selected=selected, relevance=found["relevance"].tolist(),
             weights=(crops["scale"] * found["relevance"]).softmax(dim=0).tolist(),
-            crops=[picture.resize((size, size), Image.Resampling.BICUBIC, box=boxes[i]) for i in selected],
+            crops=[Image.fromarray(found["crops"][i].permute(1, 2, 0).numpy()) for i in selected],
             local=found["local"], whole=found["whole"],
         )  # fmt: skip
 
     @torch.inference_mode()
     def _look(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Indices and relevance of the k crops that count, [B, k], and the probabilities by crops and by centre crop,
-        [B, K]."""
+        """The crops [B, N, 3, S, S] in bytes, indices and relevance of the k that count [B, k], and the probabilities
+        by crops and by centre crop, [B, K]."""
         crops, anchors, tau = self.settings["crops"], self.model.anchors(), self.model.tau
         views = torch.stack([self._views(picture) for picture in pictures]).to(self.device)
         features = torch.stack([self.model.encode(self._normalize(view)) for view in views.unbind(1)], dim=1)
         z, local = features[:, 0], features[:, 1:]
         index, relevance = select_crops(z, local, crops["k"])
         las = alignment_scores(z, local, anchors, crops["k"], crops["scale"])
-        found = {"index": index, "relevance": relevance, "local": (tau * las).softmax(dim=1),
+        found = {"crops": views[:, 1:], "index": index, "relevance": relevance, "local": (tau * las).softmax(dim=1),
                  "whole": (tau * z @ anchors.t()).softmax(dim=1)}  # fmt: skip
         return {name: tensor.cpu() for name, tensor in found.items()}
 

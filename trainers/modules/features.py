@@ -61,7 +61,7 @@ def encode_images(
     description = f"{transform!r}"
     file = None
     if not re.search(r" at 0x[0-9a-fA-F]+>", description):
-        facts = [device.type, description, settings, str(seed), PIL.__version__]
+        facts = [device.type, description, settings, str(seed), PIL.__version__, torch.__version__]
         file = cache_folder("features") / f"{_fingerprint(visual, facts, paths)}.npy"
         if kept := _read(file, len(paths)):
             features, seconds = kept

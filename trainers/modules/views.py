@@ -30,6 +30,10 @@ class Normalize(nn.Module):
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", mean / std, persistent=False)
 
+    def __repr__(self) -> str:
+        """What it does, for the keys of caches."""
+        return f"Normalize(scale={self.scale.flatten().tolist()}, shift={self.shift.flatten().tolist()})"
+
     def forward(self, pixels: Tensor) -> Tensor:
         """[..., 3, S, S] -> the same shape, float32."""
         return (pixels * self.scale).sub_(self.shift) if pixels.dtype == torch.uint8 else pixels
@@ -63,7 +67,7 @@ def to_bytes(image: Image.Image) -> Tensor:
 def resize_box(pixels: Tensor, box: Box, size: int) -> Tensor:
     """The part of an image [3, H, W] inside ``box``, resized to [3, size, size] (bicubic, anti-aliased).
 
-    The filter is Pillow's; torch's arithmetic on bytes differs from it by a level or two, and is several times faster.
+    It is Pillow's ``image.crop(box).resize(...)`` to a level or two of 255, several times faster.
     """
     left, upper, right, lower = box
     part = pixels[None, :, upper:lower, left:right]
