@@ -13,6 +13,7 @@
 #   TAG        results go to <CFG>_<TAG> instead of <CFG>; needed with KEY VALUE
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
+export METHODS_FILE=${METHODS_FILE:-$ROOT/scripts/methods.txt} # compare.py reads it too
 NEED_TAG=yes # eval.sh changes it
 
 # choices FOLDER: the names of its .yaml files, on one line.
@@ -97,13 +98,13 @@ method() {
             read -r -a EXTRA <<<"$options"
             return
         fi
-    done <"$ROOT/scripts/methods.txt"
+    done <"$METHODS_FILE"
     return 1
 }
 
 # once TRAINER: whether it runs once because its result does not depend on the seed, as methods.txt says.
 once() {
-    grep -Eq "^[^#|]*\| *$1 *\|[^|]*\| *(once|zero-shot) *\|" "$ROOT/scripts/methods.txt"
+    grep -Eq "^[^#|]*\| *$1 *\|[^|]*\| *(once|zero-shot) *\|" "$METHODS_FILE"
 }
 
 # folder TRAINER SEED [VARIANT]: where that run writes.

@@ -25,7 +25,7 @@ usage() {
 }
 
 all_methods() {
-    sed -n 's/^\([a-z0-9_]*\) *|.*/\1/p' "$ROOT/scripts/methods.txt" | tr '\n' ' '
+    sed -n 's/^\([a-z0-9_]*\) *|.*/\1/p' "$METHODS_FILE" | tr '\n' ' '
 }
 
 # unique WORD...: each once.
@@ -191,9 +191,11 @@ each work
 if [[ -t 2 && $total -gt 0 ]]; then printf '\r\033[K' >&2; fi
 trap - INT TERM HUP
 
+report=$(basename -- "$METHODS_FILE" .txt)
+if [[ $report == methods ]]; then report=comparison; fi
 status=0
 "$PY" "$ROOT/scripts/compare.py" "$OUTPUT" --datasets "${shown[@]}" --methods "$kept" --seeds "${seeds[@]}" \
-    --data "$DATA" ${table[@]+"${table[@]}"} --output "$OUTPUT/comparison.md" "$OUTPUT/comparison.html" || status=$?
+    --data "$DATA" ${table[@]+"${table[@]}"} --output "$OUTPUT/$report.md" "$OUTPUT/$report.html" || status=$?
 if [[ ${#failed[@]} -gt 0 ]]; then
     printf '\n%d of %d runs failed:\n' "${#failed[@]}" "$total" >&2
     printf '  %s\n' "${failed[@]}" >&2

@@ -1,6 +1,7 @@
 """Finished runs, read from their folders: OUTPUT/<dataset>/<trainer>/<config>[_<variant>]/seed<k>/results.json."""
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ import yaml
 from trainers.modules.errors import UserError
 from trainers.modules.results import NOT_HASHED, PREDICTIONS, read_results
 
-METHODS_FILE = Path(__file__).resolve().parents[1] / "methods.txt"
+METHODS_FILE = Path(os.environ.get("METHODS_FILE") or Path(__file__).resolve().parents[1] / "methods.txt")
 # Groups of methods, in order. Only the first is ranked.
 INDUCTIVE, TRANSDUCTIVE, LABELLED = range(3)
 ABSENT = "absent"  # stands for a config key that a run does not have
