@@ -295,7 +295,7 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
     from dassl.data.transforms import build_transform
     from dassl.engine import build_trainer
 
-    from trainers.modules.text import ENSEMBLE
+    from trainers.modules.prompts import ENSEMBLE
 
     results = run(data, backbone, tmp_path, trainer=trainer)
     assert results["epochs"] == [] and results["trainable_parameters"] == 0

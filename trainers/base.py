@@ -27,8 +27,9 @@ from .modules.descriptions import find_descriptions, load_descriptions
 from .modules.download import checksum_of
 from .modules.errors import UserError
 from .modules.loading import Images, build_loader, mixed_seed, set_seed
+from .modules.prompts import template_of
 from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
-from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, name_prompts
+from .modules.text import encode_ragged, name_prompts
 from .modules.views import Normalize
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
@@ -174,7 +175,7 @@ class AdaptationTrainer(TrainerX):
 
     def encode_names(self, templates: tuple[str, ...] = ()) -> Tensor:
         """Name prompts t_c, [K, d], unit rows. Without templates: the data set's usual one."""
-        templates = tuple(templates) or (TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE),)
+        templates = tuple(templates) or (template_of(self.cfg.DATASET.NAME),)
         print(f"Templates: {' | '.join(templates)}")
         return name_prompts(self.clip_model, self.classnames, templates)
 

@@ -1,4 +1,4 @@
-"""Prompt templates, and the embeddings of texts."""
+"""Embeddings of texts."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,60 +12,13 @@ from tqdm import tqdm
 
 from .backbone import clip_module, feature_dim
 from .cache import cache_folder
-from .errors import UserError
+from .prompts import prompt
 from .results import atomic
 
 if TYPE_CHECKING:
     from clip.model import CLIP
 
-DEFAULT_TEMPLATE = "a photo of a {}."
 
-# CoOp's single template for each data set (arXiv 2109.01134), by registry name; one of CLIP's where CoOp has none.
-TEMPLATES = {
-    "AID": "a satellite photo of {}.",
-    "Birdsnap": "a photo of a {}, a type of bird.",
-    "CUB200": "a photo of a {}, a type of bird.",
-    "Caltech101": "a photo of a {}.",
-    "DescribableTextures": "{} texture.",
-    "EuroSAT": "a centered satellite photo of {}.",
-    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-    "Food101": "a photo of {}, a type of food.",
-    "ImageNet": "a photo of a {}.",
-    "ImageNetA": "a photo of a {}.",
-    "ImageNetR": "a photo of a {}.",
-    "ImageNetSketch": "a photo of a {}.",
-    "ImageNetV2": "a photo of a {}.",
-    "OxfordFlowers": "a photo of a {}, a type of flower.",
-    "OxfordPets": "a photo of a {}, a type of pet.",
-    "RESISC45": "a satellite photo of {}.",
-    "StanfordCars": "a photo of a {}.",
-    "SUN397": "a photo of a {}.",
-    "SynthCars": "a photo of a {}.",
-    "UCF101": "a photo of a person doing {}.",
-}
-
-# The seven templates that OpenAI's search over 80 kept for ImageNet (CLIP repository, prompt engineering notebook).
-ENSEMBLE = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
-
-
-def prompt(template: str, classname: str) -> str:
-    """Put a class name (underscores read as spaces) where the template has `{}`."""
-    if "{}" not in template:
-        raise UserError(f"The template '{template}' has no {{}} for the class name.")
-    return template.replace("{}", classname.replace("_", " "))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Embeddings
-# ---------------------------------------------------------------------------------------------------------------------
 def encode_texts(model: "CLIP", texts: Sequence[str], batch: int = 256) -> Tensor:
     """Embed M texts: unit rows, float32, [M, d], on the model's device. Over-long texts lose their end.
 
