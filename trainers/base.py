@@ -113,7 +113,8 @@ class AdaptationTrainer(TrainerX):
         autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
         build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
         self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
-        self.tower_hash = fingerprint(self.clip_model.visual)  # as loaded: the checkpoint holds only what moves
+        # As loaded: the checkpoint holds only what moves.
+        self.tower_hash = fingerprint(self.clip_model.visual.state_dict())
         self.cfg = self._with_input_size(input_resolution(self.clip_model))
         train = self.train_transform() or build_transform(self.cfg, is_train=True)
         test = self.test_transform() or build_transform(self.cfg, is_train=False)

@@ -334,7 +334,7 @@ def _build_model(content: Mapping[str, Any], path: Path, backbone: str, device: 
         raise UserError(f"{error} The run was trained on that file; say where it is now (backbone)") from error
     tower, expected = clip_model.visual, content["tower_hash"]
     fits = input_resolution(clip_model) == settings["size"] and feature_dim(clip_model) == anchors.shape[1]
-    if not fits or (expected and fingerprint(tower) != expected):
+    if not fits or (expected and fingerprint(tower.state_dict()) != expected):
         raise UserError(
             f"{backbone or content['backbone']} is not the backbone that {path} was trained on ("
             + ("the same shape, but other weights" if fits else "another shape") + ")"

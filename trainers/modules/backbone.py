@@ -91,12 +91,15 @@ def norm_parameters(visual: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def fingerprint(module: nn.Module) -> str:
-    """SHA-256 over the names, shapes and values of a module's parameters and buffers, the same on every device."""
+def fingerprint(tensors: Mapping[str, Tensor], *facts: object) -> str:
+    """SHA-256 over the names, types, shapes and values of tensors, such as a module's state_dict(), the same in any
+    order and on every device; and over other facts, by their repr."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for fact in facts:
+        digest.update(f"{fact!r}\0".encode())
     return digest.hexdigest()
 
 
