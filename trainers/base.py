@@ -226,7 +226,11 @@ class AdaptationTrainer(TrainerX):
 
     def before_train(self) -> None:
         super().before_train()  # resumes, opens TensorBoard
-        with atomic(Path(self.output_dir) / "config.yaml") as path:  # not every train.py does
+        self.write_config()
+
+    def write_config(self) -> None:
+        """config.yaml, by which others read the run's files: not every train.py writes it."""
+        with atomic(Path(self.output_dir) / "config.yaml") as path:
             path.write_text(self.cfg.dump(), encoding="utf-8")
 
     def before_epoch(self) -> None:
@@ -477,6 +481,7 @@ class ZeroShotTrainer(AdaptationTrainer):
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model)
 
     def train(self) -> None:
+        self.write_config()
         self.test()
         self.write_results()
 
