@@ -147,7 +147,7 @@ def known(name: str) -> Kind:
     """The kind of a data set of ours."""
     if name not in KINDS:
         raise UserError(
-            f"These rules are not for the descriptions of '{name}' (those of synth_cars are drawn with it). Choose "
+            f"these rules are not for the descriptions of '{name}' (those of synth_cars are drawn with it). Choose "
             f"from: {', '.join(KINDS)}"
         )
     return KINDS[name]
@@ -158,7 +158,7 @@ def read_classes(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}, which should be a text file with a class a line: {error}") from error
+        raise UserError(f"cannot read {path}, which should be a text file with a class a line: {error}") from error
     classes = [line.strip() for line in lines if line.strip()]
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
         raise UserError(f"{path} names a class twice: {few(twice)}")

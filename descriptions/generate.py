@@ -76,7 +76,7 @@ class Endpoint:
                 answer = session.post(url, json={"model": self.model, "messages": messages}, headers=headers,
                                       timeout=TIMEOUT)
             except requests.RequestException as error:
-                raise UserError(f"No answer from {url}: {error}") from error
+                raise UserError(f"no answer from {url}: {error}") from error
         if not answer.ok:
             hint = {401: " Is the key right (OPENAI_API_KEY)?", 403: " Is the key right (OPENAI_API_KEY)?",
                     404: " Are the base URL and the model right?"}.get(answer.status_code, "")
@@ -156,7 +156,7 @@ def main(args: argparse.Namespace) -> int:
         return _template(args.out, table, classes, args.count)
     model = args.model or os.environ.get("OPENAI_MODEL", "")
     if not model:
-        raise UserError("Which model? Give --model or set OPENAI_MODEL.")
+        raise UserError("which model? Give --model or set OPENAI_MODEL.")
     return _generate(args, table, classes, Endpoint(url, model, key))
 
 
@@ -212,4 +212,4 @@ def _write(out: Path, table: dict[str, list[str]], classes: Sequence[str]) -> No
             path.write_text(json.dumps({name: table[name] for name in order}, indent=1, ensure_ascii=False) + "\n",
                             encoding="utf-8")
     except OSError as error:
-        raise UserError(f"Cannot write {out}: {error.strerror}") from error
+        raise UserError(f"cannot write {out}: {error.strerror}") from error

@@ -240,8 +240,8 @@ def test_printed_commands_are_independent(full, trained, tmp_path):
     ("3", ["my runs.txt"], 0, "three"),
     ("4", ["my runs.txt"], 2, "has no line 4, it has 3"),
     (None, ["my runs.txt"], 2, "--array=1-3"),
-    ("1", ["none.txt"], 2, "name the list"),
-    ("1", [], 2, "name the list"),
+    ("1", ["none.txt"], 2, "Name the list"),
+    ("1", [], 2, "Name the list"),
 ])  # fmt: skip
 def test_a_slurm_task_runs_its_line(tmp_path, task, arguments, status, said):
     (tmp_path / "my runs.txt").write_text("echo one\nprintf '<%s>' 'two  $HOME'; exit 7\necho three\n")
@@ -323,7 +323,7 @@ def test_table_by_seed_of_part_of_the_runs(output, capsys):
     assert cells(first)["Zero-shot, class names"] == ["", "55.50", "", "54.50"]
     assert cells(second)["Plain self-training"][:3] == ["50.00", "", "54.00"]
     assert compare.main([str(output), "--by-seed", "--datasets", "synth_cars/vit_b32"]) == 2
-    assert "No finished run of config 'vit_b32'" in capsys.readouterr().err
+    assert "no finished run of config 'vit_b32'" in capsys.readouterr().err
 
 
 def test_table_by_seed_says_where_descriptions_are_missing_or_settings_differ(output, capsys):
@@ -449,10 +449,10 @@ def test_columns_and_their_configs(output, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["nowhere"], "There is no folder nowhere"),
-    (["output", "--methods", "lafte"], "Unknown method 'lafte'"),
+    (["nowhere"], "there is no folder nowhere"),
+    (["output", "--methods", "lafte"], "unknown method 'lafte'"),
     (["output", "--cfg", "rn50"], "no finished run of config 'rn50'"),
-    (["output", "--datasets", "dtd"], "No finished run of dtd (vit_b32)"),
+    (["output", "--datasets", "dtd"], "no finished run of dtd (vit_b32)"),
 ])  # fmt: skip
 def test_mistakes_end_in_one_message(output, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(output.parent)
@@ -816,4 +816,4 @@ def test_imports_stay_where_they_are():
     """compare.py runs from any folder."""
     command = [sys.executable, str(ROOT / "scripts/compare.py"), "/nowhere"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "Error: There is no folder /nowhere.\n")
+    assert (done.returncode, done.stderr) == (2, "Error: there is no folder /nowhere\n")

@@ -151,8 +151,8 @@ def test_check_another_file_for_a_data_set(mine, capsys):
     (["check", "imagenet"], "not for the descriptions of 'imagenet'"),
     (["check", "--classes", "x"], "--classes goes with --file"),
     (["check", "--file", "x"], "--file goes with one data set"),
-    (["check", "aid", "--file", "/nowhere.json"], "Cannot read the description file /nowhere.json"),
-    (["check", "--file", "x.json", "--classes", "/nowhere.txt"], "Cannot read /nowhere.txt"),
+    (["check", "aid", "--file", "/nowhere.json"], "cannot read the description file /nowhere.json"),
+    (["check", "--file", "x.json", "--classes", "/nowhere.txt"], "cannot read /nowhere.txt"),
     (["generate", "/nowhere.txt", "--out", "x"], "neither a text file"),
     (["generate", "aid", "--out", "x", "--count", "40"], "choose 4 to 8 sentences"),
     (["generate", "aid", "--out", "x", "--jobs", "0"], "choose 1 or more"),
@@ -351,7 +351,7 @@ def test_nobody_answers(chat, names, capsys):
     chat.shutdown()
     chat.server_close()
     assert run(chat, names)[0] == 1
-    assert "No answer from http://127.0.0.1" in capsys.readouterr().out
+    assert "no answer from http://127.0.0.1" in capsys.readouterr().out
 
 
 def test_not_a_chat_endpoint():
@@ -385,4 +385,4 @@ def test_a_data_set_of_ours(tmp_path):
 def test_a_folder_that_cannot_be_written_to(names, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["generate", str(names), "--out", str(tmp_path / "file" / "made.json")]) == 2
-    assert "Cannot write" in capsys.readouterr().err
+    assert "cannot write" in capsys.readouterr().err

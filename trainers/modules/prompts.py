@@ -102,7 +102,7 @@ PROMPTS: dict[str, tuple[str, ...]] = {
 def prompt(template: str, classname: str) -> str:
     """Put a class name (underscores read as spaces) where the template has `{}`."""
     if "{}" not in template:
-        raise UserError(f"The template '{template}' has no {{}} for the class name.")
+        raise UserError(f"the template '{template}' has no {{}} for the class name")
     return template.replace("{}", classname.replace("_", " "))
 
 
