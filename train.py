@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 
 from toolbox import use_dassl
 from trainers.modules.backbone import share_with_clip
+from trainers.modules.download import checksum_of
 from trainers.modules.errors import UserError
 from trainers.modules.results import atomic, read_results
 
@@ -174,6 +175,11 @@ def already_finished(cfg: CfgNode) -> bool:
         return False
     this = {"config_hash": run_hash(cfg)} | ({"seed": cfg.SEED} if cfg.SEED >= 0 else {})
     other = [f"{key} {results.get(key)} (now {value})" for key, value in this.items() if results.get(key) != value]
+    used = results.get("descriptions")
+    if used and Path(used["file"]).is_file():  # a run that was moved may have left the file behind
+        now = checksum_of(used["file"])
+        if now != used["sha256"]:
+            other.append(f"other descriptions (SHA-256 of {used['file']} {used['sha256'][:12]}, now {now[:12]})")
     if other:
         raise UserError(
             f"{cfg.OUTPUT_DIR} holds a finished run with {' and '.join(other)}: choose another --output-dir, or remove "

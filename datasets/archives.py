@@ -40,27 +40,27 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"{archive} cannot be unpacked into {folder}: {error.strerror}.") from error
+        raise UserError(f"{archive} cannot be unpacked into {folder}: {error.strerror}") from error
     try:
         left = limit
         for member in tqdm(_members(archive), desc=f"unpacking {archive.name}", unit="file", leave=False, disable=None):
             target = folder / _inside(member.name, archive)
             left -= max(member.size, BLOCK)
             if left < 0:
-                raise UserError(f"{archive} holds more than {limit:,} bytes: it is not what it should be.")
+                raise UserError(f"{archive} holds more than {limit:,} bytes: it is not what it should be")
             if member.kind == "folder":
                 target.mkdir(parents=True, exist_ok=True)
             elif member.kind == "file":
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _write(member, target, archive)
             else:
-                raise UserError(f"{archive} holds a {member.kind} ({member.name}): it is not unpacked.")
+                raise UserError(f"{archive} holds a {member.kind} ({member.name}): it is not unpacked")
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, UserError) or not isinstance(error, (*DAMAGED, OSError, RuntimeError)):
             raise
         raise UserError(
-            f"{archive} cannot be unpacked into {folder.parent}: {error or type(error).__name__}."
+            f"{archive} cannot be unpacked into {folder.parent}: {error or type(error).__name__}"
         ) from error
 
 
@@ -73,14 +73,14 @@ def _write(member: Member, target: Path, archive: Path) -> None:
             left -= len(chunk)
         member.content.read(1)  # a zip file compares its checksum at the end
     if left:
-        raise UserError(f"{archive} is damaged: {member.name} breaks off.")
+        raise UserError(f"{archive} is damaged: {member.name} breaks off")
 
 
 def _inside(name: str, archive: Path) -> Path:
     """The member's path below the folder. Read as Windows does, so that both slashes separate and C: is seen."""
     path = PureWindowsPath(name)
     if path.drive or path.root or ".." in path.parts or "\0" in name:
-        raise UserError(f"{archive} holds a file that would land outside its folder ({name!r}): it is not unpacked.")
+        raise UserError(f"{archive} holds a file that would land outside its folder ({name!r}): it is not unpacked")
     return Path(*path.parts)
 
 

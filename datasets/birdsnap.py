@@ -51,5 +51,5 @@ def _table(path: Path, *columns: str) -> list[dict[str, str]]:
     """The rows of a table whose first line names the columns. Raises UserError unless it has these."""
     header, *lines = [line.split("\t") for line in read_lines(path)] or [[]]
     if absent := set(columns) - set(header):
-        raise UserError(f"{path} has no column {', '.join(sorted(absent))} in its first line.")
+        raise UserError(f"{path} has no column {', '.join(sorted(absent))} in its first line")
     return [row for row in (dict(zip(header, line, strict=False)) for line in lines) if row.keys() >= set(columns)]

@@ -51,7 +51,7 @@ def extend_cfg(cfg) -> None:
 def data_root(cfg) -> Path:
     """DATASET.ROOT as an absolute path; an empty one is a UserError rather than the current folder."""
     if not cfg.DATASET.ROOT:
-        raise UserError("No data folder given: pass --root FOLDER (or set DATASET.ROOT), the parent of all data sets.")
+        raise UserError("no data folder given: pass --root FOLDER (or set DATASET.ROOT), the parent of all data sets")
     return Path(os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT)))
 
 
@@ -86,7 +86,7 @@ class LabelledDataset(DatasetBase):
 
     def __init__(self, cfg, items: Items, names: Sequence[str]) -> None:
         if not items["train"]:
-            raise UserError(f"{type(self).__name__} has no training images.")
+            raise UserError(f"{type(self).__name__} has no training images")
         train, val, test = (
             [Datum(impath=path, label=label, classname=names[label]) for path, label in items[part]] for part in PARTS
         )
@@ -199,7 +199,7 @@ class Benchmark(LabelledDataset):
 
         Raises UserError for missing annotation files (as `copy.note` does), naming them and where to get them.
         """
-        raise UserError(f"{cls.__name__} has no official split.")
+        raise UserError(f"{cls.__name__} has no official split")
 
     @classmethod
     def all_images(cls, copy: Copy) -> list[tuple[str, str]]:
@@ -237,7 +237,7 @@ class Benchmark(LabelledDataset):
         known = {"zhou": bool(cls.split_file), "official": "official" in cls.counts or isinstance(copy, TreeCopy)}
         if split and not known.get(split):
             choices = " and ".join(name for name, there in known.items() if there)
-            raise UserError(f"DATASET.SPLIT is '{split}'; {cls.__name__} has {choices}.")
+            raise UserError(f"DATASET.SPLIT is '{split}'; {cls.__name__} has {choices}")
         try:
             zhou = cls.split_file and split != "official"
             found = cls._zhou(copy, split, download, keep) if zhou else cls._official(copy)
@@ -381,7 +381,7 @@ class Benchmark(LabelledDataset):
         labels = match_names({source for _, source in rows}, class_list(cls.dataset_dir))
         strangers = sorted({source for _, source in rows} - set(labels))
         if len(strangers) > len(labels):
-            raise UserError(f"the annotations name classes that are not those of {cls.__name__}: {few(strangers)}.")
+            raise UserError(f"the annotations name classes that are not those of {cls.__name__}: {few(strangers)}")
         if strangers:
             say(f"Warning: {cls.__name__} has no class of the name of {few(strangers)}: left out")
         return sorted(((key, labels[s]) for key, s in rows if s in labels), key=lambda item: (item[1], item[0]))
@@ -491,7 +491,7 @@ def few_shot(items: list[Datum], shots: int, seed: int) -> list[Datum]:
 def class_half(labels: Sequence[int], subsample: str) -> list[int]:
     """All labels, the first half of them ("base", the larger one) or the second ("new"), as CoOp does."""
     if subsample not in ("all", "base", "new"):
-        raise UserError(f"DATASET.SUBSAMPLE_CLASSES is '{subsample}'; choose all, base or new.")
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES is '{subsample}'; choose all, base or new")
     half = (len(labels) + 1) // 2
     return list(labels if subsample == "all" else labels[:half] if subsample == "base" else labels[half:])
 

@@ -171,7 +171,7 @@ def find(name: str, known: dict[str, type[Benchmark]]) -> str:
         return table[squash(name)]
     close = difflib.get_close_matches(squash(name), table, n=1)
     hint = f", did you mean {table[close[0]]}?" if close else "."
-    raise UserError(f"There is no data set '{name}'{hint} Known: {', '.join(known)}.")
+    raise UserError(f"there is no data set '{name}'{hint} Known: {', '.join(known)}.")
 
 
 # -- Fetching ----------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def _check_room(folder: Path, size: int) -> None:
         raise UserError(f"cannot write to {folder}. Name another parent folder: DATA=/path or --root /path.")
     free = shutil.disk_usage(folder).free
     if free < 2 * size:
-        raise UserError(f"this takes about {2 * size / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free.")
+        raise UserError(f"this takes about {2 * size / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free")
 
 
 def _get(source: Source, folder: Path) -> None:
@@ -296,7 +296,7 @@ def _unpack(source: Source, archive: Path, folder: Path) -> None:
                 unpack(inner, content, _limit(inner))
         content = content / source.inside
         if not (content / source.path).exists():
-            raise UserError(f"{archive} has changed its content: {source.path} is not where it was in it.")
+            raise UserError(f"{archive} has changed its content: {source.path} is not where it was in it")
         for path in sorted(content.iterdir(), key=lambda path: (path.name == source.path, path.name)):
             if not (folder / path.name).exists():
                 os.rename(path, folder / path.name)

@@ -43,7 +43,7 @@ class ImageFolder(LabelledDataset):
     def __init__(self, cfg) -> None:
         folder = data_root(cfg) / os.path.expanduser(cfg.DATASET.get("FOLDER", ""))
         if not folder.is_dir():
-            raise UserError(f"The data folder {folder} does not exist (--root, DATASET.FOLDER).")
+            raise UserError(f"the data folder {folder} does not exist (--root, DATASET.FOLDER)")
         if _part(folder, "train") is None:
             folder = see_through(folder)  # images/images/train
         if (folder / "descriptions.json").is_file():
@@ -51,7 +51,7 @@ class ImageFolder(LabelledDataset):
 
         train = _part(folder, "train")
         if train is None:
-            raise UserError(f"{folder} has no folder train/, only {few(sorted(os.listdir(folder))) or 'nothing'}.")
+            raise UserError(f"{folder} has no folder train/, only {few(sorted(os.listdir(folder))) or 'nothing'}")
         loose = [str(path) for path in sorted(train.iterdir()) if is_image(path.name)]
         classes = _classes(folder, train, unlabelled=bool(loose))
         items = {"train": [(path, UNLABELLED) for path in loose] or _labelled(train, classes)}
@@ -62,7 +62,7 @@ class ImageFolder(LabelledDataset):
             if not items["val"]:
                 raise UserError(
                     f"{folder} has nothing to test on: put some images of every class into test/<class>/ "
-                    "(or val/<class>/)."
+                    "(or val/<class>/)"
                 )
             say(f"ImageFolder: {folder} has no test images, those in val/ are used")
             items["val"], items["test"] = [], items["val"]
@@ -74,7 +74,7 @@ class ImageFolder(LabelledDataset):
         say(f"ImageFolder: {kind} in {folder}, {len(names)} classes from {source}, {sizes}")
         items = drop_corrupt(cfg, "ImageFolder", items)
         if not items["train"] or not items["test"]:
-            raise UserError(f"{folder} has no training or no test image that can be decoded.")
+            raise UserError(f"{folder} has no training or no test image that can be decoded")
         if loose:
             self._init_unlabelled(cfg, items, names)
             return
@@ -87,7 +87,7 @@ class ImageFolder(LabelledDataset):
         if cfg.DATASET.NUM_SHOTS >= 1 or cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all":
             raise UserError(
                 "DATASET.NUM_SHOTS and DATASET.SUBSAMPLE_CLASSES pick training images by their labels, and these have "
-                "none."
+                "none"
             )
         self._all_names = names  # LabelledDataset takes the classes from here
         val, test = (
@@ -102,7 +102,7 @@ def _part(folder: Path, part: str) -> Path | None:
     """The folder of a part, by any of its usual names in any case."""
     found = [path for name in PART_FOLDERS[part] if (path := find_below(folder, name)) and path.is_dir()]
     if len(found) > 1:
-        raise UserError(f"{folder} has {' and '.join(path.name for path in found)}: keep one of them.")
+        raise UserError(f"{folder} has {' and '.join(path.name for path in found)}: keep one of them")
     return found[0] if found else None
 
 
@@ -120,16 +120,16 @@ def _classes(folder: Path, train: Path, unlabelled: bool) -> list[tuple[str, str
         classes = [(line[0].strip(), line[-1].strip()) for line in lines]
     elif unlabelled:
         raise UserError(
-            f"The images in {train} are in no class folders, so {file} must say what classes there are: one class name "
-            "a line."
+            f"the images in {train} are in no class folders, so {file} must say what classes there are: one class name "
+            "a line"
         )
     else:
         classes = [(path.name.replace("_", " "), path.name) for path in sorted_in]
     if not classes:
-        raise UserError(f"{file} names no class." if file.is_file() else f"{train} holds no images.")
+        raise UserError(f"{file} names no class" if file.is_file() else f"{train} holds no images")
     for kind, values in zip(("class", "folder"), zip(*classes, strict=True), strict=True):
         if twice := [value for value, count in Counter(values).items() if count > 1]:
-            raise UserError(f"{file if file.is_file() else train}: the {kind} '{twice[0]}' is there twice.")
+            raise UserError(f"{file if file.is_file() else train}: the {kind} '{twice[0]}' is there twice")
     return classes
 
 
@@ -147,7 +147,7 @@ def _labelled(place: Path, classes: list[tuple[str, str]]) -> list[tuple[str, in
     """(path, label) of the images in the class folders of `place`, by label and path."""
     folders = _class_folders(place)
     if not folders and any(is_image(path.name) for path in place.iterdir()):
-        raise UserError(f"The images in {place} need labels: sort them into {place.name}/<class>/.")
+        raise UserError(f"the images in {place} need labels: sort them into {place.name}/<class>/")
     labels = match_names([path.name for path in folders], [(name, name) for _, name in classes])
     if strangers := [path.name for path in folders if path.name not in labels]:
         raise UserError(
@@ -156,6 +156,6 @@ def _labelled(place: Path, classes: list[tuple[str, str]]) -> list[tuple[str, in
         )
     if twice := [label for label, count in Counter(labels.values()).items() if count > 1]:
         both = [name for name, label in labels.items() if label == twice[0]]
-        raise UserError(f"{place} has two folders of the class '{classes[twice[0]][0]}': {' and '.join(both)}.")
+        raise UserError(f"{place} has two folders of the class '{classes[twice[0]][0]}': {' and '.join(both)}")
     found = [(path, labels[inner.name]) for inner in folders for path in images_below(inner).values()]
     return sorted(found, key=lambda item: (item[1], item[0]))

@@ -86,7 +86,7 @@ def _reasons(paths: list[str], workers: int) -> Iterator[str]:
         yield from results
     except BrokenProcessPool:
         raise UserError(
-            "A process that checked images was killed, most likely because memory ran out. Run again with fewer "
+            "a process that checked images was killed, most likely because memory ran out. Run again with fewer "
             "programs beside it."
         ) from None
     finally:

@@ -66,7 +66,7 @@ class Copy:
             for name in names:
                 if (path := find_below(place, name)) and path.is_file():
                     return path
-        raise UserError(f"{' or '.join(names)} is missing (looked in {', '.join(map(str, places))}).")
+        raise UserError(f"{' or '.join(names)} is missing (looked in {', '.join(map(str, places))})")
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         return [line.rstrip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as text ({error}).") from None
+        raise UserError(f"{path} cannot be read as text ({error})") from None
 
 
 def read_mat(path: Path, variable: str) -> Any:
@@ -289,9 +289,9 @@ def read_mat(path: Path, variable: str) -> Any:
     try:
         content = loadmat(str(path), squeeze_me=True)
     except Exception as error:  # scipy raises its own kinds, and plain ones from wherever a damaged file leads it
-        raise UserError(f"{path} cannot be read as a MATLAB file ({error}).") from None
+        raise UserError(f"{path} cannot be read as a MATLAB file ({error})") from None
     if variable not in content:
-        raise UserError(f"{path} has no variable {variable}.")
+        raise UserError(f"{path} has no variable {variable}")
     return np.atleast_1d(content[variable])
 
 
@@ -303,12 +303,12 @@ def rows(path: Path, variable: str, *fields: str) -> list[tuple[Any, ...]]:
     table = read_mat(path, variable)
     have = table.dtype.names or ()
     if absent := [name for name in fields if name not in have]:
-        raise UserError(f"{path}: {variable} has no field {', '.join(absent)}, but {', '.join(have) or 'none'}.")
+        raise UserError(f"{path}: {variable} has no field {', '.join(absent)}, but {', '.join(have) or 'none'}")
     return [tuple(row[name] for name in fields) for row in table]
 
 
 def nth(names: Sequence[Any], number: Any, path: Path) -> str:
     """The name with this number, counted from 1 as MATLAB does. `path` is the file to blame in the UserError."""
     if not 1 <= int(number) <= len(names):
-        raise UserError(f"{path} has class number {number}; there are classes 1 to {len(names)}.")
+        raise UserError(f"{path} has class number {number}; there are classes 1 to {len(names)}")
     return str(names[int(number) - 1])

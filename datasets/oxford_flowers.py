@@ -58,7 +58,7 @@ How to get it: python -m datasets fetch OxfordFlowers, or by hand
         file = copy.note("setid.mat")
         keys = {part: [_key(number) for number in read_mat(file, name)] for part, name in ids.items()}
         if strange := sorted({key for part in keys.values() for key in part} - source.keys()):
-            raise UserError(f"{file} names {strange[0]}, of which imagelabels.mat does not know the class.")
+            raise UserError(f"{file} names {strange[0]}, of which imagelabels.mat does not know the class")
         return {part: [(key, source[key]) for key in keys[part]] for part in keys}
 
     @classmethod

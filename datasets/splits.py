@@ -43,7 +43,7 @@ def load_split(path: str | Path, hint: str = "") -> Split:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         split = Split({part: [(str(key), int(y), str(name)) for key, y, name in content[part]] for part in PARTS})
     except FileNotFoundError:
-        raise UserError(f"Split file not found: {path}{hint}") from None
+        raise UserError(f"split file not found: {path}{hint}") from None
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not a split file: expected "
@@ -67,7 +67,7 @@ def check_labels(path: str | Path, split: Split) -> None:
     absent = set(range(max(names, default=0) + 1)) - {label for _, label, _ in split["train"]}
     if absent or min(names, default=0) < 0:
         what = f"label {min(absent)} has no training image" if absent else "a label is negative"
-        raise UserError(f"{path}: {what}; labels must run from 0 without a gap.")
+        raise UserError(f"{path}: {what}; labels must run from 0 without a gap")
 
 
 def label_names(path: str | Path, split: Split) -> dict[int, str]:
@@ -76,7 +76,7 @@ def label_names(path: str | Path, split: Split) -> dict[int, str]:
     for part in PARTS:
         for key, label, name in split[part]:
             if names.setdefault(label, name) != name:
-                raise UserError(f"{path}: label {label} is both '{names[label]}' and '{name}' (at {key}).")
+                raise UserError(f"{path}: label {label} is both '{names[label]}' and '{name}' (at {key})")
     return names
 
 

@@ -22,6 +22,9 @@ from .birds import build
 SENTENCES = 4, 8  # of a class
 TOKENS = 60  # of a sentence, fewer than this: CLIP reads 77 with its two marks
 ALIKE = 0.6  # share of words that two classes may have in common
+# The same for two sentences of one class. One that says another again adds to that one's weight in the class's anchor
+# and nothing to what the anchor knows. In our files the closest ones, on two sexes of one bird, have 0.5 in common.
+REPEATED = 0.6
 WORDS = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text(encoding="utf-8"))
 BANNED = re.compile(rf"(?:[$€£]|\b(?:1[89]|20)\d\ds?\b|\b(?:{'|'.join(WORDS['banned'])})\b)", re.IGNORECASE)
 LITTLE = set(WORDS["little"].split())
@@ -62,6 +65,7 @@ def problems(table: Mapping[str, Sequence[str]], classes: Sequence[str], kind: K
             if form in seen:
                 yield f"{name}: the same sentence as for {seen[form]}: {sentence}"
             seen[form] = name
+        yield from _repeated(name, sentences)
     yield from _alike(described)
 
 
@@ -84,14 +88,28 @@ def _words(text: str) -> set[str]:
     return words | {word.removesuffix("s") for word in words} | {word.removesuffix("es") for word in words}
 
 
+def _repeated(name: str, sentences: Sequence[str]) -> Iterator[str]:
+    """Pairs of sentences of one class that have nearly the same words."""
+    for one, other in combinations(sentences, 2):
+        share = _share(_bag(one, name), _bag(other, name))
+        if share > REPEATED and one.lower() != other.lower():
+            yield f"{name}: two sentences in nearly the same words ({share:.0%}): {one} | {other}"
+
+
+def _bag(text: str, name: str) -> set[str]:
+    """Words without those of the name and little ones."""
+    return set(re.findall(r"[^\W_]+", text.lower())) - LITTLE - _words(name)
+
+
+def _share(first: set[str], second: set[str]) -> float:
+    return len(first & second) / max(1, len(first | second))
+
+
 def _alike(described: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Pairs of classes whose descriptions have nearly the same words, their names and little words apart."""
-    bags = {
-        name: set(re.findall(r"[^\W_]+", " ".join(sentences).lower())) - LITTLE - _words(name)
-        for name, sentences in described.items()
-    }
+    bags = {name: _bag(" ".join(sentences), name) for name, sentences in described.items()}
     for (one, first), (other, second) in combinations(bags.items(), 2):
-        share = len(first & second) / max(1, len(first | second))
+        share = _share(first, second)
         if share > ALIKE:
             yield f"{one} and {other} are described with nearly the same words ({share:.0%})"
 
@@ -103,6 +121,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="DATASET", help="default: all that come with the repository")
     parser.add_argument("--file", type=Path, help="another file of descriptions for this one data set")
     parser.add_argument("--classes", type=Path, help="a text file, a class a line: --file is for these classes")
+    parser.add_argument("--kind", default="",
+                        help="with --classes: what they are (bird, car, ...): sentences name it or the class")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -133,8 +153,10 @@ def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, Path, list[str], Ki
     if args.classes:
         if not args.file or args.names:
             raise UserError("--classes goes with --file alone: check --file mine.json --classes mine.txt")
-        yield str(args.file), args.file, read_classes(args.classes), Kind()
+        yield str(args.file), args.file, read_classes(args.classes), called(args.kind)
         return
+    if args.kind:
+        raise UserError("--kind goes with --classes: data sets of ours have their own")
     if args.file and len(args.names) != 1:
         raise UserError("--file goes with one data set: check stanford_cars --file mine.json (or with --classes)")
     for name in args.names or KINDS:
@@ -143,11 +165,16 @@ def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, Path, list[str], Ki
         yield name if not args.file else f"{path}, {name}", path, [c for c, _ in class_list(kind.folder)], kind
 
 
+def called(word: str) -> Kind:
+    """The kind of classes of one's own, which sentences may call by this word (or, if none is given, not at all)."""
+    return Kind(kinds=frozenset(_words(word)))
+
+
 def known(name: str) -> Kind:
     """The kind of a data set of ours."""
     if name not in KINDS:
         raise UserError(
-            f"These rules are not for the descriptions of '{name}' (those of synth_cars are drawn with it). Choose "
+            f"these rules are not for the descriptions of '{name}' (those of synth_cars are drawn with it). Choose "
             f"from: {', '.join(KINDS)}"
         )
     return KINDS[name]
@@ -158,7 +185,7 @@ def read_classes(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}, which should be a text file with a class a line: {error}") from error
+        raise UserError(f"cannot read {path}, which should be a text file with a class a line: {error}") from error
     classes = [line.strip() for line in lines if line.strip()]
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
         raise UserError(f"{path} names a class twice: {few(twice)}")

@@ -24,7 +24,7 @@ from trainers.modules.descriptions import read_table
 from trainers.modules.errors import UserError, few
 from trainers.modules.results import atomic
 
-from .check import KINDS, SENTENCES, TOKENS, Kind, problems, read_classes
+from .check import KINDS, SENTENCES, TOKENS, called, problems, read_classes
 
 OPENAI = "https://api.openai.com/v1"
 TIMEOUT = 120  # seconds for one answer
@@ -76,7 +76,7 @@ class Endpoint:
                 answer = session.post(url, json={"model": self.model, "messages": messages}, headers=headers,
                                       timeout=TIMEOUT)
             except requests.RequestException as error:
-                raise UserError(f"No answer from {url}: {error}") from error
+                raise UserError(f"no answer from {url}: {error}") from error
         if not answer.ok:
             hint = {401: " Is the key right (OPENAI_API_KEY)?", 403: " Is the key right (OPENAI_API_KEY)?",
                     404: " Are the base URL and the model right?"}.get(answer.status_code, "")
@@ -99,7 +99,9 @@ def describe(name: str, classes: Sequence[str], endpoint: Endpoint, kind: str, c
     for last in (False, True):
         answer = endpoint.ask(messages)
         sentences = parse(answer)
-        wrong = list(problems({name: sentences}, [name], Kind())) if sentences else ["it is no JSON list of strings"]
+        wrong = ["it is no JSON list of strings"]
+        if sentences:
+            wrong = list(problems({name: sentences}, [name], called(kind)))
         if not wrong or last and sentences:  # what is wrong still, `check` will say
             return sentences
         messages += [{"role": "assistant", "content": answer},
@@ -132,7 +134,7 @@ def neighbours(name: str, classes: Sequence[str]) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("classes", metavar="CLASSES", help="a text file, a class a line; or a data set of ours")
     parser.add_argument("--out", type=Path, required=True, help="the file to write; classes it has are left alone")
-    parser.add_argument("--kind", default="", help="what the classes are: bird, car, ...")
+    parser.add_argument("--kind", default="", help="what they are (bird, car, ...): sentences name it or the class")
     parser.add_argument("--count", type=int, default=6, help="sentences a class (default: 6)")
     parser.add_argument("--base-url", default="", help=f"of the endpoint; default $OPENAI_BASE_URL, or {OPENAI}")
     parser.add_argument("--model", default="", help="default $OPENAI_MODEL")
@@ -156,7 +158,7 @@ def main(args: argparse.Namespace) -> int:
         return _template(args.out, table, classes, args.count)
     model = args.model or os.environ.get("OPENAI_MODEL", "")
     if not model:
-        raise UserError("Which model? Give --model or set OPENAI_MODEL.")
+        raise UserError("which model? Give --model or set OPENAI_MODEL.")
     return _generate(args, table, classes, Endpoint(url, model, key))
 
 
@@ -195,7 +197,7 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
     done = len([name for name in lacking if name in table and name not in failed])
     print(f"{args.out}: {len(table)} of {len(classes)} classes, {done} of them new")
     new = {name: table[name] for name in lacking if table.get(name)}
-    if breaks := len(list(problems(new, list(new), Kind()))):
+    if breaks := len(list(problems(new, list(new), called(args.kind)))):
         print(f"The new sentences break the rules in {breaks} places: python -m descriptions check shows where")
     if failed:
         reason = next(iter(failed.values()))
@@ -212,4 +214,4 @@ def _write(out: Path, table: dict[str, list[str]], classes: Sequence[str]) -> No
             path.write_text(json.dumps({name: table[name] for name in order}, indent=1, ensure_ascii=False) + "\n",
                             encoding="utf-8")
     except OSError as error:
-        raise UserError(f"Cannot write {out}: {error.strerror}") from error
+        raise UserError(f"cannot write {out}: {error.strerror}") from error

@@ -61,7 +61,7 @@ def by_seed(args: argparse.Namespace) -> str:
                    for config in find_configs(args.folder / dataset, read_methods())
                    for column in choose_columns(args.folder, [f"{dataset}/{config}"], "", read_methods())]  # fmt: skip
         if not columns:
-            raise UserError(f"No finished run in {args.folder}.")
+            raise UserError(f"no finished run in {args.folder}")
     form = as_markdown if args.format == "markdown" else as_text
     return "\n\n".join(form(seed_table(args.folder, column, args.methods, args.seeds)) for column in columns)
 
@@ -72,7 +72,7 @@ def compare(args: argparse.Namespace) -> None:
     comparison = load_comparison(args.folder, columns, methods, args.seeds)
     if not any(cell.runs for cell in comparison.cells.values()):
         names = ", ".join(f"{column.dataset} ({column.config})" for column in columns)
-        raise UserError(f"No finished run of {names} in {args.folder}.")
+        raise UserError(f"no finished run of {names} in {args.folder}")
     sources = read_published() if args.published else []
     grids = [comparison_grid(comparison), *([published_grid(comparison, sources)] if args.published else [])]
 
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         if not args.folder.is_dir():
-            raise UserError(f"There is no folder {args.folder}.")
+            raise UserError(f"there is no folder {args.folder}")
         if args.by_seed:
             print(f"\n{by_seed(args)}")
         else:

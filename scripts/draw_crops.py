@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import train  # noqa: E402
 from toolbox import use_dassl  # noqa: E402
-from trainers.modules.alignment import alignment_scores, select_crops  # noqa: E402
 from trainers.modules.backbone import share_with_clip  # noqa: E402
 from trainers.modules.errors import UserError  # noqa: E402
 from trainers.modules.results import atomic  # noqa: E402
 from trainers.modules.views import Box, crop_boxes  # noqa: E402
+from trainers.predictor import Explanation, explanation, look  # noqa: E402
 
 if TYPE_CHECKING:
     from trainers.fair import FAIR
@@ -46,18 +45,10 @@ TOP = 3  # classes listed
 
 
 @dataclass
-class Example:
+class Example(Explanation):
     """One image, and what the model makes of it."""
 
-    image: Image.Image
-    truth: int | None  # None: not known
-    boxes: list[Box]  # N, in the image's pixels
-    selected: list[int]  # k indices into the boxes, most relevant first
-    relevance: list[float]  # r_i of the selected
-    weights: list[float]  # w_i of the selected
-    crops: list[Image.Image]  # the selected at the model's input size
-    local: Tensor  # softmax(tau * LAS), [K]
-    whole: Tensor  # softmax(tau * <z, A>), [K]
+    truth: int | None = None  # None: not known
     caption: str = ""  # in place of the true class where that is not known
 
 
@@ -87,7 +78,6 @@ def load_trainer(root: str, run: str, backbone: str) -> "FAIR":
     return trainer
 
 
-@torch.no_grad()
 def examine(trainer: "FAIR", path: str, truth: int, seed: int) -> Example:
     """What FAIR does to one image in a training step up to the pseudo-label."""
     opt = trainer.options
@@ -96,19 +86,10 @@ def examine(trainer: "FAIR", path: str, truth: int, seed: int) -> Example:
     views = trainer.train_transform()(image)  # weak, strong, crops
     # The transform draws the boxes first, so that the same seed gives the same ones.
     boxes = crop_boxes(*image.size, opt.N_CROPS, opt.ALPHA, opt.BETA, torch.Generator().manual_seed(seed))
-
-    features = trainer.model.encode(trainer.pixels(views))
-    z, crops, anchors = features[:1], features[None, 2:], trainer.model.anchors()
-    index, relevance = select_crops(z, crops, opt.TOP_K)
-    las = alignment_scores(z, crops, anchors, opt.TOP_K, opt.CROP_SCALE)
-    selected = index[0].tolist()
-    return Example(
-        image=image, truth=truth, boxes=boxes, selected=selected, relevance=relevance[0].tolist(),
-        weights=(opt.CROP_SCALE * relevance[0]).softmax(dim=0).tolist(),
-        crops=[Image.fromarray(crop.permute(1, 2, 0).numpy()) for crop in views[2:][selected]],
-        local=(trainer.model.tau * las[0]).softmax(dim=0).cpu(),
-        whole=(trainer.model.tau * z[0] @ anchors.t()).softmax(dim=0).cpu(),
-    )  # fmt: skip
+    labelling = torch.cat([views[:1], views[2:]])
+    found = look(trainer.model, trainer.pixels, labelling[None], opt.TOP_K, opt.CROP_SCALE)
+    told = explanation(image, boxes, {name: rows[0] for name, rows in found.items()}, opt.CROP_SCALE)
+    return Example(truth=truth, **vars(told))
 
 
 # -- Drawing -----------------------------------------------------------------------------------------------------------

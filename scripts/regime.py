@@ -3,7 +3,7 @@
     python scripts/regime.py [--backbone tiny] [--seed 0]
 
 Two rows: the data set as it is (blue hour), and the same cars in the bright light of pretraining. Nothing here reaches
-a trainer; labels serve the probe alone, whose one setting (L2 penalty 1e-3) is fixed.
+a trainer; labels serve the probe alone, whose one setting (the L2 penalty) is fixed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ sys.path.insert(0, str(ROOT))
 from datasets.synth import catalogue, class_images, describe  # noqa: E402
 from trainers.modules.anchors import description_anchors  # noqa: E402
 from trainers.modules.backbone import input_resolution, load_clip  # noqa: E402
+from trainers.modules.linear_probe import regularisation_path  # noqa: E402
 from trainers.modules.text import encode_ragged, name_prompts  # noqa: E402
 
+PENALTY = 1e-3
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
@@ -48,25 +50,6 @@ def encode(model: torch.nn.Module, images: Tensor) -> Tensor:
     return torch.cat([F.normalize(model.encode_image(batch), dim=-1) for batch in images.split(200)])
 
 
-def linear_probe(train: Tensor, labels: Tensor, test: Tensor, penalty: float = 1e-3) -> Tensor:
-    """Predictions [n_test] of a logistic regression on standardised features."""
-    mean, std = train.mean(0), train.std(0) + 1e-6
-    train, test = (train - mean) / std, (test - mean) / std
-    layer = torch.nn.Linear(train.shape[1], int(labels.max()) + 1)
-    torch.nn.init.zeros_(layer.weight)
-    torch.nn.init.zeros_(layer.bias)
-    optim = torch.optim.LBFGS(layer.parameters(), max_iter=300)
-
-    def closure() -> Tensor:
-        optim.zero_grad()
-        loss = F.cross_entropy(layer(train), labels) + penalty * layer.weight.pow(2).sum() / 2
-        loss.backward()
-        return loss
-
-    optim.step(closure)
-    return layer(test).argmax(dim=1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="tiny")
@@ -84,7 +67,8 @@ def main() -> None:
         test, truth = draw(args.seed, "test", low_light, input_resolution(model))
         features = encode(model, test)
         by_name, by_text = (features @ names.t()).argmax(1), (features @ described.t()).argmax(1)
-        probe = linear_probe(encode(model, train), labels, features)
+        probes = regularisation_path(encode(model, train), labels, len(classes), (PENALTY,), iterations=1000)
+        probe = probes[PENALTY](features.double()).argmax(1)
         same = (by_name == truth, lines[by_name] == lines[truth], by_text == truth, lines[by_text] == lines[truth])
         rows.append([light, *(100 * hit.float().mean().item() for hit in (*same, probe == truth))])
     head = ["images", "names", "names, line", "descriptions", "descriptions, line", "linear probe"]

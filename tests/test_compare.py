@@ -222,6 +222,37 @@ def test_print_lists_commands_and_runs_nothing(full, trained):
     assert "DATASET.SYNTH_SEED" in commands[4] and "DATASET.SYNTH_SEED" not in commands[0]
 
 
+def test_printed_commands_are_independent(full, trained, tmp_path):
+    """In any order, at once, from anywhere, and without what compare.sh had set."""
+    _, out, _ = bash(full, "compare.sh", "synth_cars", "synth_cars_s3", "--print", "--methods", "fair,upl,cupl",
+                     "--seeds", "1", "2")  # fmt: skip
+    lines = out.splitlines()
+    folders = [command[command.index("--output-dir") + 1] for command in map(shlex.split, lines)]
+    assert len(set(folders)) == len(lines) == 10
+    backwards = "".join(f"{line}\0" for line in reversed(lines))
+    subprocess.run(["xargs", "-0", "-n", "1", "-P", "4", "bash", "-c"], input=backwards, text=True, cwd=tmp_path,
+                   env={"PATH": os.environ["PATH"]}, check=True, capture_output=True)  # fmt: skip
+    assert all(Path(folder, "results.json").is_file() for folder in folders)
+
+
+@pytest.mark.parametrize("task, arguments, status, said", [
+    ("2", ["my runs.txt"], 7, "two  $HOME"),
+    ("3", ["my runs.txt"], 0, "three"),
+    ("4", ["my runs.txt"], 2, "has no line 4, it has 3"),
+    (None, ["my runs.txt"], 2, "--array=1-3"),
+    ("1", ["none.txt"], 2, "Name the list"),
+    ("1", [], 2, "Name the list"),
+])  # fmt: skip
+def test_a_slurm_task_runs_its_line(tmp_path, task, arguments, status, said):
+    (tmp_path / "my runs.txt").write_text("echo one\nprintf '<%s>' 'two  $HOME'; exit 7\necho three\n")
+    env = {"PATH": os.environ["PATH"], **({"SLURM_ARRAY_TASK_ID": task} if task else {})}
+    done = subprocess.run(["bash", str(ROOT / "scripts/slurm.sbatch"), *arguments], cwd=tmp_path, env=env,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == status and said in done.stdout + done.stderr
+    if status != 2:  # the command, then what it said, and nothing of other lines
+        assert done.stdout.splitlines()[1:] == [f"<{said}>" if task == "2" else said]
+
+
 def test_methods_without_the_config_are_left_out_or_an_error(full, trained):
     (full / "configs/trainers/UPL/tiny.yaml").unlink()
     status, out, err = bash(full, "compare.sh", "synth_cars", "--print")
@@ -292,7 +323,7 @@ def test_table_by_seed_of_part_of_the_runs(output, capsys):
     assert cells(first)["Zero-shot, class names"] == ["", "55.50", "", "54.50"]
     assert cells(second)["Plain self-training"][:3] == ["50.00", "", "54.00"]
     assert compare.main([str(output), "--by-seed", "--datasets", "synth_cars/vit_b32"]) == 2
-    assert "No finished run of config 'vit_b32'" in capsys.readouterr().err
+    assert "no finished run of config 'vit_b32'" in capsys.readouterr().err
 
 
 def test_table_by_seed_says_where_descriptions_are_missing_or_settings_differ(output, capsys):
@@ -418,10 +449,10 @@ def test_columns_and_their_configs(output, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["nowhere"], "There is no folder nowhere"),
-    (["output", "--methods", "lafte"], "Unknown method 'lafte'"),
+    (["nowhere"], "there is no folder nowhere"),
+    (["output", "--methods", "lafte"], "unknown method 'lafte'"),
     (["output", "--cfg", "rn50"], "no finished run of config 'rn50'"),
-    (["output", "--datasets", "dtd"], "No finished run of dtd (vit_b32)"),
+    (["output", "--datasets", "dtd"], "no finished run of dtd (vit_b32)"),
 ])  # fmt: skip
 def test_mistakes_end_in_one_message(output, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(output.parent)
@@ -785,4 +816,4 @@ def test_imports_stay_where_they_are():
     """compare.py runs from any folder."""
     command = [sys.executable, str(ROOT / "scripts/compare.py"), "/nowhere"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "Error: There is no folder /nowhere.\n")
+    assert (done.returncode, done.stderr) == (2, "Error: there is no folder /nowhere\n")

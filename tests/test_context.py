@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from trainers.modules.context import ContextClassifier, ContextTextTower, initial_context
 from trainers.modules.errors import UserError
-from trainers.modules.warmup import warmup_cosine
+from trainers.modules.rates import warmup_cosine
 
 NAMES = ["red car", "very_long station wagon with a roof", "bus"]
 WORDS = "a photo of a"  # four tokens

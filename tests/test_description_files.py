@@ -131,7 +131,7 @@ def test_a_byte_order_mark_is_no_matter(write):
 
 
 def test_absent_file(tmp_path):
-    with pytest.raises(UserError, match="Cannot read .*absent.json"):
+    with pytest.raises(UserError, match="cannot read .*absent.json"):
         load_descriptions(tmp_path / "absent.json", ["a"])
 
 

@@ -74,6 +74,7 @@ def test_good_descriptions_have_no_problem():
     ([*GOOD, "This iconic car."], "'iconic' cannot be seen"),
     ([*GOOD, "A car of 1998."], "'1998' cannot be seen"),
     ([*GOOD, "A car for $5."], "'$' cannot be seen"),
+    ([*GOOD, "A red car with a large round grille."], "two sentences in nearly the same words (80%): A red car"),
     ([*GOOD, "It has a grille."], "names neither the class nor its kind: It has"),
     ([s.replace("grille", "roof").replace("wheels", "doors") for s in GOOD], "no sentence speaks of a local part"),
 ])
@@ -135,6 +136,17 @@ def test_check_ones_own_file(mine, capsys):
     assert "2 problems" in out and "no descriptions for Fiat" in out and "no class of this data set: Audi" in out
 
 
+def test_sentences_of_ones_own_classes_name_the_class_or_the_kind_given(mine, capsys):
+    file, classes = mine
+    command = ["check", "--file", str(file), "--classes", str(classes), "--kind"]
+    assert main([*command, "cars"]) == 1
+    out = capsys.readouterr().out
+    assert "4 problems" in out and "Audi: names neither the class nor its kind: A blue coupe." in out
+    assert "Kia:" not in out
+    file.write_text(json.dumps({"Kia": GOOD, "Audi": ["An Audi.", "An audi grille.", "Blue cars.", "A wet car."]}))
+    assert main([*command, "cars"]) == 0
+
+
 def test_check_reads_names_as_a_run_does(mine, capsys):
     file, classes = mine
     classes.write_text("KIA\naudi\n")
@@ -150,13 +162,14 @@ def test_check_another_file_for_a_data_set(mine, capsys):
 @pytest.mark.parametrize("arguments, message", [
     (["check", "imagenet"], "not for the descriptions of 'imagenet'"),
     (["check", "--classes", "x"], "--classes goes with --file"),
+    (["check", "aid", "--kind", "photo"], "--kind goes with --classes"),
     (["check", "--file", "x"], "--file goes with one data set"),
-    (["check", "aid", "--file", "/nowhere.json"], "Cannot read the description file /nowhere.json"),
-    (["check", "--file", "x.json", "--classes", "/nowhere.txt"], "Cannot read /nowhere.txt"),
+    (["check", "aid", "--file", "/nowhere.json"], "cannot read the description file /nowhere.json"),
+    (["check", "--file", "x.json", "--classes", "/nowhere.txt"], "cannot read /nowhere.txt"),
     (["generate", "/nowhere.txt", "--out", "x"], "neither a text file"),
     (["generate", "aid", "--out", "x", "--count", "40"], "choose 4 to 8 sentences"),
     (["generate", "aid", "--out", "x", "--jobs", "0"], "choose 1 or more"),
-    (["generate", "aid", "--out", "x", "--base-url", "http://127.0.0.1:9"], "Which model"),
+    (["generate", "aid", "--out", "x", "--base-url", "http://127.0.0.1:9"], "which model"),
 ])
 def test_mistakes_are_said(arguments, message, capsys):
     assert main(arguments) == 2
@@ -319,6 +332,16 @@ def test_answers_with_other_brackets(answer):
     assert generate.parse(answer) == ["One.", "Two [sic]."]
 
 
+def test_with_a_kind_sentences_that_do_not_name_it_are_sent_back(chat, names):
+    names.write_text("osprey\n")
+    good = json.dumps(sentences_for("osprey"))
+    answers = [good.replace("osprey", "it"), good]
+    chat.answer = lambda request: answers.pop(0)
+    status, out = run(chat, names, "--kind", "raptor")
+    assert status == 0 and json.loads(out.read_text()) == {"osprey": sentences_for("osprey")}
+    assert "names neither the class nor its kind" in chat.requests[1]["messages"][-1]["content"]
+
+
 def test_broken_rules_are_counted(chat, names, capsys):
     names.write_text("osprey\n")
     chat.answer = lambda request: json.dumps(["Native to Europe."])
@@ -351,7 +374,7 @@ def test_nobody_answers(chat, names, capsys):
     chat.shutdown()
     chat.server_close()
     assert run(chat, names)[0] == 1
-    assert "No answer from http://127.0.0.1" in capsys.readouterr().out
+    assert "no answer from http://127.0.0.1" in capsys.readouterr().out
 
 
 def test_not_a_chat_endpoint():
@@ -385,4 +408,4 @@ def test_a_data_set_of_ours(tmp_path):
 def test_a_folder_that_cannot_be_written_to(names, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["generate", str(names), "--out", str(tmp_path / "file" / "made.json")]) == 2
-    assert "Cannot write" in capsys.readouterr().err
+    assert "cannot write" in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_the_names_of_the_config_files_are_known(run, config):
 def test_an_unknown_name_is_one_message(capsys):
     assert command.main(["doctor", "stanford_carz"]) == 2
     out, err = capsys.readouterr()
-    assert not out and err.startswith("Error: There is no data set 'stanford_carz', did you mean StanfordCars?")
+    assert not out and err.startswith("Error: there is no data set 'stanford_carz', did you mean StanfordCars?")
 
 
 def test_a_root_that_is_not_there(tmp_path, capsys):
@@ -268,7 +268,7 @@ def test_the_command_itself(tmp_path):
 
 def test_fetch_is_a_subcommand(capsys):
     assert command.main(["fetch", "carz"]) == 2
-    assert "There is no data set 'carz'" in capsys.readouterr().err
+    assert "there is no data set 'carz'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         command.main([])
     assert end.value.code == 2

@@ -89,7 +89,7 @@ def test_refusals(server, tmp_path, status, requests):
 
 def test_folder_that_cannot_be(server, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="Cannot write to .*file.*FAIR_CACHE"):
+    with pytest.raises(UserError, match="cannot write to .*file.*FAIR_CACHE"):
         download(server.url, tmp_path / "file" / "weights.pt", server.sha256)
     assert not server.ranges
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,21 @@ def test_a_finished_run_is_not_run_again(finished, data, backbone, capsys):
     assert train.main(arguments(data, backbone, finished, "TRAINER.FAIR.TOP_K", "2")) == 2
     assert train.main(arguments(data, backbone, finished, seed=2)) == 2
     assert "another --output-dir" in capsys.readouterr().err
+
+
+def test_a_finished_run_of_other_descriptions_is_not_taken_for_this_one(finished, data, backbone, tmp_path, capsys):
+    out = shutil.copytree(finished, tmp_path / "run")
+    results = json.loads((out / "results.json").read_text())
+    used = results["descriptions"]
+    assert used["file"] == str(data / "descriptions.json")
+    used["sha256"] = used["sha256"][::-1]  # as if the file had been edited since
+    (out / "results.json").write_text(json.dumps(results))
+    assert train.main(arguments(data, backbone, out)) == 2
+    error = capsys.readouterr().err
+    assert f"other descriptions (SHA-256 of {data}/descriptions.json" in error and "config_hash" not in error
+    used["file"] = str(tmp_path / "gone.json")
+    (out / "results.json").write_text(json.dumps(results))
+    assert train.main(arguments(data, backbone, out)) == 0
 
 
 def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
@@ -295,7 +311,7 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
     from dassl.data.transforms import build_transform
     from dassl.engine import build_trainer
 
-    from trainers.modules.text import ENSEMBLE
+    from trainers.modules.prompts import ENSEMBLE
 
     results = run(data, backbone, tmp_path, trainer=trainer)
     assert results["epochs"] == [] and results["trainable_parameters"] == 0

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
-from trainers.modules import features as module
+from trainers.modules import cache as module
 from trainers.modules.features import encode_images
 from trainers.modules.views import FixedCrops, RandomCrops
 

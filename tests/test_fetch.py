@@ -458,7 +458,7 @@ def test_an_unknown_name_ends_it_before_anything_is_downloaded(offer, tmp_path, 
     with pytest.raises(UserError, match="no data set 'tos', did you mean Toy"):
         fetch(["Toy", "tos"], tmp_path)
     assert module.main(argparse.Namespace(names=["zzz"], root=str(tmp_path))) == 2
-    assert capsys.readouterr().err == "Error: There is no data set 'zzz'. Known: Toy, Gone.\n"
+    assert capsys.readouterr().err == "Error: there is no data set 'zzz'. Known: Toy, Gone.\n"
     assert not server.ranges and not list(tmp_path.iterdir())
 
 

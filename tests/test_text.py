@@ -9,14 +9,8 @@ from clip import clip
 from clip.model import CLIP
 
 from trainers.modules.errors import UserError
-from trainers.modules.text import (
-    ENSEMBLE,
-    TEMPLATES,
-    encode_ragged,
-    encode_texts,
-    name_prompts,
-    prompt,
-)
+from trainers.modules.prompts import ENSEMBLE, PROMPTS, TEMPLATES, prompt, template_of
+from trainers.modules.text import encode_ragged, encode_texts, name_prompts
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +37,9 @@ def test_prompt():
 
 
 def test_every_template_takes_a_name():
-    assert all(template.count("{}") == 1 for template in (*TEMPLATES.values(), *ENSEMBLE))
+    assert all(template.count("{}") == 1 for template in (*TEMPLATES.values(), *ENSEMBLE, *sum(PROMPTS.values(), ())))
     assert len(set(ENSEMBLE)) == 7
+    assert template_of("EuroSAT") == TEMPLATES["EuroSAT"] and template_of("Mine") == "a photo of a {}."
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import sys
 
 import miniatures as mini
 import pytest
-from toys import ROOT, arguments, save_clip
+from toys import ROOT, arguments, build, save_clip
 
 import train
 from trainers.modules.results import read_results
@@ -49,3 +49,14 @@ def test_every_trainer(trainer, tower, cars, tmp_path, monkeypatch, capsys):
     assert all(math.isfinite(value) for epoch in results["epochs"] for value in epoch.values())
     assert results["uses_labels"] == (trainer in ("PromptLearning", "LinearProbe"))
     assert results["transductive"] == (trainer == "TransCLIP")
+
+
+@pytest.mark.parametrize("trainer", ["CuPL", "LinearProbe"])
+def test_without_our_train_py_there_is_a_config_too(trainer, tower, cars, tmp_path, monkeypatch):
+    """Other checkouts' train.py builds the trainer and trains, no more; predictor and tables read config.yaml."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    built = build(trainer, cars, tower[1], tmp_path, "DATASET.NAME", "StanfordCars")
+    assert not (tmp_path / "config.yaml").exists()
+    built.train()
+    assert (tmp_path / "config.yaml").read_text() == built.cfg.dump()
+    assert read_results(tmp_path)["trainer"] == trainer

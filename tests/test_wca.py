@@ -12,9 +12,9 @@ from torch.nn.functional import normalize
 from toys import arguments, build, make_data, run, save_clip
 
 import train
-from trainers.modules.anchors import description_anchors
+from trainers.modules.anchors import description_anchors, relevance_mean
 from trainers.modules.backbone import clip_module, load_clip
-from trainers.modules.wca import cross_alignment, relevance_mean
+from trainers.modules.wca import cross_alignment
 
 
 def dot(a, b):

@@ -27,8 +27,9 @@ from .modules.descriptions import find_descriptions, load_descriptions
 from .modules.download import checksum_of
 from .modules.errors import UserError
 from .modules.loading import Images, build_loader, mixed_seed, set_seed
+from .modules.prompts import template_of
 from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
-from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, name_prompts
+from .modules.text import encode_ragged, name_prompts
 from .modules.views import Normalize
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
@@ -112,7 +113,8 @@ class AdaptationTrainer(TrainerX):
         autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
         build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
         self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
-        self.tower_hash = fingerprint(self.clip_model.visual)  # as loaded: the checkpoint holds only what moves
+        # As loaded: the checkpoint holds only what moves.
+        self.tower_hash = fingerprint(self.clip_model.visual.state_dict())
         self.cfg = self._with_input_size(input_resolution(self.clip_model))
         train = self.train_transform() or build_transform(self.cfg, is_train=True)
         test = self.test_transform() or build_transform(self.cfg, is_train=False)
@@ -174,7 +176,7 @@ class AdaptationTrainer(TrainerX):
 
     def encode_names(self, templates: tuple[str, ...] = ()) -> Tensor:
         """Name prompts t_c, [K, d], unit rows. Without templates: the data set's usual one."""
-        templates = tuple(templates) or (TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE),)
+        templates = tuple(templates) or (template_of(self.cfg.DATASET.NAME),)
         print(f"Templates: {' | '.join(templates)}")
         return name_prompts(self.clip_model, self.classnames, templates)
 
@@ -224,7 +226,11 @@ class AdaptationTrainer(TrainerX):
 
     def before_train(self) -> None:
         super().before_train()  # resumes, opens TensorBoard
-        with atomic(Path(self.output_dir) / "config.yaml") as path:  # not every train.py does
+        self.write_config()
+
+    def write_config(self) -> None:
+        """config.yaml, by which others read the run's files: not every train.py writes it."""
+        with atomic(Path(self.output_dir) / "config.yaml") as path:
             path.write_text(self.cfg.dump(), encoding="utf-8")
 
     def before_epoch(self) -> None:
@@ -475,6 +481,7 @@ class ZeroShotTrainer(AdaptationTrainer):
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model)
 
     def train(self) -> None:
+        self.write_config()
         self.test()
         self.write_results()
 

@@ -94,6 +94,7 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
         print(f"Linear probe with L2 {best:g}")
 
     def train(self) -> None:
+        self.write_config()
         self.epoch, self.max_epoch = 0, 1
         self.fit()
         self.save_model(self.epoch, self.output_dir)

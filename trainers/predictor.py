@@ -13,7 +13,7 @@ Nothing here registers a trainer: train.py imports this module along with the ot
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,34 +147,20 @@ class Predictor:
             UserError: an image that cannot be read, or a run without crops.
         """
         self._check_crops()
-        return [self._explanation(picture, {name: rows[i] for name, rows in found.items()})
-                for pictures in _batches(images, batch) for found in [self._look(pictures)]
-                for i, picture in enumerate(pictures)]  # fmt: skip
+        crops, told = self.settings["crops"], []
+        for pictures in _batches(images, batch):
+            found = self._look(pictures)
+            for i, picture in enumerate(pictures):
+                generator = torch.Generator().manual_seed(0)  # FixedCrops draws its crops by the same call
+                boxes = crop_boxes(*picture.size, crops["n"], crops["alpha"], crops["beta"], generator)
+                row = {name: rows[i] for name, rows in found.items()}
+                told.append(explanation(picture, boxes, row, crops["scale"]))
+        return told
 
-    def _explanation(self, picture: Image.Image, found: dict[str, Tensor]) -> Explanation:
-        crops, selected = self.settings["crops"], found["index"].tolist()
-        # FixedCrops draws its crops by the same call.
-        boxes = crop_boxes(*picture.size, crops["n"], crops["alpha"], crops["beta"], torch.Generator().manual_seed(0))
-        return Explanation(
-            image=picture, boxes=boxes, selected=selected, relevance=found["relevance"].tolist(),
-            weights=(crops["scale"] * found["relevance"]).softmax(dim=0).tolist(),
-            crops=[Image.fromarray(found["crops"][i].permute(1, 2, 0).numpy()) for i in selected],
-            local=found["local"], whole=found["whole"],
-        )  # fmt: skip
-
-    @torch.inference_mode()
     def _look(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """The crops [B, N, 3, S, S] in bytes, indices and relevance of the k that count [B, k], and the probabilities
-        by crops and by centre crop, [B, K]."""
-        crops, anchors, tau = self.settings["crops"], self.model.anchors(), self.model.tau
-        views = torch.stack([self._views(picture) for picture in pictures]).to(self.device)
-        features = torch.stack([self.model.encode(self._normalize(view)) for view in views.unbind(1)], dim=1)
-        z, local = features[:, 0], features[:, 1:]
-        index, relevance = select_crops(z, local, crops["k"])
-        las = alignment_scores(z, local, anchors, crops["k"], crops["scale"])
-        found = {"crops": views[:, 1:], "index": index, "relevance": relevance, "local": (tau * las).softmax(dim=1),
-                 "whole": (tau * z @ anchors.t()).softmax(dim=1)}  # fmt: skip
-        return {name: tensor.cpu() for name, tensor in found.items()}
+        crops = self.settings["crops"]
+        views = torch.stack([self._views(picture) for picture in pictures])
+        return look(self.model, lambda view: self._normalize(view.to(self.device)), views, crops["k"], crops["scale"])
 
     def _check_crops(self) -> None:
         if not self.settings["crops"]:
@@ -182,6 +168,42 @@ class Predictor:
                 f"this model of {self.settings['trainer']} was trained without crops (FAIR with N_CROPS above 0 has "
                 "them): predict from the whole image"
             )
+
+
+# -- Crops, also for scripts/draw_crops.py -----------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def look(
+    model: AnchorClassifier, pixels: Callable[[Tensor], Tensor], views: Tensor, k: int, scale: float
+) -> dict[str, Tensor]:
+    """What a model makes of images and their crops, on the CPU: the `crops` as they are, `index` and `relevance` of the
+    k that count [B, k], and the probabilities by the crops (`local`) and by the whole image (`whole`), [B, K].
+
+    Args:
+        pixels: views in bytes [B, 3, S, S] -> what the image tower takes, on its device.
+        views: [B, 1 + N, 3, S, S] in bytes: the whole image, then its crops.
+        scale: sharpness of the crops' weights.
+    """
+    anchors, tau = model.anchors(), model.tau
+    features = torch.stack([model.encode(pixels(view)) for view in views.unbind(1)], dim=1)
+    z, local = features[:, 0], features[:, 1:]
+    index, relevance = select_crops(z, local, k)
+    las = alignment_scores(z, local, anchors, k, scale)
+    found = {"crops": views[:, 1:], "index": index, "relevance": relevance, "local": (tau * las).softmax(dim=1),
+             "whole": (tau * z @ anchors.t()).softmax(dim=1)}  # fmt: skip
+    return {name: tensor.cpu() for name, tensor in found.items()}
+
+
+def explanation(image: Image.Image, boxes: list[Box], found: Mapping[str, Tensor], scale: float) -> Explanation:
+    """Of one image, from its row of what ``look`` found; ``boxes`` are where its crops were cut."""
+    selected = found["index"].tolist()
+    return Explanation(
+        image=image, boxes=boxes, selected=selected, relevance=found["relevance"].tolist(),
+        weights=(scale * found["relevance"]).softmax(dim=0).tolist(),
+        crops=[Image.fromarray(found["crops"][i].permute(1, 2, 0).numpy()) for i in selected],
+        local=found["local"], whole=found["whole"],
+    )  # fmt: skip
 
 
 # -- Images ------------------------------------------------------------------------------------------------------------
@@ -334,7 +356,7 @@ def _build_model(content: Mapping[str, Any], path: Path, backbone: str, device: 
         raise UserError(f"{error} The run was trained on that file; say where it is now (backbone)") from error
     tower, expected = clip_model.visual, content["tower_hash"]
     fits = input_resolution(clip_model) == settings["size"] and feature_dim(clip_model) == anchors.shape[1]
-    if not fits or (expected and fingerprint(tower) != expected):
+    if not fits or (expected and fingerprint(tower.state_dict()) != expected):
         raise UserError(
             f"{backbone or content['backbone']} is not the backbone that {path} was trained on ("
             + ("the same shape, but other weights" if fits else "another shape") + ")"

@@ -16,7 +16,7 @@ from .frozen import FrozenFeatures
 from .modules.context import ContextClassifier, initial_context
 from .modules.errors import UserError
 from .modules.loading import mixed_seed
-from .modules.warmup import warmup_cosine
+from .modules.rates import warmup_cosine
 
 
 def extend_cfg(cfg: CfgNode) -> None:

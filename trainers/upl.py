@@ -14,8 +14,9 @@ from yacs.config import CfgNode
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import input_resolution, load_clip
 from .modules.errors import UserError, few
+from .modules.prompts import template_of
 from .modules.selection import select_top_k
-from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, name_prompts
+from .modules.text import name_prompts
 from .prompt_learning import PromptTrainer
 
 
@@ -68,7 +69,7 @@ class UPL(PromptTrainer):
         """softmax(tau <f(x), t_c>) of every training image, the mean over the labelling models, [N, K], on the CPU."""
         opt = self.options
         models = tuple(opt.LABELLERS) or (self.cfg.MODEL.BACKBONE.NAME,)
-        templates = tuple(opt.TEMPLATES) or (TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE),)
+        templates = tuple(opt.TEMPLATES) or (template_of(self.cfg.DATASET.NAME),)
         print(f"Pseudo-labels by {', '.join(models)}, with the templates {' | '.join(templates)}")
         total = 0
         for name in models:

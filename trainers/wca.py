@@ -13,9 +13,10 @@ from yacs.config import CfgNode
 
 from .base import ZeroShotTrainer
 from .frozen import FrozenFeatures
+from .modules.anchors import relevance_mean
 from .modules.errors import UserError
 from .modules.views import RandomCrops
-from .modules.wca import cross_alignment, relevance_mean
+from .modules.wca import cross_alignment
 
 
 def extend_cfg(cfg: CfgNode) -> None:

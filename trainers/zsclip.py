@@ -5,7 +5,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import ZeroShotTrainer
-from .modules.text import DEFAULT_TEMPLATE, ENSEMBLE, TEMPLATES
+from .modules.prompts import ENSEMBLE, template_of
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -33,5 +33,5 @@ class ZeroshotCLIP2(ZeroShotTrainer):
     """
 
     def class_vectors(self) -> Tensor:
-        own = TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE)
+        own = template_of(self.cfg.DATASET.NAME)
         return self.encode_names(self.options.TEMPLATES or tuple(dict.fromkeys((*ENSEMBLE, own))))

@@ -173,7 +173,7 @@ def choose_columns(output: Path, names: Sequence[str], config: str, methods: Seq
             continue  # of all data sets, those that have this config
         columns.append(Column(dataset, own))
     if not columns:
-        raise UserError(f"There is no finished run{f' of config {config!r}' if config else ''} in {output}.")
+        raise UserError(f"there is no finished run{f' of config {config!r}' if config else ''} in {output}")
     return list(dict.fromkeys(columns))
 
 
@@ -193,7 +193,7 @@ def choose_methods(output: Path, columns: Sequence[Column], names: Sequence[str]
     for name in names:
         found = [m for m in known if name == m.key] or [m for m in known if name == m.trainer and not m.variant]
         if not found:
-            raise UserError(f"Unknown method '{name}'. Choose from: {', '.join(m.key for m in known)}")
+            raise UserError(f"unknown method '{name}'. Choose from: {', '.join(m.key for m in known)}")
         chosen += found
     return [m for m in known if m in chosen]  # in the usual order
 

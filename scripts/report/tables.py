@@ -223,7 +223,7 @@ def seed_table(output: Path, column: Column, names: Sequence[str] = (), seeds: S
     comparison = load_comparison(output, [column], choose_methods(output, [column], names), seeds)
     methods = [m for m in comparison.methods if comparison.cell(m, column).runs]
     if not methods:
-        raise UserError(f"No finished run of config '{column.config}' in {output / column.dataset}.")
+        raise UserError(f"no finished run of config '{column.config}' in {output / column.dataset}")
     runs = {m: comparison.cell(m, column).runs for m in methods}
     seen = sorted({seed for m in methods if not m.once for seed in runs[m]})
     zero_shot = [run.results["accuracy"] for m in methods if m.zero_shot for run in runs[m].values()]

@@ -36,12 +36,32 @@ def description_anchors(
         raise UserError(f"unknown kind of anchor {mode!r}: choose one of {', '.join(ANCHOR_KINDS)}")
     if mode == "name":
         return F.normalize(name_prompts, dim=-1)
-    relevance = torch.einsum("kmd,kd->km", descriptions, name_prompts)
-    sharpness = scale * relevance if mode == "weighted" else torch.zeros_like(relevance)
-    # -inf keeps a missing description out of the softmax; a row of nothing but -inf becomes NaN, which where() drops.
-    weights = torch.where(mask, sharpness.masked_fill(~mask, -torch.inf).softmax(dim=1), 0.0)
-    anchors = torch.einsum("km,kmd->kd", weights, descriptions.masked_fill(~mask[..., None], 0.0))
-    return F.normalize(torch.where(mask.any(dim=1, keepdim=True), anchors, name_prompts), dim=-1)
+    # Of scale 0 all weights are equal: the plain mean.
+    return F.normalize(
+        relevance_mean(name_prompts, descriptions, scale if mode == "weighted" else 0.0, mask), dim=-1
+    )
+
+
+def relevance_mean(whole: Tensor, parts: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """sum_i w_i p_i with w = softmax_i(scale * <whole, p_i>): the parts of something, weighted by likeness to it.
+
+    The same for both sides of WCA (arXiv 2406.02915): crops of an image (scale e^4), descriptions of a class (e^2).
+
+    Args:
+        whole: [B, d], unit rows: the whole image, or the prompt with the class name.
+        parts: [B, N, d], unit rows where ``mask`` is set.
+        scale: sharpness of the softmax.
+        mask: [B, N] bool, which parts exist (default: all). Without any, the whole stands for its parts.
+
+    Returns:
+        [B, d]; its rows are not of unit length: the more the parts differ, the shorter they are.
+    """
+    mask = torch.ones_like(parts[..., 0], dtype=torch.bool) if mask is None else mask
+    parts = parts.masked_fill(~mask[..., None], 0.0)
+    likeness = scale * torch.einsum("bnd,bd->bn", parts, whole)
+    # A row of nothing but -inf becomes NaN, which where() drops.
+    weights = torch.where(mask, likeness.masked_fill(~mask, -torch.inf).softmax(dim=1), 0.0)
+    return torch.where(mask.any(dim=1, keepdim=True), torch.einsum("bn,bnd->bd", weights, parts), whole)
 
 
 class Anchors(nn.Module):

@@ -57,7 +57,7 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
     required = {"text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale"}
     if missing := sorted(required - state.keys()):
         raise UserError(f"{path} is not a CLIP checkpoint in OpenAI's layout: it lacks {', '.join(missing)} "
-                        f"(it has {few(sorted(state)) or 'no tensors'}).")
+                        f"(it has {few(sorted(state)) or 'no tensors'})")
     try:
         # build_model reads the architecture off the shapes and rounds to half precision: load again in full precision.
         model = clip.build_model(dict(state)).float()
@@ -87,16 +87,19 @@ def norm_parameters(visual: nn.Module) -> dict[str, nn.Parameter]:
              for prefix, module in visual.named_modules() if isinstance(module, kinds)
              for name, parameter in module.named_parameters(recurse=False)}
     if not found:
-        raise UserError("The image tower has neither LayerNorm nor BatchNorm layers: nothing to adapt.")
+        raise UserError("the image tower has neither LayerNorm nor BatchNorm layers: nothing to adapt")
     return found
 
 
-def fingerprint(module: nn.Module) -> str:
-    """SHA-256 over the names, shapes and values of a module's parameters and buffers, the same on every device."""
+def fingerprint(tensors: Mapping[str, Tensor], *facts: object) -> str:
+    """SHA-256 over the names, types, shapes and values of tensors, such as a module's state_dict(), the same in any
+    order and on every device; and over other facts, by their repr."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for fact in facts:
+        digest.update(f"{fact!r}\0".encode())
     return digest.hexdigest()
 
 
@@ -131,9 +134,9 @@ def clip_module() -> ModuleType:
             from clip import clip
     except ImportError as error:
         if "pkg_resources" in str(error):
-            raise UserError("The clip package imports pkg_resources, which setuptools 81 and later no longer provide: "
+            raise UserError("the clip package imports pkg_resources, which setuptools 81 and later no longer provide: "
                             "pip install 'setuptools<81'") from error
-        raise UserError(f"Cannot import the clip package ({error}): pip install clip-anytorch") from error
+        raise UserError(f"cannot import the clip package ({error}): pip install clip-anytorch") from error
     return clip
 
 
@@ -184,7 +187,7 @@ def _fetch(source: str, root: str | None = None) -> str:
     path = Path(source)
     if path.parent == WEIGHTS and path.stem in BUNDLED:
         if not path.is_file():
-            raise UserError(f"The bundled backbone '{path.stem}' has no file at {path}: the checkout is incomplete.")
+            raise UserError(f"the bundled backbone '{path.stem}' has no file at {path}: the checkout is incomplete")
         if checksum_of(path) != BUNDLED[path.stem]:
             raise UserError(f"{path} is damaged: its SHA-256 is not the recorded one. Check it out again.")
     return source
@@ -206,7 +209,7 @@ def _read_state(path: str) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} holds no state dict (a mapping of parameter names to tensors).")
+        raise UserError(f"{path} holds no state dict (a mapping of parameter names to tensors)")
     state = {key.removeprefix("module."): value for key, value in content.items()}
     for fact in ("input_resolution", "context_length", "vocab_size"):  # OpenAI's archives keep these as tensors
         state.pop(fact, None)

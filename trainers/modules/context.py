@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .backbone import autocast, clip_module
 from .errors import UserError
-from .text import prompt
+from .prompts import prompt
 
 if TYPE_CHECKING:
     from clip.model import CLIP

@@ -62,7 +62,7 @@ def find_descriptions(path: str, dataset: Any) -> Path | None:
     if given := path or getattr(dataset, "descriptions_file", None):
         file = Path(given).expanduser()
         if not file.is_file():
-            raise UserError(f"The description file {file} does not exist.")
+            raise UserError(f"the description file {file} does not exist")
         return file
     name = type(dataset).__name__
     wanted = _letters(ALIASES.get(name, name))
@@ -103,17 +103,17 @@ def read_table(path: Path) -> dict[str, list[str]]:
     try:
         pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
     except OSError as error:
-        raise UserError(f"Cannot read the description file {path}: {error.strerror}.") from error
+        raise UserError(f"cannot read the description file {path}: {error.strerror}") from error
     except ValueError as error:  # bad JSON or bad UTF-8
-        raise UserError(f"The description file {path} is not valid JSON: {error}.") from error
+        raise UserError(f"the description file {path} is not valid JSON: {error}") from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-        raise UserError(f"The description file {path} must be an object {{class: [sentence, ...]}}.")
+        raise UserError(f"the description file {path} must be an object {{class: [sentence, ...]}}")
     table = dict(pairs)
     if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
-        raise UserError(f"The description file {path} names a class twice: {few(twice)}.")
+        raise UserError(f"the description file {path} names a class twice: {few(twice)}")
     for key, sentences in table.items():
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
-            raise UserError(f"The description file {path} must give '{key}' a list of sentences.")
+            raise UserError(f"the description file {path} must give '{key}' a list of sentences")
     return {key: [s for s in sentences if s.strip()] for key, sentences in table.items()}
 
 

@@ -43,7 +43,7 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
     except OSError:
         writable = False
     if not writable:
-        raise UserError(f"Cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
+        raise UserError(f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
     part = target.with_name(target.name + ".part")
     by_hand = f"Or put the file at {target} yourself (from {url}, {kind} {checksum})."
     for attempt in range(ATTEMPTS):
@@ -54,26 +54,26 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
             if error.code == 416:  # nothing left to send: the part is whole, or not a part of this file
                 break
             if error.code < 500:
-                raise UserError(f"The server refused {url}: {error.code} {error.reason}. {by_hand}") from error
+                raise UserError(f"the server refused {url}: {error.code} {error.reason}. {by_hand}") from error
             reason = error
         except (OSError, http.client.HTTPException) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"The disk is full: {part} has no room to grow. Make room and run again.") from error
+                raise UserError(f"the disk is full: {part} has no room to grow. Make room and run again.") from error
             if not part.exists():
                 raise UserError(
-                    f"Cannot reach {url} ({getattr(error, 'reason', error)}). "
+                    f"cannot reach {url} ({getattr(error, 'reason', error)}). "
                     f"Check the network and run again. {by_hand}"
                 ) from error
             reason = error
         if attempt + 1 == ATTEMPTS:
             raise UserError(
-                f"The download of {url} broke off {ATTEMPTS} times (last: {reason}). What has arrived is "
+                f"the download of {url} broke off {ATTEMPTS} times (last: {reason}). What has arrived is "
                 f"kept; run again to go on from there. {by_hand}"
             ) from reason
         time.sleep(2**attempt)
     if checksum_of(part, kind) != checksum:
         part.unlink()
-        raise UserError(f"What {url} delivers has the wrong {kind} and was removed. Run again. {by_hand}")
+        raise UserError(f"what {url} delivers has the wrong {kind} and was removed. Run again. {by_hand}")
     os.replace(part, target)
     return target
 

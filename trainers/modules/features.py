@@ -1,23 +1,19 @@
 """Features of the frozen image tower: computed once, then read from the cache."""
 
-import hashlib
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import PIL
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .cache import cache_folder
+from .backbone import fingerprint
+from .cache import cached
 from .loading import Images, build_loader
-from .results import atomic
 
 
 def encode_images(
@@ -40,7 +36,7 @@ def encode_images(
     repr, ``seed`` and, for each image in order, its absolute path, size and time of change. Not a hash of the content:
     that would read every byte of the data set in each run, often over a network, to catch what make does not catch
     either (other content of the same size under the same time in nanoseconds). Copied or moved images are encoded
-    again. A file that is damaged is computed anew; a cache that cannot be written to costs time, nothing else.
+    again.
 
     Args:
         visual: the image tower.
@@ -58,19 +54,22 @@ def encode_images(
     """
     device = next(visual.parameters()).device
     paths = [os.path.abspath(path) for path in paths]
-    description = f"{transform!r}"
-    file = None
-    if not re.search(r" at 0x[0-9a-fA-F]+>", description):
-        facts = [device.type, description, settings, str(seed), PIL.__version__, torch.__version__]
-        file = cache_folder("features") / f"{_fingerprint(visual, facts, paths)}.npy"
-        if kept := _read(file, len(paths)):
-            features, seconds = kept
-            return features.to(device), seconds
-    start = time.time()
-    features = _encode(Images(paths, None, transform, seed), encode, device, batch, workers, title)
-    if file is not None:
-        _write(file, features, time.time() - start)
-    return features, 0.0
+    images, described = Images(paths, None, transform, seed), f"{transform!r}"
+
+    def compute() -> Tensor:
+        return _encode(images, encode, device, batch, workers, title)
+
+    if re.search(r" at 0x[0-9a-fA-F]+>", described):
+        return compute(), 0.0
+    facts = [type(visual).__name__, visual.training, device.type, described, settings, seed, PIL.__version__,
+             torch.__version__]  # fmt: skip
+    for path in paths:
+        status = os.stat(path)
+        facts += [path, status.st_size, status.st_mtime_ns]
+    # A backbone's name would not do: its file can change.
+    key = fingerprint(visual.state_dict(), *facts)
+    features, seconds = cached("features", key, len(paths), compute)
+    return features.to(device), seconds
 
 
 @torch.no_grad()
@@ -86,40 +85,3 @@ def _encode(
     parts = [encode(part["img"].to(device, non_blocking=True)).float()
              for part in tqdm(loader, desc=title, leave=False, disable=None)]  # fmt: skip
     return torch.cat(parts) if parts else torch.empty(0, 0, device=device)
-
-
-def _fingerprint(visual: nn.Module, facts: Sequence[str], paths: Sequence[str]) -> str:
-    """Hash of all that features depend on. A backbone's name would not do: its file can change."""
-    digest = hashlib.sha256()
-
-    def say(*words: Any) -> None:
-        digest.update(repr(words).encode())
-
-    say(type(visual).__name__, visual.training, *facts)
-    for name, tensor in visual.state_dict().items():
-        say(name, str(tensor.dtype), tuple(tensor.shape))
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    for path in paths:
-        status = os.stat(path)
-        say(path, status.st_size, status.st_mtime_ns)
-    return digest.hexdigest()
-
-
-def _read(file: Path, count: int) -> tuple[Tensor, float] | None:
-    try:
-        with open(file, "rb") as stream:
-            features = np.load(stream, allow_pickle=False)
-            seconds = np.load(stream, allow_pickle=False)
-        whole = features.dtype == np.float32 and features.ndim >= 2 and len(features) == count
-        return (torch.from_numpy(features), float(seconds)) if whole and np.isfinite(features).all() else None
-    except Exception:  # not there or damaged, and a damaged file fails in many ways: all mean that it is made again
-        return None
-
-
-def _write(file: Path, features: Tensor, seconds: float) -> None:
-    try:
-        with atomic(file) as path, open(path, "wb") as stream:
-            np.save(stream, features.cpu().numpy(), allow_pickle=False)
-            np.save(stream, np.float64(seconds), allow_pickle=False)
-    except OSError:  # a cache that cannot be written to costs time, nothing else
-        pass

@@ -1,10 +1,43 @@
-"""CLIP's ensembles of prompt templates by data set, from which MUST and DPA build their classifiers.
+"""Prompt templates: one for each data set, ensembles, and how a class name goes into them."""
 
-OpenAI published them with CLIP (arXiv 2103.00020; data/prompts.md of its repository); AID and CUB-200 are not in there
-and follow RESISC45 and Birdsnap, as later work has it. ImageNet's eighty are left out: no loader here reads ImageNet.
-"""
+from .errors import UserError
 
-from .text import DEFAULT_TEMPLATE, TEMPLATES
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+# CoOp's single template for each data set (arXiv 2109.01134), by registry name; one of CLIP's where CoOp has none.
+TEMPLATES = {
+    "AID": "a satellite photo of {}.",
+    "Birdsnap": "a photo of a {}, a type of bird.",
+    "CUB200": "a photo of a {}, a type of bird.",
+    "Caltech101": "a photo of a {}.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "Food101": "a photo of {}, a type of food.",
+    "ImageNet": "a photo of a {}.",
+    "ImageNetA": "a photo of a {}.",
+    "ImageNetR": "a photo of a {}.",
+    "ImageNetSketch": "a photo of a {}.",
+    "ImageNetV2": "a photo of a {}.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "RESISC45": "a satellite photo of {}.",
+    "StanfordCars": "a photo of a {}.",
+    "SUN397": "a photo of a {}.",
+    "SynthCars": "a photo of a {}.",
+    "UCF101": "a photo of a person doing {}.",
+}
+
+# The seven templates that OpenAI's search over 80 kept for ImageNet (CLIP repository, prompt engineering notebook).
+ENSEMBLE = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
 
 _BIRDS = ("a photo of a {}, a type of bird.",)
 _FROM_ABOVE = tuple(
@@ -16,7 +49,9 @@ _FROM_ABOVE = tuple(
 _STYLES = ("plastic", "toy", "embroidered", "cartoon", "plushie", "origami")
 _RENDITIONS = ("painting of", "sculpture of", "sketch of", "tattoo of", "rendition of", "drawing of", "doodle of")
 
-# By registry name of the data set.
+# CLIP's ensembles for each data set, by registry name. OpenAI published them with CLIP (arXiv 2103.00020;
+# data/prompts.md of its repository); AID and CUB-200 are not in there and follow RESISC45 and Birdsnap, as later work
+# has it. ImageNet's eighty are left out: no loader here reads ImageNet.
 PROMPTS: dict[str, tuple[str, ...]] = {
     "AID": _FROM_ABOVE,
     "Birdsnap": _BIRDS,
@@ -64,6 +99,18 @@ PROMPTS: dict[str, tuple[str, ...]] = {
 }
 
 
+def prompt(template: str, classname: str) -> str:
+    """Put a class name (underscores read as spaces) where the template has `{}`."""
+    if "{}" not in template:
+        raise UserError(f"the template '{template}' has no {{}} for the class name")
+    return template.replace("{}", classname.replace("_", " "))
+
+
+def template_of(dataset: str) -> str:
+    """The one usual template of a data set, by its registry name."""
+    return TEMPLATES.get(dataset, DEFAULT_TEMPLATE)
+
+
 def prompts_of(dataset: str) -> tuple[str, ...]:
-    """The data set's ensemble; where CLIP has none, its one usual template."""
-    return PROMPTS.get(dataset) or (TEMPLATES.get(dataset, DEFAULT_TEMPLATE),)
+    """CLIP's ensemble for a data set, by its registry name; where it has none, the one usual template."""
+    return PROMPTS.get(dataset) or (template_of(dataset),)

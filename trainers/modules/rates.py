@@ -1,4 +1,4 @@
-"""Learning rates: how they fall with the steps, and how they differ with the depth of a layer."""
+"""Learning rates: how they change with steps or epochs, and how they differ with the depth of a layer."""
 
 import math
 import re
@@ -15,6 +15,16 @@ def cosine(steps: int, end: float) -> Callable[[int], float]:
     Args: steps: how many there are; after the last the share is ``end``, and stays there.
     """
     return lambda step: end + (1 - end) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+
+
+def warmup_cosine(epochs: int, warmup: int, share: float) -> Callable[[int], float]:
+    """Share of the initial learning rate in each epoch (from 0), for ``LambdaLR``, as Dassl's constant warm-up has it.
+
+    ``share`` for the first ``warmup`` epochs, then half a cosine over ``epochs`` epochs that starts at 1. The warm-up
+    does not shorten the cosine, so a run of ``epochs`` epochs ends before it comes to 0. Dassl's -1 stands for none.
+    """
+    warmup = max(0, warmup)
+    return lambda epoch: share if epoch < warmup else (1 + math.cos(math.pi * (epoch - warmup) / epochs)) / 2
 
 
 def layer_depths(visual: nn.Module) -> tuple[dict[str, int], int]:

@@ -1,71 +1,21 @@
-"""Prompt templates, and the embeddings of texts."""
+"""Embeddings of texts."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from .backbone import clip_module, feature_dim
-from .cache import cache_folder
-from .errors import UserError
-from .results import atomic
+from .backbone import clip_module, feature_dim, fingerprint
+from .cache import cached
+from .prompts import prompt
 
 if TYPE_CHECKING:
     from clip.model import CLIP
 
-DEFAULT_TEMPLATE = "a photo of a {}."
 
-# CoOp's single template for each data set (arXiv 2109.01134), by registry name; one of CLIP's where CoOp has none.
-TEMPLATES = {
-    "AID": "a satellite photo of {}.",
-    "Birdsnap": "a photo of a {}, a type of bird.",
-    "CUB200": "a photo of a {}, a type of bird.",
-    "Caltech101": "a photo of a {}.",
-    "DescribableTextures": "{} texture.",
-    "EuroSAT": "a centered satellite photo of {}.",
-    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-    "Food101": "a photo of {}, a type of food.",
-    "ImageNet": "a photo of a {}.",
-    "ImageNetA": "a photo of a {}.",
-    "ImageNetR": "a photo of a {}.",
-    "ImageNetSketch": "a photo of a {}.",
-    "ImageNetV2": "a photo of a {}.",
-    "OxfordFlowers": "a photo of a {}, a type of flower.",
-    "OxfordPets": "a photo of a {}, a type of pet.",
-    "RESISC45": "a satellite photo of {}.",
-    "StanfordCars": "a photo of a {}.",
-    "SUN397": "a photo of a {}.",
-    "SynthCars": "a photo of a {}.",
-    "UCF101": "a photo of a person doing {}.",
-}
-
-# The seven templates that OpenAI's search over 80 kept for ImageNet (CLIP repository, prompt engineering notebook).
-ENSEMBLE = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
-
-
-def prompt(template: str, classname: str) -> str:
-    """Put a class name (underscores read as spaces) where the template has `{}`."""
-    if "{}" not in template:
-        raise UserError(f"The template '{template}' has no {{}} for the class name.")
-    return template.replace("{}", classname.replace("_", " "))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Embeddings
-# ---------------------------------------------------------------------------------------------------------------------
 def encode_texts(model: "CLIP", texts: Sequence[str], batch: int = 256) -> Tensor:
     """Embed M texts: unit rows, float32, [M, d], on the model's device. Over-long texts lose their end.
 
@@ -73,20 +23,12 @@ def encode_texts(model: "CLIP", texts: Sequence[str], batch: int = 256) -> Tenso
     tower's parameters, the kind of device and the texts.
     """
     tokens = _tokenize(texts, model.context_length)
-    file = cache_folder("text") / f"{_fingerprint(model, tokens)}.npy"
-    try:
-        kept = np.load(file, allow_pickle=False)
-        if kept.shape == (len(texts), feature_dim(model)) and kept.dtype == np.float32:
-            return torch.from_numpy(kept).to(model.text_projection.device)
-    except (OSError, ValueError, EOFError):  # not there, or damaged
-        pass
-    features = _encode(model, tokens.split(batch))
-    try:
-        with atomic(file) as path, open(path, "wb") as stream:
-            np.save(stream, features.cpu().numpy(), allow_pickle=False)
-    except OSError:  # a cache that cannot be written to costs time, nothing else
-        pass
-    return features
+    device = model.text_projection.device
+    tower = {n: t for n, t in model.state_dict().items() if not n.startswith("visual.") and n != "logit_scale"}
+    # A backbone's name would not do: its file can change.
+    key = fingerprint(tower | {"tokens": tokens}, device.type)
+    features, _ = cached("text", key, len(texts), lambda: _encode(model, tokens.split(batch)))
+    return features.to(device)
 
 
 @torch.no_grad()
@@ -96,16 +38,6 @@ def _encode(model: "CLIP", batches: Sequence[Tensor]) -> Tensor:
     for tokens in tqdm(batches, desc="encoding texts", leave=False, disable=None if len(batches) > 8 else True):
         features.append(normalize(model.encode_text(tokens.to(device)).float(), dim=-1))
     return torch.cat(features)
-
-
-def _fingerprint(model: "CLIP", tokens: Tensor) -> str:
-    """Hash of all that embeddings depend on. A backbone's name would not do: its file can change."""
-    digest = hashlib.sha256(model.text_projection.device.type.encode())
-    tower = {n: t for n, t in model.state_dict().items() if not n.startswith("visual.") and n != "logit_scale"}
-    for name, tensor in {**tower, "tokens": tokens}.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def encode_ragged(model: "CLIP", lists: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
