@@ -218,6 +218,10 @@ class AdaptationTrainer(TrainerX):
         """Views as a transform made them -> what the image tower takes, on the device."""
         return self.normalize(views.to(self.device, non_blocking=True))
 
+    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Images and labels on the device, as Dassl's, but without waiting for them."""
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
+
     def pseudo_accuracy(self, y: Tensor, batch: dict) -> dict[str, Tensor]:
         """How many of the pseudo-labels y [B] are right, in percent; nothing where images have no label.
 
@@ -256,15 +260,15 @@ class AdaptationTrainer(TrainerX):
             # Here the error is gone, and with it what it kept alive.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            last, cfg = self.passes.last, self.cfg
-            halved = self.passes.halve() if cfg.TRAIN.get("AUTO_CHUNK", False) and not self.moved else None
+            last, cfg, auto = self.passes.last, self.cfg, self.cfg.TRAIN.get("AUTO_CHUNK", False)
+            halved = self.passes.halve() if auto and not self.moved else None
             if halved is None:
                 raise UserError(
                     f"out of memory ({reason}) after a pass of {last[1]} images. Lower TRAIN.CHUNK (now "
                     f"{self.passes.chunk}: images of a pass without gradients), TRAIN.MICRO_BATCH (now "
                     f"{self.passes.micro_batch}: of one with; 0 sets no limit), DATALOADER.TRAIN_X.BATCH_SIZE (now "
                     f"{cfg.DATALOADER.TRAIN_X.BATCH_SIZE}; it changes the result) or TRAINER.{cfg.TRAINER.NAME.upper()}"
-                    f".PREC (now {self.options.PREC}), or set TRAIN.AUTO_CHUNK True"
+                    f".PREC (now {self.options.PREC})" + ("" if auto else ", or set TRAIN.AUTO_CHUNK True")
                 )
             print(f"Out of memory with {last[1]} images at once: {halved} from here on")
 
