@@ -89,6 +89,11 @@ def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     )
     cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"})
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
+    # How much goes through the image tower at once, for our trainers: docs/memory.md. It changes nothing but rounding.
+    cfg.TRAIN.CHUNK = 0  # images of a pass without gradients; 0: chosen from a GPU's free memory
+    cfg.TRAIN.MICRO_BATCH = 0  # images of a pass with gradients; 0: the batch
+    cfg.TRAIN.AUTO_CHUNK = False  # where memory runs out, halve these and do the step again
+    cfg.MODEL.COMPILE = False  # run the image tower by torch.compile
     cfg.TEST.EVERY_EPOCH = False  # also test after each epoch, for learning curves; our trainers only
     for module in modules:
         if hasattr(module, "extend_cfg"):

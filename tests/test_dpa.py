@@ -259,7 +259,7 @@ def test_pseudo_labels_equal_the_plain_computation(data, backbone, tmp_path):
     tau, means, seen = trainer.model.tau, [], set()
     for step in range(4):
         weak = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(step))
-        z, labels, weights = trainer.pseudo_label(weak)
+        z, labels, weights, _ = trainer.pseudo_label(weak)
         with torch.no_grad():
             f = F.normalize(trainer.model.visual(weak), dim=-1).double().tolist()
         text = [softmax([tau * dot(x, c) for c in trainer.model.anchors().tolist()]) for x in f]

@@ -188,7 +188,7 @@ def test_logits_are_of_features_as_long_as_they_are(visual):
     with torch.no_grad():
         features = encode_with_prompts(visual, images, torch.zeros(2, 64))
         logits, permuted = model(images), PromptedClassifier(visual, torch.zeros(2, 64), weight.flip(0))(images)
-        torch.testing.assert_close(model.encode(images), visual(images))
+        torch.testing.assert_close(model.features(images), visual(images))
     expected = [[sum(float(a) * float(b) for a, b in zip(f, w, strict=True)) for w in weight] for f in features]
     torch.testing.assert_close(logits, torch.tensor(expected), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(permuted, logits.flip(1))

@@ -30,6 +30,7 @@ from .modules.loading import Images, build_loader, mixed_seed, set_seed
 from .modules.prompts import template_of
 from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
 from .modules.text import encode_ragged, name_prompts
+from .modules.towers import ImageClassifier, Passes, channels_last, out_of_memory
 from .modules.views import Normalize
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
@@ -62,7 +63,8 @@ class AdaptationTrainer(TrainerX):
     and resumed ends exactly like one that was not.
 
     Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT.SIZE (follows the backbone), SEED, OUTPUT_DIR,
-    RESUME, OPTIM.MAX_EPOCH, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*.
+    RESUME, OPTIM.MAX_EPOCH, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*;
+    where train.py declares them, TRAIN.CHUNK, MICRO_BATCH, AUTO_CHUNK and MODEL.COMPILE (docs/memory.md).
     """
 
     views_per_image = 1
@@ -95,6 +97,9 @@ class AdaptationTrainer(TrainerX):
             )
         if cfg.DATALOADER.K_TRANSFORMS != 1:
             raise UserError(f"DATALOADER.K_TRANSFORMS: {name} makes its own views of an image, leave it at 1")
+        for key in ("CHUNK", "MICRO_BATCH"):
+            if cfg.TRAIN.get(key, 0) < 0:
+                raise UserError(f"TRAIN.{key} {cfg.TRAIN[key]}: a number of images is not negative, 0 sets no limit")
         self.config_hash = run_hash(cfg)
         self.seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbits(31)
         self.history: list[dict[str, Any]] = []
@@ -127,6 +132,8 @@ class AdaptationTrainer(TrainerX):
         self.normalize = Normalize(self.cfg.INPUT.PIXEL_MEAN, self.cfg.INPUT.PIXEL_STD).to(self.device)
         # float16 gradients underflow unless the loss is scaled up; in other precisions this does nothing.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.PREC == "amp")
+        train, model = self.cfg.TRAIN, self.cfg.MODEL
+        self.passes = Passes(train.get("CHUNK", 0), train.get("MICRO_BATCH", 0), model.get("COMPILE", False))
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
@@ -155,6 +162,13 @@ class AdaptationTrainer(TrainerX):
         cfg.INPUT.SIZE = (size, size)
         cfg.freeze()
         return cfg
+
+    def register_model(self, name: str, model: ImageClassifier, *others: Any) -> None:
+        """As Dassl's; before the model is copied, it learns how many images go through its tower at once."""
+        model.passes = self.passes
+        if self.device.type == "cuda" and self.options.PREC != "fp32":
+            channels_last(model.visual)
+        super().register_model(name, model, *others)
 
     def train_transform(self) -> Callable | None:
         """What turns a training image into a tensor; None for Dassl's own."""
@@ -206,6 +220,10 @@ class AdaptationTrainer(TrainerX):
         """Views as a transform made them -> what the image tower takes, on the device."""
         return self.normalize(views.to(self.device, non_blocking=True))
 
+    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Images and labels on the device, as Dassl's, but without waiting for them."""
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
+
     def pseudo_accuracy(self, y: Tensor, batch: dict) -> dict[str, Tensor]:
         """How many of the pseudo-labels y [B] are right, in percent; nothing where images have no label.
 
@@ -217,12 +235,44 @@ class AdaptationTrainer(TrainerX):
         return {"pseudo_accuracy": 100 * (y == labels.to(y.device, non_blocking=True)).float().mean()}
 
     def descend(self, loss: Tensor) -> None:
-        """One step of the optimizer."""
+        """One step of the optimizer. What a trainer keeps from step to step must not change before."""
         (name,) = self.get_model_names()
         self._optims[name].zero_grad()
         self.scaler.scale(loss).backward()
+        self.moved = True
         self.scaler.step(self._optims[name])
         self.scaler.update()
+
+    moved = False  # whether what is being done has changed parameters, and cannot be done again
+
+    def within_memory(self, work: Callable, *args: Any) -> Any:
+        """``work(*args)``; where memory runs out, TRAIN.AUTO_CHUNK does it again with fewer images at once.
+
+        Raises:
+            UserError: memory ran out, and nothing is left to lower, or AUTO_CHUNK is off.
+        """
+        while True:
+            self.moved = False
+            try:
+                return work(*args)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                reason = str(error).split("\n")[0]
+            # Here the error is gone, and with it what it kept alive.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            last, cfg, auto = self.passes.last, self.cfg, self.cfg.TRAIN.get("AUTO_CHUNK", False)
+            halved = self.passes.halve() if auto and not self.moved else None
+            if halved is None:
+                raise UserError(
+                    f"out of memory ({reason}) after a pass of {last[1]} images. Lower TRAIN.CHUNK (now "
+                    f"{self.passes.chunk}: images of a pass without gradients), TRAIN.MICRO_BATCH (now "
+                    f"{self.passes.micro_batch}: of one with; 0 sets no limit), DATALOADER.TRAIN_X.BATCH_SIZE (now "
+                    f"{cfg.DATALOADER.TRAIN_X.BATCH_SIZE}; it changes the result) or TRAINER.{cfg.TRAINER.NAME.upper()}"
+                    f".PREC (now {self.options.PREC})" + ("" if auto else ", or set TRAIN.AUTO_CHUNK True")
+                )
+            print(f"Out of memory with {last[1]} images at once: {halved} from here on")
 
     def before_train(self) -> None:
         super().before_train()  # resumes, opens TensorBoard
@@ -252,7 +302,7 @@ class AdaptationTrainer(TrainerX):
         bar = tqdm(self.train_loader_x, desc=title, leave=False, disable=None)  # a bar on a terminal only
         for self.batch_idx, batch in enumerate(bar):
             count = len(batch["img"])
-            for name, value in self.forward_backward(batch).items():
+            for name, value in self.within_memory(self.forward_backward, batch).items():
                 sums[name] = sums.get(name, 0) + value * count
             images += count
             if (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0:
@@ -303,7 +353,7 @@ class AdaptationTrainer(TrainerX):
         """Logits [B, K], labels [B] and paths of the images of each batch, in the loader's order."""
         for batch in tqdm(loader, desc=title, leave=False, disable=None):
             images, labels = self.parse_batch_test(batch)
-            yield self.model_inference(images), labels, list(batch["impath"])
+            yield self.within_memory(self.model_inference, images), labels, list(batch["impath"])
 
     def test(self, split: str | None = None) -> float:
         """Evaluate on TEST.SPLIT; ``self.results`` keeps every figure, predictions.csv what was said of each image.
@@ -478,6 +528,7 @@ class ZeroShotTrainer(AdaptationTrainer):
 
     def build_model(self) -> None:
         self.model = AnchorClassifier(self.clip_model.visual, self.class_vectors(), self.tau, self.options.PREC)
+        del self.clip_model  # the text tower has done its work
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model)
 
     def train(self) -> None:

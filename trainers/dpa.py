@@ -87,7 +87,7 @@ class DPA(AdaptationTrainer):
         self.register_model("dpa", self.model, optim, sched)
 
         images = self.dm.dataset.train_x
-        self.memory = MemoryBank(len(images), text.shape[1])
+        self.memory = MemoryBank(len(images), text.shape[1], self.device)
         self.recent = Queue(opt.QUEUE)  # mean predictions of the last batches
         self.update_prototypes()  # of an empty memory: P = Z
 
@@ -101,14 +101,17 @@ class DPA(AdaptationTrainer):
         loader = self.loader(self.dm.dataset.train_x, self.train_transform())
         set_seed(loader, mixed_seed(self.seed, self.epoch))
         for batch in tqdm(loader, desc="memory", leave=False, disable=None):
-            z = self.model.encode(self.pixels(batch["img"][:, 0]))
+            z = self.within_memory(self.model.encode, self.pixels(batch["img"][:, 0]))
             self.memory.write(batch["index"], z, (z @ self.model.anchors().t()).argmax(dim=1))
 
     @torch.no_grad()
     def update_prototypes(self) -> None:
-        """P from the memory; a class that no image has takes its text prototype."""
-        text = self.model.anchors().cpu()
-        self.prototypes = image_prototypes(self.memory.features, self.memory.labels, text).to(self.device)
+        """P from the memory; a class that no image has takes its text prototype.
+
+        On the CPU: a GPU would add up the images of a class in another order in each run.
+        """
+        memory, text = self.memory, self.model.anchors()
+        self.prototypes = image_prototypes(memory.features.cpu(), memory.labels.cpu(), text.cpu()).to(self.device)
 
     def before_epoch(self) -> None:
         super().before_epoch()
@@ -123,15 +126,16 @@ class DPA(AdaptationTrainer):
     # -- Pseudo-labels by both, and their weights ----------------------------------------------------------------------
 
     @torch.no_grad()
-    def pseudo_label(self, weak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Feature z [B, d], y = argmax(a p_img + (1 - a) aligned p_txt) [B] and its weight w [B] of each image."""
+    def pseudo_label(self, weak: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Feature z [B, d], y = argmax(a p_img + (1 - a) aligned p_txt) [B] and its weight w [B] of each image; and the
+        batch's mean prediction [K], which joins the recent ones once the step is done."""
         tau, z = self.model.tau, self.model.encode(weak)
         by_text = (tau * z @ self.model.anchors().t()).softmax(dim=1)
         by_image = (tau * z @ self.prototypes.t()).softmax(dim=1)
-        self.recent.push(by_text.mean(dim=0))
-        aligned = align_distribution(by_text, self.recent.mean())
+        mean = by_text.mean(dim=0)
+        aligned = align_distribution(by_text, self.recent.mean(mean))
         y = mix_predictions(aligned, by_image, self.options.IMAGE_SHARE).argmax(dim=1)
-        return z, y, agreement_weights(by_text, by_image, y)  # of p_txt as it was before alignment
+        return z, y, agreement_weights(by_text, by_image, y), mean  # of p_txt as it was before alignment
 
     # -- One step: L = mean_i w_i CE(tau <f(x_s), Z>, y_i) + FAIRNESS L_fair + ALIGN CE(w_t <P, Z>, classes) -----------
 
@@ -139,7 +143,7 @@ class DPA(AdaptationTrainer):
         opt = self.options
         weak, strong = self.pixels(batch["img"]).unbind(dim=1)
 
-        z, y, w = self.pseudo_label(weak)
+        z, y, w, mean = self.pseudo_label(weak)
         logits = self.model(strong)
         loss_st = weighted_cross_entropy(logits, y, w)
         loss_fair, _ = fairness(logits.softmax(dim=1))  # of the batch, however many classes there are
@@ -147,6 +151,7 @@ class DPA(AdaptationTrainer):
         loss = loss_st + opt.FAIRNESS * loss_fair + opt.ALIGN * loss_align
         self.descend(loss)
         self._scheds["dpa"].step()
+        self.recent.push(mean)
         self.memory.write(batch["index"], z, y)
 
         figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "loss_align": loss_align,

@@ -118,8 +118,7 @@ class FAIR(AdaptationTrainer):
         Args: views, [B, 1 + N, 3, S, S]: the whole image, then its crops.
         """
         opt = self.options
-        # One view of the batch at a time: all at once they outgrow a CPU's cache, and take twice as long there.
-        features = torch.stack([model.encode(view) for view in views.unbind(1)], dim=1)
+        features = model.encode_views(views)
         z, crops, anchors = features[:, 0], features[:, 1:], model.anchors()
         return alignment_scores(z, crops, anchors, opt.TOP_K, opt.CROP_SCALE), z @ anchors.t()
 
@@ -142,8 +141,8 @@ class FAIR(AdaptationTrainer):
         loss_st = weighted_cross_entropy(logits, y, w)
         loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)  # [F: MUST]
         loss = loss_st + self.options.FAIRNESS * loss_fair
-        self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
         self.descend(loss)
+        self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
         if self.average:
             self.average.update(self.model, self.options.TEACHER_EMA)
 
@@ -172,7 +171,7 @@ class FAIR(AdaptationTrainer):
         correct = total = 0
         for batch in tqdm(loader, desc="test with crops", leave=False, disable=None):
             views, labels = self.parse_batch_test(batch)
-            las, _ = self.scores(self.model, self.pixels(views))
+            las, _ = self.within_memory(self.scores, self.model, self.pixels(views))
             correct += (las.argmax(dim=1) == labels).sum().item()
             total += len(labels)
         return 100 * correct / total

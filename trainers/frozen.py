@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class FrozenFeatures:
                 self.model.visual,
                 images.paths,
                 self.test_loader.dataset.transform,
-                self.encode_views,
+                partial(self.within_memory, self.encode_views),
                 settings=f"{self.options.PREC} {self.normalize} {self.encode_settings}",
                 seed=self.crop_seed,
                 batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),

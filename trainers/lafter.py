@@ -12,7 +12,6 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from .base import AdaptationTrainer
@@ -125,7 +124,7 @@ class LaFTer(AdaptationTrainer):
     @torch.no_grad()
     def pseudo_label(self, weak: Tensor) -> Tensor:
         """y = argmax_c h_0(f(x_w)), [B]: no prompts, the norms of now, the classifier of texts."""
-        return (F.normalize(self.model.encode(weak), dim=-1) @ self.text_classifier.t()).argmax(dim=1)
+        return (self.model.encode(weak) @ self.text_classifier.t()).argmax(dim=1)
 
     def forward_backward(self, batch: dict) -> dict[str, Tensor]:
         weak, strong = self.pixels(batch["img"]).unbind(1)

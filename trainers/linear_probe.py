@@ -15,7 +15,7 @@ from .base import AdaptationTrainer
 from .frozen import FrozenFeatures
 from .modules.backbone import feature_dim
 from .modules.errors import UserError
-from .modules.linear_probe import LinearClassifier, regularisation_path
+from .modules.linear_probe import ProbeClassifier, regularisation_path
 from .modules.loading import Images
 
 WITHOUT_VALIDATION = 1e-3  # the L2 penalty where there are no validation images to choose one by
@@ -51,7 +51,7 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
     uses_labels = True
 
     def build_model(self) -> None:
-        self.model = LinearClassifier(
+        self.model = ProbeClassifier(
             self.clip_model.visual, feature_dim(self.clip_model), self.num_classes, self.options.PREC
         ).to(self.device)
         self.register_model("linear_probe", self.model)

@@ -128,8 +128,8 @@ class MUST(AdaptationTrainer):
         loss_st = masked_cross_entropy(logits, y, sure)
         loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)
         loss = loss_st + self.options.FAIRNESS * loss_fair
-        self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
         self.step(loss)
+        self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
 
         figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "confident": sure.float().mean()}
         # The accuracy is that of all pseudo-labels, sure or not.
@@ -165,7 +165,7 @@ class MUST(AdaptationTrainer):
         hits = []
         for batch in tqdm(loader, desc="test of the teacher", leave=False, disable=None):
             images, labels = self.parse_batch_test(batch)
-            hits.append(self.teacher.model(images).argmax(dim=1) == labels)
+            hits.append(self.within_memory(self.teacher.model, images).argmax(dim=1) == labels)
         return 100 * torch.cat(hits).float().mean().item()
 
     # -- State beyond the trained parameters ---------------------------------------------------------------------------

@@ -76,11 +76,13 @@ class UPL(PromptTrainer):
             clip_model = load_clip(name, self.device)
             names = name_prompts(clip_model, self.classnames, templates)
             model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), opt.PREC)
+            model.passes = self.passes
             cfg = self.cfg.clone()
             cfg.defrost()
             cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
+            del clip_model  # the text tower has done its work
             loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
-            probs = [model(batch["img"].to(self.device)).softmax(dim=1)
+            probs = [self.within_memory(model, batch["img"].to(self.device)).softmax(dim=1)
                      for batch in tqdm(loader, desc=f"labels by {name}", leave=False, disable=None)]  # fmt: skip
             total = total + torch.cat(probs).cpu()
         return total / len(models)

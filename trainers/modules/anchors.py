@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .backbone import autocast
 from .errors import UserError
+from .towers import ImageClassifier
 
 ANCHOR_KINDS = ("weighted", "mean", "name")
 
@@ -76,7 +76,7 @@ class Anchors(nn.Module):
         return F.normalize(self.weight, dim=-1)
 
 
-class AnchorClassifier(nn.Module):
+class AnchorClassifier(ImageClassifier):
     """An image tower and one anchor per class: logits are ``tau * cos(f(x), a_c)``.
 
     Args:
@@ -87,23 +87,11 @@ class AnchorClassifier(nn.Module):
     """
 
     def __init__(self, visual: nn.Module, anchors: Tensor, tau: float, prec: str = "fp32") -> None:
-        super().__init__()
-        self.visual = visual
+        super().__init__(visual, prec)
         self.anchors = Anchors(anchors)
         self.tau = tau
-        self.prec = prec
         self.requires_grad_(False)  # whoever trains says what
         self.eval()
-
-    def train(self, mode: bool = True) -> "AnchorClassifier":
-        """Always evaluation mode: CLIP has no dropout, and BatchNorm keeps CLIP's statistics."""
-        return super().train(False)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Unit image features f(x) in float32, [B, d]."""
-        with autocast(images.device, self.prec):
-            features = self.visual(images)
-        return F.normalize(features.float(), dim=-1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, [B, K]."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from .backbone import autocast, clip_module
 from .errors import UserError
 from .prompts import prompt
+from .towers import ImageClassifier
 
 if TYPE_CHECKING:
     from clip.model import CLIP
@@ -92,7 +93,7 @@ def _name_tokens(classnames: Sequence[str], n_ctx: int, context_length: int) -> 
     return clip.tokenize(texts, room)
 
 
-class ContextClassifier(nn.Module):
+class ContextClassifier(ImageClassifier):
     """A frozen CLIP whose classes are prompts with learned context: logits are ``tau * cos(f(x), t_c(context))``.
 
     It can hold several contexts, the members of an ensemble, which know nothing of each other. The contexts are the
@@ -106,25 +107,17 @@ class ContextClassifier(nn.Module):
     """
 
     def __init__(self, clip_model: "CLIP", classnames: Sequence[str], contexts: Tensor, prec: str = "fp32") -> None:
-        super().__init__()
-        self.visual = clip_model.visual
+        super().__init__(clip_model.visual, prec)
         self.text = ContextTextTower(clip_model, classnames, contexts.shape[-2], prec)
         self.requires_grad_(False)
         self.contexts = nn.Parameter(contexts.detach().clone())
         self.tau = clip_model.logit_scale.exp().item()
-        self.prec = prec
         self.eval()
-
-    def train(self, mode: bool = True) -> "ContextClassifier":
-        """Always evaluation mode: CLIP has no dropout, and BatchNorm keeps CLIP's statistics."""
-        return super().train(False)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Unit image features f(x) in float32, [B, d]."""
-        with autocast(images.device, self.prec):
-            features = self.visual(images)
-        return F.normalize(features.float(), dim=-1)
+        """Unit image features f(x) in float32, [B, d]: the tower is frozen."""
+        return super().encode(images)
 
     def class_features(self) -> Tensor:
         """Each member's class features, unit rows, [E, K, d]; the gradient reaches the contexts."""

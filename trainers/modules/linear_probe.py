@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .backbone import autocast
+from .towers import ImageClassifier
 
 
 class Probe(NamedTuple):
@@ -69,30 +69,18 @@ def regularisation_path(
     return path
 
 
-class LinearClassifier(nn.Module):
+class ProbeClassifier(ImageClassifier):
     """A frozen image tower and a linear layer on its unit features.
 
     Args: ``visual``, [B, 3, S, S] -> [B, d]; d; the number of classes K; the tower's precision (fp32, amp, bf16).
     """
 
     def __init__(self, visual: nn.Module, dim: int, classes: int, prec: str) -> None:
-        super().__init__()
-        self.visual = visual.requires_grad_(False)
+        super().__init__(visual.requires_grad_(False), prec)
         self.head = nn.Linear(dim, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.prec = prec
         self.eval()
-
-    def train(self, mode: bool = True) -> "LinearClassifier":
-        """Always evaluation mode: the tower is frozen, BatchNorm's statistics too."""
-        return super().train(False)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Unit image features in float32, [B, d]."""
-        with autocast(images.device, self.prec):
-            features = self.visual(images)
-        return F.normalize(features.float(), dim=-1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, [B, K]."""

@@ -11,22 +11,24 @@ UNSEEN = -1  # label of an image that has no row yet
 
 
 class MemoryBank:
-    """The newest feature and pseudo-label of each of N training images, on the CPU.
+    """The newest feature and pseudo-label of each of N training images, on ``device``: to write them elsewhere would
+    make every step wait.
 
     Attributes:
         features: [N, d], float32, zero for an image not seen yet.
         labels: [N], int64, ``UNSEEN`` for an image not seen yet.
     """
 
-    def __init__(self, n: int, d: int) -> None:
-        self.features = torch.zeros(n, d)
-        self.labels = torch.full((n,), UNSEEN)
+    def __init__(self, n: int, d: int, device: torch.device | str = "cpu") -> None:
+        self.features = torch.zeros(n, d, device=device)
+        self.labels = torch.full((n,), UNSEEN, device=device)
 
     def write(self, index: Tensor, features: Tensor, labels: Tensor) -> None:
         """Replace the rows ``index`` [B] by ``features`` [B, d] and ``labels`` [B]. No image may occur twice."""
-        index = index.cpu()
-        self.features[index] = features.detach().float().cpu()
-        self.labels[index] = labels.cpu()
+        device = self.labels.device
+        index = index.to(device, non_blocking=True)
+        self.features[index] = features.detach().to(device, torch.float32)
+        self.labels[index] = labels.to(device)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"features": self.features, "labels": self.labels}
@@ -38,7 +40,8 @@ class MemoryBank:
                 f"the checkpoint remembers {len(state['features'])} training images of {state['features'].shape[1]} "
                 f"features, and this run has {len(self.features)} of {self.features.shape[1]}: the data set has changed"
             )
-        self.features, self.labels = state["features"].clone(), state["labels"].clone()
+        self.features.copy_(state["features"])
+        self.labels.copy_(state["labels"])
 
 
 class Queue:
@@ -50,9 +53,9 @@ class Queue:
     def push(self, item: Tensor) -> None:
         self.items.append(item.detach())
 
-    def mean(self) -> Tensor:
-        """Mean of what is there; at least one must be."""
-        return torch.stack(tuple(self.items)).mean(dim=0)
+    def mean(self, *new: Tensor) -> Tensor:
+        """Mean of what would be there after a push of ``new``; at least one must be. Pushes nothing."""
+        return torch.stack((*self.items, *new)[-self.items.maxlen :]).mean(dim=0)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         return {"items": list(self.items)}

@@ -4,8 +4,8 @@ image, at the first layer of CLIP's Vision Transformer."""
 import torch
 from torch import Tensor, nn
 
-from .backbone import autocast
 from .errors import UserError
+from .towers import ImageClassifier
 
 
 def check_vit(visual: nn.Module) -> None:
@@ -53,8 +53,10 @@ def encode_with_prompts(visual: nn.Module, images: Tensor, prompts: Tensor) -> T
     return visual.ln_post(tokens[0]) @ visual.proj
 
 
-class PromptedClassifier(nn.Module):
+class PromptedClassifier(ImageClassifier):
     """An image tower with prompt tokens under a linear layer: logits h(f_prompts(x)), of features of any length.
+
+    ``encode`` does without the prompts.
 
     Args:
         visual: CLIP's Vision Transformer, [B, 3, S, S] -> [B, d].
@@ -67,27 +69,14 @@ class PromptedClassifier(nn.Module):
     """
 
     def __init__(self, visual: nn.Module, prompts: Tensor, weight: Tensor, prec: str = "fp32") -> None:
-        super().__init__()
+        super().__init__(visual, prec)
         check_vit(visual)
-        self.visual = visual
         self.prompts = nn.Parameter(prompts.clone())
         self.head = nn.Parameter(weight.clone())
-        self.prec = prec
         self.requires_grad_(False)  # whoever trains says what
         self.eval()
 
-    def train(self, mode: bool = True) -> "PromptedClassifier":
-        """Always evaluation mode; CLIP has no dropout, so nothing depends on it."""
-        return super().train(False)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Features f(x) without the prompts in float32, [B, d]."""
-        with autocast(images.device, self.prec):
-            features = self.visual(images)
-        return features.float()
-
     def forward(self, images: Tensor) -> Tensor:
         """Logits, [B, K]."""
-        with autocast(images.device, self.prec):
-            features = encode_with_prompts(self.visual, images, self.prompts)
-        return features.float() @ self.head.t()
+        features = self.features(images, lambda piece: encode_with_prompts(self.visual, piece, self.prompts))
+        return features @ self.head.t()
