@@ -13,10 +13,10 @@ import PIL
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .cache import cache_folder
-from .loading import Images, build_loader
+from .distributed import gather_list, gather_objects, is_main
+from .loading import Images, build_loader, progress
 from .results import atomic
 
 
@@ -42,6 +42,8 @@ def encode_images(
     either (other content of the same size under the same time in nanoseconds). Copied or moved images are encoded
     again. A file that is damaged is computed anew; a cache that cannot be written to costs time, nothing else.
 
+    Of several processes each encodes its share, and all get all features.
+
     Args:
         visual: the image tower.
         paths: of the images.
@@ -63,12 +65,13 @@ def encode_images(
     if not re.search(r" at 0x[0-9a-fA-F]+>", description):
         facts = [device.type, description, settings, str(seed), PIL.__version__, torch.__version__]
         file = cache_folder("features") / f"{_fingerprint(visual, facts, paths)}.npy"
-        if kept := _read(file, len(paths)):
+        kept = _read(file, len(paths))
+        if all(gather_objects(kept is not None)):  # else all processes must encode, each its share
             features, seconds = kept
             return features.to(device), seconds
     start = time.time()
     features = _encode(Images(paths, None, transform, seed), encode, device, batch, workers, title)
-    if file is not None:
+    if file is not None and is_main():
         _write(file, features, time.time() - start)
     return features, 0.0
 
@@ -83,9 +86,8 @@ def _encode(
     title: str,
 ) -> Tensor:
     loader = build_loader(images, batch, workers, device)
-    parts = [encode(part["img"].to(device, non_blocking=True)).float()
-             for part in tqdm(loader, desc=title, leave=False, disable=None)]  # fmt: skip
-    return torch.cat(parts) if parts else torch.empty(0, 0, device=device)
+    parts = [encode(part["img"].to(device, non_blocking=True)).float() for part in progress(loader, title)]
+    return gather_list(parts).to(device)
 
 
 def _fingerprint(visual: nn.Module, facts: Sequence[str], paths: Sequence[str]) -> str:

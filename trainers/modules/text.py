@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from tqdm import tqdm
 
 from .backbone import clip_module, feature_dim
 from .cache import cache_folder
+from .distributed import is_main
 from .errors import UserError
+from .loading import progress
 from .results import atomic
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ def encode_texts(model: "CLIP", texts: Sequence[str], batch: int = 256) -> Tenso
         pass
     features = _encode(model, tokens.split(batch))
     try:
-        with atomic(file) as path, open(path, "wb") as stream:
-            np.save(stream, features.cpu().numpy(), allow_pickle=False)
+        if is_main():
+            with atomic(file) as path, open(path, "wb") as stream:
+                np.save(stream, features.cpu().numpy(), allow_pickle=False)
     except OSError:  # a cache that cannot be written to costs time, nothing else
         pass
     return features
@@ -93,7 +95,7 @@ def encode_texts(model: "CLIP", texts: Sequence[str], batch: int = 256) -> Tenso
 def _encode(model: "CLIP", batches: Sequence[Tensor]) -> Tensor:
     device = model.text_projection.device
     features = [torch.empty(0, feature_dim(model), device=device)]
-    for tokens in tqdm(batches, desc="encoding texts", leave=False, disable=None if len(batches) > 8 else True):
+    for tokens in progress(batches, "encoding texts") if len(batches) > 8 else batches:
         features.append(normalize(model.encode_text(tokens.to(device)).float(), dim=-1))
     return torch.cat(features)
 
