@@ -301,7 +301,7 @@ class AdaptationTrainer(TrainerX):
                 loss = self._checked(global_mean(sums["loss"])) / images
                 print(f"{title} batch [{self.batch_idx + 1}/{self.num_batches}] loss {loss:.4f}")
         shares = gather_objects({name: float(total) / images for name, total in sums.items()})
-        means = {name: sum(share[name] for share in shares) / world() for name in shares[0]}
+        means = {name: sum(share.get(name, 0.0) for share in shares) / world() for share in shares for name in share}
         self._checked(means["loss"])
         seconds = time.time() - start
         self.history.append(
