@@ -1,4 +1,5 @@
-"""Train or evaluate a trainer on a data set: CoOp's command line, on upstream Dassl or the bundled core.
+"""Train or evaluate a trainer on a data set: CoOp's command line, on upstream Dassl or the bundled core; under torchrun
+in several processes.
 
 Settings are merged in CoOp's order: defaults, data set file, trainer file, flags, then `KEY VALUE` pairs.
 """
@@ -8,6 +9,7 @@ import difflib
 import importlib
 import pkgutil
 import re
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from yacs.config import CfgNode
 
 from toolbox import use_dassl
 from trainers.modules.backbone import share_with_clip
+from trainers.modules.distributed import from_main, is_main, processes, world
 from trainers.modules.download import checksum_of
 from trainers.modules.errors import UserError
 from trainers.modules.results import atomic, read_results
@@ -171,6 +174,14 @@ def build_cfg(args: argparse.Namespace, modules: Sequence[ModuleType]) -> CfgNod
 # -- The run -----------------------------------------------------------------------------------------------------------
 
 
+def check_many_processes(trainer: type) -> None:
+    """Trainers of others know of one process: many would each train on everything, and write the same files."""
+    from trainers.base import AdaptationTrainer
+
+    if world() > 1 and not issubclass(trainer, AdaptationTrainer):
+        raise UserError(f"{trainer.__name__} runs in one process: start train.py by python, not by torchrun")
+
+
 def already_finished(cfg: CfgNode) -> bool:
     """Whether OUTPUT_DIR holds this very run's results. Raises UserError if it holds another's."""
     from trainers.base import run_hash
@@ -206,13 +217,17 @@ def run(args: argparse.Namespace) -> None:
     cfg = build_cfg(args, modules)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), failed)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), failed)
+    check_many_processes(TRAINER_REGISTRY.get(cfg.TRAINER.NAME))
     training = not (args.eval_only or args.no_train)
     if training and already_finished(cfg):
         return
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    elif world() > 1:  # all draw the same images
+        set_random_seed(from_main(secrets.randbits(31)))
+    if is_main():
+        setup_logger(cfg.OUTPUT_DIR)
     # The fastest convolution may differ from run to run: a fixed seed asks for the same one.
     torch.backends.cudnn.benchmark = cfg.SEED < 0
     torch.backends.cudnn.deterministic = cfg.SEED >= 0
@@ -227,15 +242,17 @@ def run(args: argparse.Namespace) -> None:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
     elif training:
-        with atomic(Path(cfg.OUTPUT_DIR) / "config.yaml") as path:
-            path.write_text(trainer.cfg.dump(), encoding="utf-8")
+        if is_main():
+            with atomic(Path(cfg.OUTPUT_DIR) / "config.yaml") as path:
+                path.write_text(trainer.cfg.dump(), encoding="utf-8")
         trainer.train()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 after a message for the user."""
     try:
-        run(parse_args(argv))
+        with processes():
+            run(parse_args(argv))
     except (UserError, FileNotFoundError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

@@ -114,7 +114,7 @@ FEW = ("TRAINER.WCA.N_CROPS", "5")
 
 
 def logits_of(trainer):
-    ((logits, _, _),) = trainer.predict(trainer.test_loader, "test")
+    logits = trainer.predict(trainer.test_loader, "test")
     return logits
 
 

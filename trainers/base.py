@@ -5,7 +5,8 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,28 @@ from dassl.engine import TrainerX
 from dassl.utils import set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import autocast, fingerprint, input_resolution, load_clip
 from .modules.checkpoints import read_checkpoint
 from .modules.descriptions import find_descriptions, load_descriptions
+from .modules.distributed import (
+    from_main,
+    gather_list,
+    gather_objects,
+    global_mean,
+    is_main,
+    launched,
+    local_world,
+    main_first,
+    parallel,
+    started,
+    world,
+)
 from .modules.download import checksum_of
 from .modules.errors import UserError
-from .modules.loading import Images, build_loader, mixed_seed, set_seed
+from .modules.loading import Images, build_loader, mixed_seed, progress, set_seed
 from .modules.prompts import template_of
 from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
 from .modules.text import encode_ragged, name_prompts
@@ -61,6 +74,10 @@ class AdaptationTrainer(TrainerX):
     Before each epoch all random generators, and those of the loader, are set from (seed, epoch). So the order and the
     augmentation of an epoch's images depend neither on what ran before nor on the workers, and a run that was killed
     and resumed ends exactly like one that was not.
+
+    Under torchrun each process works on its part of every batch (see ``modules.distributed``). All of them run the same
+    code, and in the same order where they meet: a mean over a batch is a global one, a training forward goes through
+    ``self.net``, and files are written by the main process.
 
     Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT.SIZE (follows the backbone), SEED, OUTPUT_DIR,
     RESUME, OPTIM.MAX_EPOCH, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*;
@@ -100,11 +117,31 @@ class AdaptationTrainer(TrainerX):
         for key in ("CHUNK", "MICRO_BATCH"):
             if cfg.TRAIN.get(key, 0) < 0:
                 raise UserError(f"TRAIN.{key} {cfg.TRAIN[key]}: a number of images is not negative, 0 sets no limit")
+        self.check_processes(cfg)
         self.config_hash = run_hash(cfg)
-        self.seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbits(31)
+        self.seed = cfg.SEED if cfg.SEED >= 0 else from_main(secrets.randbits(31))
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
         self.descriptions: dict[str, Any] | None = None  # which file, if there is one
+
+    def check_processes(self, cfg: CfgNode) -> None:
+        """Can the processes that torchrun started share the work?"""
+        if launched() and not started():
+            raise UserError("this train.py does not know of torchrun: start it by python")
+        if world() > 1 and cfg.TRAIN.get("AUTO_CHUNK", False):
+            raise UserError("TRAIN.AUTO_CHUNK is for one process: several would not do a step again together")
+        gpus = torch.cuda.device_count() if cfg.USE_CUDA else 0
+        if 0 < gpus < local_world():
+            raise UserError(
+                f"{local_world()} processes on this machine, and {gpus} GPUs: start at most one a GPU (torchrun "
+                f"--nproc_per_node={gpus}), or set USE_CUDA False"
+            )
+        size, trains = cfg.DATALOADER.TRAIN_X.BATCH_SIZE, type(self).forward_backward != TrainerX.forward_backward
+        if trains and size % world():
+            raise UserError(
+                f"DATALOADER.TRAIN_X.BATCH_SIZE {size} cannot be shared evenly by {world()} processes: set it to a "
+                f"multiple of {world()}, such as {size - size % world() or world()}, or start fewer processes"
+            )
 
     @staticmethod
     def check_label_free(cfg: CfgNode) -> None:
@@ -116,8 +153,9 @@ class AdaptationTrainer(TrainerX):
 
     def build_data_loader(self) -> None:
         autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
-        build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
-        self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
+        with main_first():
+            build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
+            self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
         # As loaded: the checkpoint holds only what moves.
         self.tower_hash = fingerprint(self.clip_model.visual.state_dict())
         self.cfg = self._with_input_size(input_resolution(self.clip_model))
@@ -147,7 +185,7 @@ class AdaptationTrainer(TrainerX):
             nodes.NUM_WORKERS,
             self.device,
             shuffle=train and SAMPLERS[nodes.TRAIN_X.SAMPLER],
-            drop_last=train,
+            train=train,
         )
 
     def _with_input_size(self, size: int) -> CfgNode:
@@ -216,6 +254,11 @@ class AdaptationTrainer(TrainerX):
 
     # -- training -------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def net(self) -> nn.Module:
+        """``self.model`` for the forward pass of training: averages gradients over the processes, if there are more."""
+        return parallel(self.model)
+
     def pixels(self, views: Tensor) -> Tensor:
         """Views as a transform made them -> what the image tower takes, on the device."""
         return self.normalize(views.to(self.device, non_blocking=True))
@@ -276,12 +319,19 @@ class AdaptationTrainer(TrainerX):
 
     def before_train(self) -> None:
         super().before_train()  # resumes, opens TensorBoard
+        if len(set(gather_objects(self.start_epoch))) > 1:
+            raise UserError(f"not all processes see the checkpoints in {self.output_dir}: it must be a shared folder")
         self.write_config()
 
     def write_config(self) -> None:
         """config.yaml, by which others read the run's files: not every train.py writes it."""
-        with atomic(Path(self.output_dir) / "config.yaml") as path:
-            path.write_text(self.cfg.dump(), encoding="utf-8")
+        if is_main():
+            with atomic(Path(self.output_dir) / "config.yaml") as path:
+                path.write_text(self.cfg.dump(), encoding="utf-8")
+
+    def init_writer(self, log_dir: str) -> None:
+        if is_main():
+            super().init_writer(log_dir)
 
     def before_epoch(self) -> None:
         seed = mixed_seed(self.seed, self.epoch)
@@ -299,21 +349,23 @@ class AdaptationTrainer(TrainerX):
         sums: dict[str, Any] = {}  # tensors: to read their values in each step would make a GPU wait
         images, start = 0, time.time()
         title = f"epoch [{self.epoch + 1}/{self.max_epoch}]"
-        bar = tqdm(self.train_loader_x, desc=title, leave=False, disable=None)  # a bar on a terminal only
+        bar = progress(self.train_loader_x, title)
         for self.batch_idx, batch in enumerate(bar):
             count = len(batch["img"])
             for name, value in self.within_memory(self.forward_backward, batch).items():
                 sums[name] = sums.get(name, 0) + value * count
             images += count
             if (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0:
-                loss = self._checked(sums["loss"]) / images
+                loss = self._checked(global_mean(sums["loss"])) / images
                 print(f"{title} batch [{self.batch_idx + 1}/{self.num_batches}] loss {loss:.4f}")
-        self._checked(sums["loss"])
+        shares = gather_objects({name: float(total) / images for name, total in sums.items()})
+        means = {name: sum(share.get(name, 0.0) for share in shares) / world() for share in shares for name in share}
+        self._checked(means["loss"])
         seconds = time.time() - start
         self.history.append(
             {"epoch": self.epoch + 1}
-            | {name: float(total) / images for name, total in sums.items()}
-            | {"lr": self.get_current_lr(), "images_per_second": images / seconds, "seconds": seconds}
+            | means
+            | {"lr": self.get_current_lr(), "images_per_second": world() * images / seconds, "seconds": seconds}
         )
         self.update_lr()
 
@@ -330,8 +382,7 @@ class AdaptationTrainer(TrainerX):
         # For learning curves. Nothing is chosen by it: the last epoch is the result.
         if self.cfg.TEST.get("EVERY_EPOCH", False):
             self.set_model_mode("eval")
-            hits = [p.argmax(dim=1) == labels for p, labels, _ in self.predict(self.test_loader, "test")]
-            record["test_accuracy"] = 100 * torch.cat(hits).float().mean().item()
+            record["test_accuracy"] = self.accuracy(self.predict(self.test_loader, "test"), self.test_loader)
         self.save_model(self.epoch, self.output_dir)
         for name, value in record.items():
             self.write_scalar(f"train/{name}", value, self.epoch + 1)
@@ -349,11 +400,22 @@ class AdaptationTrainer(TrainerX):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict(self, loader: DataLoader, title: str) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-        """Logits [B, K], labels [B] and paths of the images of each batch, in the loader's order."""
-        for batch in tqdm(loader, desc=title, leave=False, disable=None):
-            images, labels = self.parse_batch_test(batch)
-            yield self.within_memory(self.model_inference, images), labels, list(batch["impath"])
+    def over(self, loader: DataLoader, function: Callable[[dict], Tensor], title: str) -> Tensor:
+        """``function`` of every batch: its rows for all images, [N, ...], in the loader's order and on the device.
+
+        Of several processes each works on its share of the images, and all get all rows.
+        """
+        return gather_list([self.within_memory(function, batch) for batch in progress(loader, title)]).to(self.device)
+
+    def predict(self, loader: DataLoader, title: str) -> Tensor:
+        """Logits of all images, [N, K], in the loader's order."""
+        return self.over(loader, lambda batch: self.model_inference(self.parse_batch_test(batch)[0]), title)
+
+    @staticmethod
+    def accuracy(scores: Tensor, loader: DataLoader) -> float:
+        """In percent, of the scores [N, K] of all images."""
+        labels = torch.tensor(loader.dataset.labels, device=scores.device)
+        return 100 * (scores.argmax(dim=1) == labels).float().mean().item()
 
     def test(self, split: str | None = None) -> float:
         """Evaluate on TEST.SPLIT; ``self.results`` keeps every figure, predictions.csv what was said of each image.
@@ -368,23 +430,25 @@ class AdaptationTrainer(TrainerX):
             raise UserError(f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images")
         loader = self.val_loader if split == "val" else self.test_loader
         print(f"Evaluate on the *{split}* set")
-        rows = []
-        for logits, labels, paths in self.predict(loader, split):
-            self.evaluator.process(logits, labels)
-            sure, predicted = logits.softmax(dim=1).max(dim=1)
-            rows += zip(paths, labels.tolist(), predicted.tolist(), sure.tolist(), strict=True)
-        figures = self.evaluator.evaluate()
+        logits, images = self.predict(loader, split), loader.dataset
+        self.evaluator.process(logits, torch.tensor(images.labels, device=logits.device))
+        figures = from_main(self.evaluator.evaluate() if is_main() else None)  # it may write a file
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch + 1)
         self.results = {name: float(figures[name]) for name in ("accuracy", "macro_f1")} | {
             "split": split,
             "test_seconds": time.time() - start,
         }
-        write_predictions(self.output_dir, self.cfg.DATASET.ROOT, self.classnames, rows)
+        if is_main():
+            sure, predicted = logits.softmax(dim=1).max(dim=1)
+            rows = zip(images.paths, images.labels, predicted.tolist(), sure.tolist(), strict=True)
+            write_predictions(self.output_dir, self.cfg.DATASET.ROOT, self.classnames, rows)
         return self.results["accuracy"]
 
     def write_results(self) -> None:
         """results.json: what the run was and what came out. Written last, so its presence says that the run is done."""
+        if not is_main():
+            return
         cfg = self.cfg
         write_results(self.output_dir, {
             "dataset": cfg.DATASET.NAME,
@@ -394,6 +458,7 @@ class AdaptationTrainer(TrainerX):
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": self.seed,
             "device": str(self.device),
+            "processes": world(),
             **self.results,
             "descriptions": self.descriptions,
             "epochs": self.history,
@@ -420,6 +485,8 @@ class AdaptationTrainer(TrainerX):
 
     def save_model(self, epoch: int, directory: str, **_: Any) -> None:
         """Write the checkpoint of ``epoch`` (from 0). Killed at any moment, a complete one remains."""
+        if not is_main():
+            return
         (name,) = self.get_model_names()
         folder, optim, sched = self._folder(directory), self._optims[name], self._scheds[name]
         newest = folder / f"model.pth.tar-{epoch + 1}"

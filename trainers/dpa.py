@@ -12,12 +12,12 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from .base import AdaptationTrainer
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import norm_parameters
+from .modules.distributed import gather, global_mean
 from .modules.errors import UserError
 from .modules.loading import mixed_seed, set_seed
 from .modules.losses import fairness, weighted_cross_entropy
@@ -100,9 +100,8 @@ class DPA(AdaptationTrainer):
         """A first feature and label of every training image, from its weak view and zero-shot CLIP."""
         loader = self.loader(self.dm.dataset.train_x, self.train_transform())
         set_seed(loader, mixed_seed(self.seed, self.epoch))
-        for batch in tqdm(loader, desc="memory", leave=False, disable=None):
-            z = self.within_memory(self.model.encode, self.pixels(batch["img"][:, 0]))
-            self.memory.write(batch["index"], z, (z @ self.model.anchors().t()).argmax(dim=1))
+        z = self.over(loader, lambda batch: self.model.encode(self.pixels(batch["img"][:, 0])), "memory")
+        self.memory.write(torch.arange(len(z)), z, (z @ self.model.anchors().t()).argmax(dim=1))
 
     @torch.no_grad()
     def update_prototypes(self) -> None:
@@ -132,7 +131,7 @@ class DPA(AdaptationTrainer):
         tau, z = self.model.tau, self.model.encode(weak)
         by_text = (tau * z @ self.model.anchors().t()).softmax(dim=1)
         by_image = (tau * z @ self.prototypes.t()).softmax(dim=1)
-        mean = by_text.mean(dim=0)
+        mean = global_mean(by_text.mean(dim=0))
         aligned = align_distribution(by_text, self.recent.mean(mean))
         y = mix_predictions(aligned, by_image, self.options.IMAGE_SHARE).argmax(dim=1)
         return z, y, agreement_weights(by_text, by_image, y), mean  # of p_txt as it was before alignment
@@ -144,7 +143,7 @@ class DPA(AdaptationTrainer):
         weak, strong = self.pixels(batch["img"]).unbind(dim=1)
 
         z, y, w, mean = self.pseudo_label(weak)
-        logits = self.model(strong)
+        logits = self.net(strong)
         loss_st = weighted_cross_entropy(logits, y, w)
         loss_fair, _ = fairness(logits.softmax(dim=1))  # of the batch, however many classes there are
         loss_align = alignment_loss(self.prototypes, self.model.anchors(), opt.ALIGN_SCALE)
@@ -152,7 +151,7 @@ class DPA(AdaptationTrainer):
         self.descend(loss)
         self._scheds["dpa"].step()
         self.recent.push(mean)
-        self.memory.write(batch["index"], z, y)
+        self.memory.write(gather(batch["index"]), gather(z), gather(y))
 
         figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "loss_align": loss_align,
                    "weight": w.mean()}  # fmt: skip

@@ -17,7 +17,6 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from .base import AdaptationTrainer
@@ -137,7 +136,7 @@ class FAIR(AdaptationTrainer):
         weak, strong, crops = views[:, :1], views[:, 1], views[:, 2:]
 
         y, w, agreed = self.pseudo_label(torch.cat([weak, crops], dim=1))
-        logits = self.model(strong)
+        logits = self.net(strong)
         loss_st = weighted_cross_entropy(logits, y, w)
         loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)  # [F: MUST]
         loss = loss_st + self.options.FAIRNESS * loss_fair
@@ -163,18 +162,12 @@ class FAIR(AdaptationTrainer):
             print(f"accuracy with {self.options.N_CROPS} crops: {self.results['crop_accuracy']:.1f}%")
         return accuracy
 
-    @torch.no_grad()
     def test_with_crops(self, split: str) -> float:
         """Accuracy of LAS on the images of a split, in percent; the crops are the same in every run."""
         images = self.dm.dataset.val if split == "val" else self.dm.dataset.test
         loader = self.loader(images, FixedCrops(**self._view_settings()))
-        correct = total = 0
-        for batch in tqdm(loader, desc="test with crops", leave=False, disable=None):
-            views, labels = self.parse_batch_test(batch)
-            las, _ = self.within_memory(self.scores, self.model, self.pixels(views))
-            correct += (las.argmax(dim=1) == labels).sum().item()
-            total += len(labels)
-        return 100 * correct / total
+        las = self.over(loader, lambda batch: self.scores(self.model, self.pixels(batch["img"]))[0], "test with crops")
+        return self.accuracy(las, loader)
 
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 

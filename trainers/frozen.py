@@ -1,7 +1,6 @@
 """What classifiers on features of the frozen image tower share: the features, computed once for all of them."""
 
 import time
-from collections.abc import Iterator
 from functools import cached_property, partial
 
 import torch
@@ -61,11 +60,9 @@ class FrozenFeatures:
         return self.model.encode(views)
 
     @torch.no_grad()
-    def predict(self, loader: DataLoader, title: str) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-        """The whole split as one batch."""
-        images = loader.dataset
-        logits = self.scores(self.encode_all(images, title))
-        yield logits, torch.tensor(images.labels, device=logits.device), images.paths
+    def predict(self, loader: DataLoader, title: str) -> Tensor:
+        """Logits of all images, [N, K], in the loader's order."""
+        return self.scores(self.encode_all(loader.dataset, title))
 
     def test(self, split: str | None = None) -> float:
         self.seconds_saved = 0.0

@@ -130,7 +130,7 @@ class LaFTer(AdaptationTrainer):
         weak, strong = self.pixels(batch["img"]).unbind(1)
 
         y = self.pseudo_label(weak)
-        loss = smoothed_cross_entropy(self.model(strong), y, self.options.SMOOTHING)
+        loss = smoothed_cross_entropy(self.net(strong), y, self.options.SMOOTHING)
         self.descend(loss)
         return {"loss": loss.detach()} | self.pseudo_accuracy(y, batch)
 

@@ -12,7 +12,6 @@ from dassl.optim import build_optimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from .base import AdaptationTrainer
@@ -71,7 +70,7 @@ class MUST(AdaptationTrainer):
     - Views are this project's, the same for all methods (weak: also flipped; strong: 50 to 100 % of the area and
       torchvision's RandAugment. There: 30 to 100 % and timm's).
     - tau is the loaded CLIP's own; there it is 100, which OpenAI's models have.
-    - One device, so fairness sees the batch of DATALOADER.TRAIN_X; there it sees those of 16 GPUs.
+    - Fairness sees the batch of DATALOADER.TRAIN_X, however many GPUs share it; there it sees those of 16 GPUs.
     - ResNets run too, although the paper is about ViTs: a stage counts as a layer, and BatchNorm keeps its statistics.
     """
 
@@ -124,7 +123,7 @@ class MUST(AdaptationTrainer):
         weak, strong = self.pixels(batch["img"]).unbind(dim=1)
 
         y, sure = self.pseudo_label(weak)
-        logits = self.model(strong)
+        logits = self.net(strong)
         loss_st = masked_cross_entropy(logits, y, sure)
         loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)
         loss = loss_st + self.options.FAIRNESS * loss_fair
@@ -159,14 +158,10 @@ class MUST(AdaptationTrainer):
             print(f"accuracy of the teacher: {self.results['ema_accuracy']:.1f}%")
         return accuracy
 
-    @torch.no_grad()
     def test_teacher(self, loader: DataLoader) -> float:
         """In percent."""
-        hits = []
-        for batch in tqdm(loader, desc="test of the teacher", leave=False, disable=None):
-            images, labels = self.parse_batch_test(batch)
-            hits.append(self.within_memory(self.teacher.model, images).argmax(dim=1) == labels)
-        return 100 * torch.cat(hits).float().mean().item()
+        logits = self.over(loader, lambda batch: self.teacher.model(self.parse_batch_test(batch)[0]), "teacher")
+        return self.accuracy(logits, loader)
 
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 

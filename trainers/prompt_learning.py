@@ -61,7 +61,7 @@ class PromptTrainer(FrozenFeatures, AdaptationTrainer):
 
         The sum is what descends: each member then moves as if it were alone.
         """
-        losses = torch.stack([F.cross_entropy(logits, labels) for logits in self.model(images)])
+        losses = torch.stack([F.cross_entropy(logits, labels) for logits in self.net(images)])
         self.descend(losses.sum())
         return losses.detach().mean()
 

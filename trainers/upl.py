@@ -8,11 +8,11 @@ from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import input_resolution, load_clip
+from .modules.distributed import main_first
 from .modules.errors import UserError, few
 from .modules.prompts import template_of
 from .modules.selection import select_top_k
@@ -73,7 +73,8 @@ class UPL(PromptTrainer):
         print(f"Pseudo-labels by {', '.join(models)}, with the templates {' | '.join(templates)}")
         total = 0
         for name in models:
-            clip_model = load_clip(name, self.device)
+            with main_first():
+                clip_model = load_clip(name, self.device)
             names = name_prompts(clip_model, self.classnames, templates)
             model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), opt.PREC)
             model.passes = self.passes
@@ -82,9 +83,10 @@ class UPL(PromptTrainer):
             cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
             del clip_model  # the text tower has done its work
             loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
-            probs = [self.within_memory(model, batch["img"].to(self.device)).softmax(dim=1)
-                     for batch in tqdm(loader, desc=f"labels by {name}", leave=False, disable=None)]  # fmt: skip
-            total = total + torch.cat(probs).cpu()
+            total = total + self.over(
+                loader, lambda batch, model=model: model(batch["img"].to(self.device)).softmax(dim=1),
+                f"labels by {name}",
+            ).cpu()  # fmt: skip
         return total / len(models)
 
     def before_train(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .distributed import gather_objects, is_main
 from .results import atomic
 
 
@@ -17,18 +18,25 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("FAIR_CACHE") or "~/.cache/fair").expanduser() / kind
 
 
-def cached(kind: str, key: str, count: int, compute: Callable[[], Tensor]) -> tuple[Tensor, float]:
+def cached(
+    kind: str, key: str, count: int, compute: Callable[[], Tensor], together: bool = False
+) -> tuple[Tensor, float]:
     """Features, float32, [count, ...], read from the cache if they are there, and the seconds that this saved; else
     computed and kept, and 0.
 
     They are plain numbers (.npy) with the seconds they took, in the folder `kind` under `key`, which must tell apart
     all that they depend on. A file that is damaged is made anew; one that cannot be written costs time, nothing else.
+    Of several processes the main one writes. Where they compute ``together``, they do so unless all could read.
     """
     file = cache_folder(kind) / f"{key}.npy"
-    if kept := _read(file, count):
+    kept = _read(file, count)
+    there = kept is not None
+    if all(gather_objects(there)) if together else there:
         return kept
     start = time.time()
     features = compute()
+    if not is_main():
+        return features, 0.0
     try:
         with atomic(file) as path, open(path, "wb") as stream:
             np.save(stream, features.cpu().numpy(), allow_pickle=False)

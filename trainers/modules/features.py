@@ -9,11 +9,11 @@ import PIL
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .backbone import fingerprint
 from .cache import cached
-from .loading import Images, build_loader
+from .distributed import gather_list
+from .loading import Images, build_loader, progress
 
 
 def encode_images(
@@ -37,6 +37,8 @@ def encode_images(
     that would read every byte of the data set in each run, often over a network, to catch what make does not catch
     either (other content of the same size under the same time in nanoseconds). Copied or moved images are encoded
     again.
+
+    Of several processes each encodes its share, and all get all features.
 
     Args:
         visual: the image tower.
@@ -68,7 +70,7 @@ def encode_images(
         facts += [path, status.st_size, status.st_mtime_ns]
     # A backbone's name would not do: its file can change.
     key = fingerprint(visual.state_dict(), *facts)
-    features, seconds = cached("features", key, len(paths), compute)
+    features, seconds = cached("features", key, len(paths), compute, together=True)
     return features.to(device), seconds
 
 
@@ -82,6 +84,5 @@ def _encode(
     title: str,
 ) -> Tensor:
     loader = build_loader(images, batch, workers, device)
-    parts = [encode(part["img"].to(device, non_blocking=True)).float()
-             for part in tqdm(loader, desc=title, leave=False, disable=None)]  # fmt: skip
-    return torch.cat(parts) if parts else torch.empty(0, 0, device=device)
+    parts = [encode(part["img"].to(device, non_blocking=True)).float() for part in progress(loader, title)]
+    return gather_list(parts).to(device)

@@ -2,13 +2,20 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from .distributed import is_main, local_world, rank, world
+from .errors import UserError
+
+T = TypeVar("T")
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -71,26 +78,44 @@ class Images(Dataset):
 class Batches(Sampler[list[int]]):
     """Positions in a list, batch by batch; shuffled, they are in an order that ``seed`` decides.
 
+    Of several processes, each takes its part of every batch in training, so that the batches are those of one process;
+    in evaluation each takes every n-th position, in batches of ``size`` (``distributed.gather_list`` undoes that).
+
     Args:
         count: length of the list.
         size: of a batch.
-        train: shuffle, and drop the last, smaller batch unless it is the only one.
+        train: drop the last, smaller batch unless it is the only one.
+
+    Raises:
+        UserError: on iteration; the only batch is smaller than ``size``, and the processes cannot share it evenly.
     """
 
-    def __init__(self, count: int, size: int, shuffle: bool, drop_last: bool) -> None:
-        self.count, self.size, self.shuffle = count, size, shuffle
-        self.drop_last = drop_last and count >= size
+    def __init__(self, count: int, size: int, shuffle: bool, train: bool) -> None:
+        self.count, self.size, self.shuffle, self.train = count, size, shuffle, train
         self.seed = 0
 
     def __iter__(self) -> Iterator[list[int]]:
         order = torch.arange(self.count)
         if self.shuffle:
             order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.seed))
-        batches = order.split(self.size)
-        return (batch.tolist() for batch in batches[: len(self)])
+        if not self.train:
+            order = order[rank() :: world()]
+        batches = order.split(self.size)[: len(self)]
+        if self.train:
+            if self.count < self.size and self.count % world():
+                raise UserError(
+                    f"{self.count} training images are less than a batch, and {world()} processes cannot share them "
+                    f"evenly: set DATALOADER.TRAIN_X.BATCH_SIZE to a multiple of {world()} that is not above "
+                    f"{self.count}, or start fewer processes"
+                )
+            batches = [batch.chunk(world())[rank()] for batch in batches]
+        return (batch.tolist() for batch in batches)
 
     def __len__(self) -> int:
-        return self.count // self.size if self.drop_last else -(-self.count // self.size)
+        if self.train and self.count >= self.size:
+            return self.count // self.size
+        count = self.count if self.train else len(range(rank(), self.count, world()))
+        return -(-count // self.size)
 
 
 def cores() -> int:
@@ -99,17 +124,17 @@ def cores() -> int:
 
 
 def build_loader(
-    images: Images, size: int, workers: int, device: torch.device, shuffle: bool = False, drop_last: bool = False
+    images: Images, size: int, workers: int, device: torch.device, shuffle: bool = False, train: bool = False
 ) -> DataLoader:
-    """A loader of batches of ``size`` images.
+    """A loader of batches of ``size`` images (see ``Batches``).
 
-    Workers (never more than there are cores) stay alive between epochs. The order of a shuffled epoch and the draws of
-    its images are those of the last ``set_seed``.
+    Workers (never more than the process's share of the cores) stay alive between epochs. The order of a shuffled epoch
+    and the draws of its images are those of the last ``set_seed``.
     """
-    workers = min(workers, cores())
+    workers = min(workers, max(1, cores() // local_world()))
     return DataLoader(
         images,
-        batch_sampler=Batches(len(images), size, shuffle, drop_last),
+        batch_sampler=Batches(len(images), size, shuffle, train),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
@@ -121,3 +146,8 @@ def set_seed(loader: DataLoader, seed: int) -> None:
     """Decide order and draws of the next epoch; not while one is under way."""
     loader.dataset.seed.fill_(seed)
     loader.batch_sampler.seed = seed
+
+
+def progress(batches: Iterable[T], title: str) -> Iterable[T]:
+    """The same with a bar, where the main process has a terminal."""
+    return tqdm(batches, desc=title, leave=False, disable=None if is_main() else True)

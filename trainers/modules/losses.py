@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .distributed import global_mean
+
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """mean_i w_i * CE(logits_i, y_i): the mean is over the batch, so small weights make a small step.
@@ -17,7 +19,8 @@ def fairness(probs: Tensor, running: Tensor | None = None, momentum: float = 0.5
     """L_fair = -(1/K) sum_c log mean_b p_bc (MUST, arXiv 2206.02967): no class may be forgotten.
 
     A batch smaller than the number of classes cannot show them all; then pass ``running``, an average over past
-    batches. It carries no gradient, so the loss is divided by the batch's share to keep the gradient's size.
+    batches. It carries no gradient, so the loss is divided by the batch's share to keep the gradient's size. Of several
+    processes each has its part of the batch (equally large), and the mean is the batch's.
 
     Args:
         probs: softmax of the strong view, [B, K].
@@ -27,7 +30,7 @@ def fairness(probs: Tensor, running: Tensor | None = None, momentum: float = 0.5
     Returns:
         The loss (a scalar) and the average it used, [K], detached.
     """
-    mean = probs.mean(dim=0)
+    mean = global_mean(probs.mean(dim=0))
     share = 1.0
     if running is not None:
         share = 1.0 - momentum

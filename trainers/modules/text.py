@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from tqdm import tqdm
 
 from .backbone import clip_module, feature_dim, fingerprint
 from .cache import cached
+from .loading import progress
 from .prompts import prompt
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def encode_texts(model: "CLIP", texts: Sequence[str], batch: int = 256) -> Tenso
 def _encode(model: "CLIP", batches: Sequence[Tensor]) -> Tensor:
     device = model.text_projection.device
     features = [torch.empty(0, feature_dim(model), device=device)]
-    for tokens in tqdm(batches, desc="encoding texts", leave=False, disable=None if len(batches) > 8 else True):
+    for tokens in progress(batches, "encoding texts") if len(batches) > 8 else batches:
         features.append(normalize(model.encode_text(tokens.to(device)).float(), dim=-1))
     return torch.cat(features)
 

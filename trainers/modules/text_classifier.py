@@ -7,7 +7,8 @@ to what sets texts apart from images: noise on the texts' features and smoothed 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
+
+from .loading import progress
 
 
 def gather_texts(names: Tensor, descriptions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +65,7 @@ def train_text_classifier(
     weight = torch.empty(n_classes, features.shape[1], dtype=features.dtype, device=features.device)
     weight.uniform_(-bound, bound, generator=generator).requires_grad_(True)
     optimizer = torch.optim.AdamW([weight], lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay)
-    for _ in tqdm(range(steps), desc="text classifier", leave=False, disable=None):
+    for _ in progress(range(steps), "text classifier"):
         drawn = torch.randn(features.shape, generator=generator, dtype=features.dtype, device=features.device)
         loss = smoothed_cross_entropy((features + noise * drawn) @ weight.t(), labels, smoothing)
         optimizer.zero_grad()
