@@ -89,6 +89,8 @@ def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"})
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
     cfg.TEST.EVERY_EPOCH = False  # also test after each epoch, for learning curves; our trainers only
+    # Where views are cut: auto (device on a GPU, worker on a CPU, the faster on each) | worker | device
+    cfg.DATALOADER.VIEWS = "auto"
     for module in modules:
         if hasattr(module, "extend_cfg"):
             module.extend_cfg(cfg)

@@ -24,12 +24,13 @@ from .modules.anchors import AnchorClassifier
 from .modules.backbone import autocast, fingerprint, input_resolution, load_clip
 from .modules.checkpoints import read_checkpoint
 from .modules.descriptions import find_descriptions, load_descriptions
+from .modules.device_views import DrawOnly, UncutViews
 from .modules.download import checksum_of
 from .modules.errors import UserError
 from .modules.loading import Images, build_loader, mixed_seed, set_seed
 from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
 from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, name_prompts
-from .modules.views import Normalize
+from .modules.views import Normalize, Views
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
 SAMPLERS = {"RandomSampler": True, "SequentialSampler": False}  # whether they shuffle
@@ -94,6 +95,8 @@ class AdaptationTrainer(TrainerX):
             )
         if cfg.DATALOADER.K_TRANSFORMS != 1:
             raise UserError(f"DATALOADER.K_TRANSFORMS: {name} makes its own views of an image, leave it at 1")
+        if (place := cfg.DATALOADER.get("VIEWS", "auto")) not in ("auto", "worker", "device"):
+            raise UserError(f"DATALOADER.VIEWS {place!r}: choose auto, worker or device")
         self.config_hash = run_hash(cfg)
         self.seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbits(31)
         self.history: list[dict[str, Any]] = []
@@ -132,6 +135,8 @@ class AdaptationTrainer(TrainerX):
     def loader(self, images: Sequence[Datum], transform: Callable, train: bool = False) -> DataLoader:
         """Batches of these images: in training shuffled and all of one size, else in order."""
         nodes = self.cfg.DATALOADER
+        if self.cuts_on_device and isinstance(transform, Views):
+            transform = DrawOnly(transform)
         return build_loader(
             Images([item.impath for item in images], [item.label for item in images], transform),
             nodes.TRAIN_X.BATCH_SIZE if train else nodes.TEST.BATCH_SIZE,
@@ -140,6 +145,12 @@ class AdaptationTrainer(TrainerX):
             shuffle=train and SAMPLERS[nodes.TRAIN_X.SAMPLER],
             drop_last=train,
         )
+
+    @property
+    def cuts_on_device(self) -> bool:
+        """Whether the views of ``Views`` are cut on the device. Other transforms are always done by the workers."""
+        place = self.cfg.DATALOADER.get("VIEWS", "auto")
+        return self.device.type == "cuda" if place == "auto" else place == "device"
 
     def _with_input_size(self, size: int) -> CfgNode:
         given = tuple(self.cfg.INPUT.SIZE)
@@ -200,9 +211,10 @@ class AdaptationTrainer(TrainerX):
 
     # -- training -------------------------------------------------------------------------------------------------
 
-    def pixels(self, views: Tensor) -> Tensor:
-        """Views as a transform made them -> what the image tower takes, on the device."""
-        return self.normalize(views.to(self.device, non_blocking=True))
+    def pixels(self, views: Tensor | UncutViews) -> Tensor:
+        """Views as a transform made them, cut or not -> what the image tower takes, on the device."""
+        views = views.to(self.device, non_blocking=True)
+        return self.normalize(views.cut() if isinstance(views, UncutViews) else views)
 
     def pseudo_accuracy(self, y: Tensor, batch: dict) -> dict[str, Tensor]:
         """How many of the pseudo-labels y [B] are right, in percent; nothing where images have no label.

@@ -101,7 +101,7 @@ class DPA(AdaptationTrainer):
         loader = self.loader(self.dm.dataset.train_x, self.train_transform())
         set_seed(loader, mixed_seed(self.seed, self.epoch))
         for batch in tqdm(loader, desc="memory", leave=False, disable=None):
-            z = self.model.encode(self.pixels(batch["img"][:, 0]))
+            z = self.model.encode(self.pixels(batch["img"])[:, 0])
             self.memory.write(batch["index"], z, (z @ self.model.anchors().t()).argmax(dim=1))
 
     @torch.no_grad()

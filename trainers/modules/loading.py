@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -44,6 +44,15 @@ def read_image(path: str | os.PathLike, min_side: int = 0) -> Image.Image:
         return image.convert("RGB")
 
 
+def shrink(image: Image.Image, side: int) -> Image.Image:
+    """The image with a short side of ``side`` pixels (bicubic, anti-aliased) if that makes it smaller and ``side`` is
+    not 0, else as it is."""
+    short = min(image.size)
+    if not 0 < side < short:
+        return image
+    return image.resize([round(length * side / short) for length in image.size], Image.Resampling.BICUBIC)
+
+
 class Images(Dataset):
     """Image files as a torch data set. An item is a dictionary: `img` (the transformed image), `label` (-1: unknown),
     `impath` and `index` (position in the list).
@@ -66,6 +75,15 @@ class Images(Dataset):
         with drawing_from(mixed_seed(int(self.seed), index)):
             view = self.transform(image)
         return {"img": view, "label": self.labels[index], "impath": path, "index": index}
+
+
+def collate(items: list[dict]) -> dict:
+    """A batch of what ``Images`` gives: as torch does it, but a transform's own objects are joined by their class."""
+    views = [item["img"] for item in items]
+    if not hasattr(views[0], "join"):
+        return default_collate(items)
+    rest = [{key: value for key, value in item.items() if key != "img"} for item in items]
+    return {"img": views[0].join(views)} | default_collate(rest)
 
 
 class Batches(Sampler[list[int]]):
@@ -110,6 +128,7 @@ def build_loader(
     return DataLoader(
         images,
         batch_sampler=Batches(len(images), size, shuffle, drop_last),
+        collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
