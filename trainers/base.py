@@ -27,7 +27,8 @@ from .modules.descriptions import find_descriptions, load_descriptions
 from .modules.device_views import DrawOnly, UncutViews
 from .modules.download import checksum_of
 from .modules.errors import UserError
-from .modules.loading import Images, build_loader, mixed_seed, set_seed
+from .modules.image_cache import ImageCache, check_cache
+from .modules.loading import Images, build_loader, mixed_seed, read_image, set_seed
 from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
 from .modules.text import DEFAULT_TEMPLATE, TEMPLATES, encode_ragged, name_prompts
 from .modules.views import Normalize, Views
@@ -43,6 +44,11 @@ def run_hash(cfg: CfgNode) -> str:
     for node in [key for key in own.TRAINER if key not in ("NAME", cfg.TRAINER.NAME.upper())]:
         del own.TRAINER[node]
     return config_hash(own)
+
+
+def cache_settings(cfg: CfgNode) -> tuple[str, float]:
+    """DATALOADER.CACHE and CACHE_GB, with the defaults of a config that does not have them."""
+    return cfg.DATALOADER.get("CACHE", "none"), cfg.DATALOADER.get("CACHE_GB", 16.0)
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -62,7 +68,8 @@ class AdaptationTrainer(TrainerX):
     and resumed ends exactly like one that was not.
 
     Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT.SIZE (follows the backbone), SEED, OUTPUT_DIR,
-    RESUME, OPTIM.MAX_EPOCH, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*.
+    RESUME, OPTIM.MAX_EPOCH, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*,
+    DATALOADER.VIEWS, CACHE and CACHE_GB (docs/pipeline.md).
     """
 
     views_per_image = 1
@@ -97,6 +104,7 @@ class AdaptationTrainer(TrainerX):
             raise UserError(f"DATALOADER.K_TRANSFORMS: {name} makes its own views of an image, leave it at 1")
         if (place := cfg.DATALOADER.get("VIEWS", "auto")) not in ("auto", "worker", "device"):
             raise UserError(f"DATALOADER.VIEWS {place!r}: choose auto, worker or device")
+        check_cache(*cache_settings(cfg))
         self.config_hash = run_hash(cfg)
         self.seed = cfg.SEED if cfg.SEED >= 0 else secrets.randbits(31)
         self.history: list[dict[str, Any]] = []
@@ -121,6 +129,8 @@ class AdaptationTrainer(TrainerX):
         test = self.test_transform() or build_transform(self.cfg, is_train=False)
         dm = DataManager(self.cfg, custom_tfm_train=train, custom_tfm_test=test)
         self.dm = dm
+        kind, gigabytes = cache_settings(self.cfg)
+        self.image_cache = None if kind == "none" else ImageCache(kind, gigabytes)
         self.train_loader_x = self.loader(dm.dataset.train_x, train, train=True)
         self.train_loader_u = None
         self.val_loader = self.loader(dm.dataset.val, test) if dm.dataset.val else None
@@ -137,8 +147,10 @@ class AdaptationTrainer(TrainerX):
         nodes = self.cfg.DATALOADER
         if self.cuts_on_device and isinstance(transform, Views):
             transform = DrawOnly(transform)
+        # Training images come again in each epoch; no other split does.
+        read = self.image_cache.read if self.image_cache and images is self.dm.dataset.train_x else read_image
         return build_loader(
-            Images([item.impath for item in images], [item.label for item in images], transform),
+            Images([item.impath for item in images], [item.label for item in images], transform, read=read),
             nodes.TRAIN_X.BATCH_SIZE if train else nodes.TEST.BATCH_SIZE,
             nodes.NUM_WORKERS,
             self.device,

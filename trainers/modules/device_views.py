@@ -96,9 +96,7 @@ class DrawOnly:
         )
 
 
-def cut_boxes(
-    pixels: Tensor, boxes: Tensor, flips: Tensor, size: int, dtype: torch.dtype | None = None
-) -> Tensor:
+def cut_boxes(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int, dtype: torch.dtype | None = None) -> Tensor:
     """Boxes of images, each resized to a square (bicubic, anti-aliased) and some mirrored.
 
     As in Pillow's ``image.crop(box).resize(...)`` the lines are resized first and rounded to bytes, then the columns.

@@ -57,12 +57,22 @@ class Images(Dataset):
     """Image files as a torch data set. An item is a dictionary: `img` (the transformed image), `label` (-1: unknown),
     `impath` and `index` (position in the list).
 
+    Args:
+        read: what opens an image, given its path and the transform's ``min_side`` (0 where it has none).
+
     Attributes:
         seed: where the draws of all images start from, one number in memory that workers share.
     """
 
-    def __init__(self, paths: Sequence[str], labels: Sequence[int] | None, transform: Callable, seed: int = 0) -> None:
-        self.paths, self.transform = list(paths), transform
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int] | None,
+        transform: Callable,
+        seed: int = 0,
+        read: Callable[[str, int], Image.Image] = read_image,
+    ) -> None:
+        self.paths, self.transform, self.read = list(paths), transform, read
         self.labels = [-1] * len(self.paths) if labels is None else list(labels)
         self.seed = torch.tensor([seed]).share_memory_()
 
@@ -71,7 +81,7 @@ class Images(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         path = self.paths[index]
-        image = read_image(path, getattr(self.transform, "min_side", 0))
+        image = self.read(path, getattr(self.transform, "min_side", 0))
         with drawing_from(mixed_seed(int(self.seed), index)):
             view = self.transform(image)
         return {"img": view, "label": self.labels[index], "impath": path, "index": index}
