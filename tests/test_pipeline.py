@@ -1,4 +1,4 @@
-"""Views cut on the device equal those of the workers; the cache of images gives back what was read, and fails softly."""
+"""Views cut on the device equal those of the workers; the cache of images gives back what was read and fails softly."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def photo(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
-# -- RandAugment ---------------------------------------------------------------------------------------------------------
+# -- RandAugment -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", [32, 63])
@@ -69,7 +69,7 @@ def test_operations_on_tensors_are_pillows(name):
         assert far.float().mean() < (0.05 if name in ("ShearX", "ShearY", "Rotate") else 1e-9)
 
 
-# -- Cutting on the device -------------------------------------------------------------------------------------------------
+# -- Cutting on the device ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dtype", "mean"), [(torch.float32, 0.01), (torch.float16, 0.12)])
@@ -135,7 +135,7 @@ def test_large_images_are_shrunk_in_the_worker():
     assert shrink(image, 0) is image and shrink(image, 300) is image and shrink(image, 400) is image
 
 
-# -- FAIR on it --------------------------------------------------------------------------------------------------------------
+# -- FAIR on it --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_dpa_fills_its_memory_with_views_of_the_device(data, backbone, tmp_path)
     assert trainer.memory.features.norm(dim=1).allclose(torch.ones(36), atol=1e-4)
 
 
-# -- Cache -------------------------------------------------------------------------------------------------------------------
+# -- Cache -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -206,8 +206,7 @@ def epoch(loader: DataLoader) -> torch.Tensor:
     return torch.cat([batch["img"] for batch in loader])
 
 
-@pytest.mark.parametrize("kind", ["ram", "disk"])
-@pytest.mark.parametrize("context", [None, "fork", "spawn"])
+@pytest.mark.parametrize(("kind", "context"), [("ram", None), ("disk", None), ("disk", "fork"), ("ram", "spawn")])
 def test_second_epoch_opens_no_file(kind, context, files, memory, monkeypatch):
     if context:
         monkeypatch.setattr("trainers.modules.loading.cores", lambda: 2)
@@ -260,7 +259,7 @@ def test_full_disk_costs_one_warning(workers, files, monkeypatch, capfd):
     loader = build_loader(Images(files, None, Views(32), read=ImageCache("disk", 1).read), 1, workers, CPU)
     plain = epoch(build_loader(Images(files, None, Views(32)), 1, 0, CPU))
     for _ in range(2):
-        assert torch.equal(epoch(loader)[:, 0], plain[:, 0]) or workers >= 0
+        assert torch.equal(epoch(loader), plain)
     assert capfd.readouterr().out.count("No space left") == 1
 
 
