@@ -98,6 +98,10 @@ def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     cfg.TRAIN.AUTO_CHUNK = False  # where memory runs out, halve these and do the step again
     cfg.MODEL.COMPILE = False  # run the image tower by torch.compile
     cfg.TEST.EVERY_EPOCH = False  # also test after each epoch, for learning curves; our trainers only
+    # Where views are cut: auto (device on a GPU, worker on a CPU, the faster on each) | worker | device
+    cfg.DATALOADER.VIEWS = "auto"
+    cfg.DATALOADER.CACHE = "none"  # where decoded training images are kept: none | ram | disk
+    cfg.DATALOADER.CACHE_GB = 16.0  # limit of the store, 10^9 bytes
     for module in modules:
         if hasattr(module, "extend_cfg"):
             module.extend_cfg(cfg)

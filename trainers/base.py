@@ -24,6 +24,7 @@ from .modules.anchors import AnchorClassifier
 from .modules.backbone import autocast, fingerprint, input_resolution, load_clip
 from .modules.checkpoints import read_checkpoint
 from .modules.descriptions import find_descriptions, load_descriptions
+from .modules.device_views import DrawOnly, UncutViews
 from .modules.distributed import (
     from_main,
     gather_list,
@@ -39,12 +40,13 @@ from .modules.distributed import (
 )
 from .modules.download import checksum_of
 from .modules.errors import UserError
-from .modules.loading import Images, build_loader, mixed_seed, progress, set_seed
+from .modules.image_cache import ImageCache, check_cache
+from .modules.loading import Images, build_loader, mixed_seed, progress, read_image, set_seed
 from .modules.prompts import template_of
 from .modules.results import atomic, commit, config_hash, versions, write_predictions, write_results
 from .modules.text import encode_ragged, name_prompts
 from .modules.towers import ImageClassifier, Passes, channels_last, out_of_memory
-from .modules.views import Normalize
+from .modules.views import Normalize, Views
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
 SAMPLERS = {"RandomSampler": True, "SequentialSampler": False}  # whether they shuffle
@@ -57,6 +59,11 @@ def run_hash(cfg: CfgNode) -> str:
     for node in [key for key in own.TRAINER if key not in ("NAME", cfg.TRAINER.NAME.upper())]:
         del own.TRAINER[node]
     return config_hash(own)
+
+
+def cache_settings(cfg: CfgNode) -> tuple[str, float]:
+    """DATALOADER.CACHE and CACHE_GB, with the defaults of a config that does not have them."""
+    return cfg.DATALOADER.get("CACHE", "none"), cfg.DATALOADER.get("CACHE_GB", 16.0)
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -81,7 +88,8 @@ class AdaptationTrainer(TrainerX):
 
     Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT.SIZE (follows the backbone), SEED, OUTPUT_DIR,
     RESUME, OPTIM.MAX_EPOCH, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*;
-    where train.py declares them, TRAIN.CHUNK, MICRO_BATCH, AUTO_CHUNK and MODEL.COMPILE (docs/memory.md).
+    where train.py declares them, TRAIN.CHUNK, MICRO_BATCH, AUTO_CHUNK and MODEL.COMPILE (docs/memory.md), and
+    DATALOADER.VIEWS, CACHE and CACHE_GB (docs/pipeline.md).
     """
 
     views_per_image = 1
@@ -114,6 +122,9 @@ class AdaptationTrainer(TrainerX):
             )
         if cfg.DATALOADER.K_TRANSFORMS != 1:
             raise UserError(f"DATALOADER.K_TRANSFORMS: {name} makes its own views of an image, leave it at 1")
+        if (place := cfg.DATALOADER.get("VIEWS", "auto")) not in ("auto", "worker", "device"):
+            raise UserError(f"DATALOADER.VIEWS {place!r}: choose auto, worker or device")
+        check_cache(*cache_settings(cfg))
         for key in ("CHUNK", "MICRO_BATCH"):
             if cfg.TRAIN.get(key, 0) < 0:
                 raise UserError(f"TRAIN.{key} {cfg.TRAIN[key]}: a number of images is not negative, 0 sets no limit")
@@ -163,6 +174,8 @@ class AdaptationTrainer(TrainerX):
         test = self.test_transform() or build_transform(self.cfg, is_train=False)
         dm = DataManager(self.cfg, custom_tfm_train=train, custom_tfm_test=test)
         self.dm = dm
+        kind, gigabytes = cache_settings(self.cfg)
+        self.image_cache = None if kind == "none" else ImageCache(kind, gigabytes)
         self.train_loader_x = self.loader(dm.dataset.train_x, train, train=True)
         self.train_loader_u = None
         self.val_loader = self.loader(dm.dataset.val, test) if dm.dataset.val else None
@@ -179,14 +192,24 @@ class AdaptationTrainer(TrainerX):
     def loader(self, images: Sequence[Datum], transform: Callable, train: bool = False) -> DataLoader:
         """Batches of these images: in training shuffled and all of one size, else in order."""
         nodes = self.cfg.DATALOADER
+        if self.cuts_on_device and isinstance(transform, Views):
+            transform = DrawOnly(transform)
+        # Training images come again in each epoch; no other split does.
+        read = self.image_cache.read if self.image_cache and images is self.dm.dataset.train_x else read_image
         return build_loader(
-            Images([item.impath for item in images], [item.label for item in images], transform),
+            Images([item.impath for item in images], [item.label for item in images], transform, read=read),
             nodes.TRAIN_X.BATCH_SIZE if train else nodes.TEST.BATCH_SIZE,
             nodes.NUM_WORKERS,
             self.device,
             shuffle=train and SAMPLERS[nodes.TRAIN_X.SAMPLER],
             train=train,
         )
+
+    @property
+    def cuts_on_device(self) -> bool:
+        """Whether the views of ``Views`` are cut on the device. Other transforms are always done by the workers."""
+        place = self.cfg.DATALOADER.get("VIEWS", "auto")
+        return self.device.type == "cuda" if place == "auto" else place == "device"
 
     def _with_input_size(self, size: int) -> CfgNode:
         given = tuple(self.cfg.INPUT.SIZE)
@@ -259,9 +282,10 @@ class AdaptationTrainer(TrainerX):
         """``self.model`` for the forward pass of training: averages gradients over the processes, if there are more."""
         return parallel(self.model)
 
-    def pixels(self, views: Tensor) -> Tensor:
-        """Views as a transform made them -> what the image tower takes, on the device."""
-        return self.normalize(views.to(self.device, non_blocking=True))
+    def pixels(self, views: Tensor | UncutViews) -> Tensor:
+        """Views as a transform made them, cut or not -> what the image tower takes, on the device."""
+        views = views.to(self.device, non_blocking=True)
+        return self.normalize(views.cut() if isinstance(views, UncutViews) else views)
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
         """Images and labels on the device, as Dassl's, but without waiting for them."""

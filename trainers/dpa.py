@@ -100,7 +100,7 @@ class DPA(AdaptationTrainer):
         """A first feature and label of every training image, from its weak view and zero-shot CLIP."""
         loader = self.loader(self.dm.dataset.train_x, self.train_transform())
         set_seed(loader, mixed_seed(self.seed, self.epoch))
-        z = self.over(loader, lambda batch: self.model.encode(self.pixels(batch["img"][:, 0])), "memory")
+        z = self.over(loader, lambda batch: self.model.encode(self.pixels(batch["img"])[:, 0]), "memory")
         self.memory.write(torch.arange(len(z)), z, (z @ self.model.anchors().t()).argmax(dim=1))
 
     @torch.no_grad()

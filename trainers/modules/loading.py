@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from tqdm import tqdm
 
 from .distributed import is_main, local_world, rank, world
@@ -51,16 +51,35 @@ def read_image(path: str | os.PathLike, min_side: int = 0) -> Image.Image:
         return image.convert("RGB")
 
 
+def shrink(image: Image.Image, side: int) -> Image.Image:
+    """The image with a short side of ``side`` pixels (bicubic, anti-aliased) if that makes it smaller and ``side`` is
+    not 0, else as it is."""
+    short = min(image.size)
+    if not 0 < side < short:
+        return image
+    return image.resize([round(length * side / short) for length in image.size], Image.Resampling.BICUBIC)
+
+
 class Images(Dataset):
     """Image files as a torch data set. An item is a dictionary: `img` (the transformed image), `label` (-1: unknown),
     `impath` and `index` (position in the list).
+
+    Args:
+        read: what opens an image, given its path and the transform's ``min_side`` (0 where it has none).
 
     Attributes:
         seed: where the draws of all images start from, one number in memory that workers share.
     """
 
-    def __init__(self, paths: Sequence[str], labels: Sequence[int] | None, transform: Callable, seed: int = 0) -> None:
-        self.paths, self.transform = list(paths), transform
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int] | None,
+        transform: Callable,
+        seed: int = 0,
+        read: Callable[[str, int], Image.Image] = read_image,
+    ) -> None:
+        self.paths, self.transform, self.read = list(paths), transform, read
         self.labels = [-1] * len(self.paths) if labels is None else list(labels)
         self.seed = torch.tensor([seed]).share_memory_()
 
@@ -69,10 +88,19 @@ class Images(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         path = self.paths[index]
-        image = read_image(path, getattr(self.transform, "min_side", 0))
+        image = self.read(path, getattr(self.transform, "min_side", 0))
         with drawing_from(mixed_seed(int(self.seed), index)):
             view = self.transform(image)
         return {"img": view, "label": self.labels[index], "impath": path, "index": index}
+
+
+def collate(items: list[dict]) -> dict:
+    """A batch of what ``Images`` gives: as torch does it, but a transform's own objects are joined by their class."""
+    views = [item["img"] for item in items]
+    if not hasattr(views[0], "join"):
+        return default_collate(items)
+    rest = [{key: value for key, value in item.items() if key != "img"} for item in items]
+    return {"img": views[0].join(views)} | default_collate(rest)
 
 
 class Batches(Sampler[list[int]]):
@@ -135,6 +163,7 @@ def build_loader(
     return DataLoader(
         images,
         batch_sampler=Batches(len(images), size, shuffle, train),
+        collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",

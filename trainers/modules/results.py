@@ -28,6 +28,7 @@ NOT_HASHED = frozenset({"OUTPUT_DIR", "RESUME", "SEED", "USE_CUDA", "VERBOSE", "
                         "DATASET.STRICT", "DATASET.DOWNLOAD", "DATASET.CHECK_IMAGES",
                         "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TEST.EVERY_EPOCH",
                         # rounding apart
+                        "DATALOADER.VIEWS", "DATALOADER.CACHE", "DATALOADER.CACHE_GB",
                         "TRAIN.CHUNK", "TRAIN.MICRO_BATCH", "TRAIN.AUTO_CHUNK", "MODEL.COMPILE"})
 
 

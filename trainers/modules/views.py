@@ -5,15 +5,16 @@ Views are bytes until they are on the device, where ``Normalize`` makes them num
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms import InterpolationMode, RandAugment
 
 from .errors import UserError
+from .randaugment import apply_operation, draw_operations
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower, in pixels
 
@@ -98,6 +99,8 @@ class _ViewTransform:
 class Views(_ViewTransform):
     """Training transform: RGB image -> bytes [2 + N, 3, S, S] in the order weak, strong, crops.
 
+    The strong view is a random resized crop, flipped half the time like the weak one, after RandAugment.
+
     Args:
         size: S, the input side of the image tower in pixels.
         n_crops: N, local crops per image; 0 for self-training on the whole image.
@@ -109,33 +112,57 @@ class Views(_ViewTransform):
 
     def __init__(self, size: int, n_crops: int = 0, alpha: float = 1.0, beta: float = 1.0) -> None:
         super().__init__(size, n_crops, alpha, beta)
-        self.augment = RandAugment(num_ops=2, magnitude=9, interpolation=InterpolationMode.BILINEAR)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        pixels = to_bytes(image)
-        boxes = crop_boxes(*image.size, self.n_crops, self.alpha, self.beta)
-        crops = [resize_box(pixels, box, self.size) for box in boxes]
-        return torch.stack([self._weak(pixels), self._strong(pixels), *crops])
+        pixels, plan = to_bytes(image), self.draw(*image.size)
+        weak, strong, *crops = [
+            _flip(resize_box(pixels, box, self.size), flip) for box, flip in zip(plan.boxes, plan.flips, strict=True)
+        ]
+        return torch.stack([weak, _augment(strong, plan.operations), *crops])
 
-    def _weak(self, pixels: Tensor) -> Tensor:
-        """The largest square at a random place (resize and random crop in one), flipped half the time."""
-        height, width = pixels.shape[1:]
+    def draw(self, width: int, height: int) -> "Plan":
+        """All that is random about the views of an image of this size, from torch's generator."""
+        crops = crop_boxes(width, height, self.n_crops, self.alpha, self.beta)
+        weak, weak_flip = self._weak_box(width, height), _draw_flip()
+        strong, strong_flip = self._strong_box(width, height), _draw_flip()
+        flips = [weak_flip, strong_flip] + [False] * self.n_crops
+        return Plan([weak, strong, *crops], flips, draw_operations())
+
+    def _weak_box(self, width: int, height: int) -> Box:
+        """The largest square at a random place (resize and random crop in one)."""
         (box,) = crop_boxes(width, height, 1, 1.0, 1.0)
-        return _flip(resize_box(pixels, box, self.size))
+        return box
 
-    def _strong(self, pixels: Tensor) -> Tensor:
-        """Random resized crop of 50 to 100 % of the area, flip, RandAugment."""
-        height, width = pixels.shape[1:]
+    def _strong_box(self, width: int, height: int) -> Box:
+        """50 to 100 % of the area, of sides 3:4 to 4:3, anywhere."""
         area, ratio, x, y = torch.rand(4).tolist()
         area, ratio = (0.5 + 0.5 * area) * width * height, (3 / 4) ** (1 - 2 * ratio)
         w, h = min(round((area * ratio) ** 0.5), width), min(round((area / ratio) ** 0.5), height)
         left, upper = round(x * (width - w)), round(y * (height - h))
-        view = _flip(resize_box(pixels, (left, upper, left + w, upper + h), self.size))
-        return to_bytes(self.augment(Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())))  # Pillow is faster
+        return left, upper, left + w, upper + h
 
 
-def _flip(view: Tensor) -> Tensor:
-    return view.flip(-1) if torch.rand(()).item() < 0.5 else view
+class Plan(NamedTuple):
+    """What was drawn for the views of one image, in their order: weak, strong, crops."""
+
+    boxes: list[Box]
+    flips: list[bool]
+    operations: list[int]  # of RandAugment, for the strong view
+
+
+def _draw_flip() -> bool:
+    return torch.rand(()).item() < 0.5
+
+
+def _flip(view: Tensor, flip: bool) -> Tensor:
+    return view.flip(-1) if flip else view
+
+
+def _augment(view: Tensor, operations: list[int]) -> Tensor:
+    image = Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())  # Pillow is faster, on a CPU
+    for code in operations:
+        image = apply_operation(image, code)
+    return to_bytes(image)
 
 
 class RandomCrops(_ViewTransform):
