@@ -69,7 +69,7 @@ def photo(rng: np.random.Generator) -> Image.Image:
     width, height = PHOTO
     pixels = np.full((height, width, 3), 128.0)
     for cells in (3, 6, 12, 25, 50, 100, 200, 400):
-        noise = rng.normal(128, 60 * (3 / cells) ** 0.5, (cells * height // width + 1, cells, 3)).clip(0, 255)
+        noise = rng.normal(128, 60 * (3 / cells) ** 0.3, (cells * height // width + 1, cells, 3)).clip(0, 255)
         layer = Image.fromarray(noise.astype(np.uint8)).resize(PHOTO, Image.Resampling.BICUBIC)
         pixels += np.asarray(layer, dtype=np.float64) - 128
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
@@ -445,8 +445,8 @@ def report(facts: dict[str, Any]) -> str:
             f"bare encoder    {f['encoder_seconds']:.4g} s, overhead ratio {f['overhead_ratio']:.3f}",
             f"floor           {f['floor_seconds']:.4g} s: {f['operations_per_image'] / 1e9:.4g} GFLOP an image, matrix "
             f"products at {f['matmul_operations_per_second'] / 1e9:.4g} GFLOP/s",
-            f"peak memory     {f['memory_peak_bytes'] / 2**20:.0f} MiB, {f['memory_at_rest_bytes'] / 2**20:.0f} of them "
-            "before the first step",
+            f"peak memory     {f['memory_peak_bytes'] / 2**20:.0f} MiB, {f['memory_at_rest_bytes'] / 2**20:.0f} of "
+            "them before the first step",
         ]
     if "pipeline_speedup" in f:
         rates = ", ".join(f"{name} {rate:.4g}" for name, rate in f["views_per_second"].items())
