@@ -180,6 +180,7 @@ def test_queue_forgets_the_oldest():
     for i in range(5):
         queue.push(torch.tensor([float(i), 1.0]))
     assert queue.mean().tolist() == [3, 1]
+    assert queue.mean(torch.tensor([8.0, 1.0])).tolist() == [5, 1] and queue.mean().tolist() == [3, 1]
     other = Queue(3)
     other.load_state_dict(queue.state_dict())
     other.push(torch.tensor([8.0, 1.0]))
@@ -259,7 +260,8 @@ def test_pseudo_labels_equal_the_plain_computation(data, backbone, tmp_path):
     tau, means, seen = trainer.model.tau, [], set()
     for step in range(4):
         weak = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(step))
-        z, labels, weights, _ = trainer.pseudo_label(weak)
+        z, labels, weights, mean = trainer.pseudo_label(weak)
+        trainer.recent.push(mean)  # as a step does, at its end
         with torch.no_grad():
             f = F.normalize(trainer.model.visual(weak), dim=-1).double().tolist()
         text = [softmax([tau * dot(x, c) for c in trainer.model.anchors().tolist()]) for x in f]
