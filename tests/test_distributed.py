@@ -50,7 +50,7 @@ def torchrun(folder: Path, function, *args) -> list[tuple[str, str]]:
     """
     logs = DefaultLogsSpecs(log_dir=str(folder), redirects=Std.ALL)
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=2, rdzv_backend="c10d", start_method="fork",
-                          rdzv_endpoint="localhost:0", logs_specs=logs, run_id="test")  # fmt: skip
+                          rdzv_endpoint="localhost:0", max_restarts=0, logs_specs=logs, run_id="test")  # fmt: skip
     elastic_launch(config, function)(*args)
     return said(folder)
 
@@ -208,7 +208,8 @@ def test_what_fails_in_one_process_is_said_once_and_ends_both(tmp_path):
                     raise UserError("only here")
                 dist.barrier()  # for which the other does not come
         except UserError as error:
-            sys.exit(f"Error: {error}")
+            print(f"Error: {error}", file=sys.stderr)
+            sys.exit(2)
 
     with pytest.raises(ChildFailedError):
         torchrun(tmp_path, worker)
