@@ -9,10 +9,11 @@ import torch
 import toys
 from PIL import Image
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.transforms import InterpolationMode, RandAugment
 
 from trainers.modules import image_cache
-from trainers.modules.device_views import DrawOnly, cut_boxes
+from trainers.modules.device_views import DrawOnly, UncutViews, cut_boxes
 from trainers.modules.errors import UserError
 from trainers.modules.image_cache import ImageCache, check_cache
 from trainers.modules.loading import Images, build_loader, collate, read_image, set_seed, shrink
@@ -128,6 +129,16 @@ def test_views_of_the_device_are_those_of_the_worker(n_crops):
     assert (difference[:, 1] <= 2).float().mean() > 0.95
 
 
+def test_torchs_loader_pins_uncut_views(monkeypatch):
+    """Without a GPU there is nothing to pin: it is counted which tensors would be."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: pinned.append(tensor) or tensor)
+    part = DrawOnly(Views(32))(photo(50, 40))
+    batch = pin_memory({"img": part, "label": torch.zeros(1)})
+    assert isinstance(batch["img"], UncutViews) and len(pinned) == 4  # pixels, boxes, flips; labels
+    assert batch["img"].operations is part.operations
+
+
 def test_large_images_are_shrunk_in_the_worker():
     image = photo(400, 300)
     part = DrawOnly(Views(32, 2, 0.5, 0.9))(image)
@@ -210,9 +221,10 @@ def epoch(loader: DataLoader) -> torch.Tensor:
 def test_second_epoch_opens_no_file(kind, context, files, memory, monkeypatch):
     if context:
         monkeypatch.setattr("trainers.modules.loading.cores", lambda: 2)
-    views, cache = Views(32, 2, 0.5, 0.9), ImageCache(kind, 1)
-    plain = epoch(build_loader(Images(files, None, views), 2, 0, CPU))
-    loader = build_loader(Images(files, None, views, read=cache.read), 2, 2 if context else 0, CPU)
+    paths, views, cache = list(map(str, files)), Views(32, 2, 0.5, 0.9), ImageCache(kind, 1)
+    plain = epoch(build_loader(Images(paths, None, views), 2, 0, CPU))
+    workers = {None: 0, "fork": 2, "spawn": 1}[context]
+    loader = build_loader(Images(paths, None, views, read=cache.read), 2, workers, CPU)
     if context:
         loader.multiprocessing_context = context
     assert torch.equal(epoch(loader), plain)  # the images are not larger than min_side
@@ -256,8 +268,9 @@ def test_full_disk_costs_one_warning(workers, files, monkeypatch, capfd):
 
     monkeypatch.setattr(image_cache, "atomic", full)
     monkeypatch.setattr("trainers.modules.loading.cores", lambda: 2)
-    loader = build_loader(Images(files, None, Views(32), read=ImageCache("disk", 1).read), 1, workers, CPU)
-    plain = epoch(build_loader(Images(files, None, Views(32)), 1, 0, CPU))
+    paths, views, cache = list(map(str, files)), Views(40), ImageCache("disk", 1)
+    loader = build_loader(Images(paths, None, views, read=cache.read), 1, workers, CPU)
+    plain = epoch(build_loader(Images(paths, None, views), 1, 0, CPU))
     for _ in range(2):
         assert torch.equal(epoch(loader), plain)
     assert capfd.readouterr().out.count("No space left") == 1
