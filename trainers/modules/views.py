@@ -37,7 +37,21 @@ class Normalize(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[..., 3, S, S] -> the same shape, float32."""
-        return (pixels * self.scale).sub_(self.shift) if pixels.dtype == torch.uint8 else pixels
+        if pixels.dtype != torch.uint8:
+            return pixels
+        if pixels.device.type != "cpu":
+            return (pixels * self.scale).sub_(self.shift)
+        numbers = torch.empty_like(pixels, dtype=torch.float32)
+        self._fill(numbers, pixels)
+        return numbers
+
+    def _fill(self, numbers: Tensor, pixels: Tensor) -> None:
+        """A view at a time, which stays in a CPU's cache from the product to the difference."""
+        if pixels.dim() > 3:
+            for part, bytes_of_it in zip(numbers, pixels, strict=True):
+                self._fill(part, bytes_of_it)
+        else:
+            torch.mul(pixels, self.scale, out=numbers).sub_(self.shift)
 
 
 def crop_boxes(
