@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from toys import CLASSES, arguments, build, make_data, permute_labels, run, save
 
 import train
 from trainers.modules import transclip as module
+from trainers.modules.backbone import load_clip
 from trainers.modules.errors import UserError
+from trainers.modules.text import name_prompts
 from trainers.modules.transclip import (
     SMALLEST_VARIANCE,
     fit,
@@ -242,6 +245,11 @@ def vit(tmp_path_factory):
 INDUCTIVE = ("TRAINER.TRANSCLIP.INDUCTIVE", "True")
 
 
+def names(trainer, backbone: Path) -> torch.Tensor:
+    """Embedded class names: a trainer drops the text tower once it has them."""
+    return name_prompts(load_clip(str(backbone)), trainer.classnames, ("a photo of a {}.",))
+
+
 def test_a_run_is_the_solver_on_the_test_features(data, backbone, tmp_path):
     results = run("TransCLIP", data, backbone, tmp_path)
     assert (results["transductive"], results["uses_labels"], results["trainable_parameters"]) == (True, False, 0)
@@ -250,7 +258,7 @@ def test_a_run_is_the_solver_on_the_test_features(data, backbone, tmp_path):
     images, labels = torch.cat([b["img"] for b in batches]), torch.cat([b["label"] for b in batches])
     with torch.no_grad():
         q = torch.nn.functional.normalize(trainer.model.visual(images), dim=-1).double()
-        t = trainer.encode_names().double()
+        t = names(trainer, backbone).double()
     y = (trainer.model.tau * q @ t.t()).softmax(dim=1)
     expected = torch.tensor(loop_fit(q.tolist(), y.tolist(), 3, 10, 5, 8, 1.0)[0])  # float32, as the logits
     logits, listed = trainer.predict(trainer.test_loader, "test"), trainer.test_loader.dataset
@@ -275,7 +283,7 @@ def test_inductive_scores_images_one_by_one(data, backbone, tmp_path):
         # y^lambda exp(l / 50) under the Gaussians of the training images
         q = trainer.model.encode(images[i : i + 1]).double()
         mu, sigma = trainer.gaussians
-        y = (trainer.model.tau * q @ trainer.encode_names().double().t()).softmax(dim=1)[0].tolist()
+        y = (trainer.model.tau * q @ names(trainer, backbone).double().t()).softmax(dim=1)[0].tolist()
         likelihood = loop_likelihood(q.tolist(), mu.tolist(), sigma.tolist())[0]
         row = [a * math.exp(b / 50) for a, b in zip(y, likelihood, strict=True)]
         assert alone.softmax(dim=1)[0].tolist() == pytest.approx([x / sum(row) for x in row], rel=1e-3, abs=1e-6)
