@@ -62,7 +62,7 @@ def said(folder: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"), test=5)  # 15 test images
+    return make_data(tmp_path_factory.mktemp("data"), train=6, test=5)  # 18 and 15 images
 
 
 @pytest.fixture(scope="module")
