@@ -10,7 +10,9 @@ from toys import CLASSES, arguments, build, make_data, permute_labels, run, save
 
 import train
 from trainers.modules import transclip as module
+from trainers.modules.backbone import load_clip
 from trainers.modules.errors import UserError
+from trainers.modules.text import name_prompts
 from trainers.modules.transclip import (
     SMALLEST_VARIANCE,
     fit,
@@ -239,6 +241,11 @@ def vit(tmp_path_factory):
     return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", "vit")
 
 
+def names_of(backbone):
+    """The run's name prompts; its own text tower has been freed."""
+    return name_prompts(load_clip(str(backbone)), CLASSES, ("a photo of a {}.",))
+
+
 INDUCTIVE = ("TRAINER.TRANSCLIP.INDUCTIVE", "True")
 
 
@@ -250,7 +257,7 @@ def test_a_run_is_the_solver_on_the_test_features(data, backbone, tmp_path):
     images, labels = torch.cat([b["img"] for b in batches]), torch.cat([b["label"] for b in batches])
     with torch.no_grad():
         q = torch.nn.functional.normalize(trainer.model.visual(images), dim=-1).double()
-        t = trainer.encode_names().double()
+        t = names_of(backbone).double()
     y = (trainer.model.tau * q @ t.t()).softmax(dim=1)
     expected = torch.tensor(loop_fit(q.tolist(), y.tolist(), 3, 10, 5, 8, 1.0)[0])  # float32, as the logits
     ((logits, found_labels, paths),) = trainer.predict(trainer.test_loader, "test")
@@ -275,7 +282,7 @@ def test_inductive_scores_images_one_by_one(data, backbone, tmp_path):
         # y^lambda exp(l / 50) under the Gaussians of the training images
         q = trainer.model.encode(images[i : i + 1]).double()
         mu, sigma = trainer.gaussians
-        y = (trainer.model.tau * q @ trainer.encode_names().double().t()).softmax(dim=1)[0].tolist()
+        y = (trainer.model.tau * q @ names_of(backbone).double().t()).softmax(dim=1)[0].tolist()
         likelihood = loop_likelihood(q.tolist(), mu.tolist(), sigma.tolist())[0]
         row = [a * math.exp(b / 50) for a, b in zip(y, likelihood, strict=True)]
         assert alone.softmax(dim=1)[0].tolist() == pytest.approx([x / sum(row) for x in row], rel=1e-3, abs=1e-6)
