@@ -489,7 +489,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--workers", type=int, default=8, help="of the loader in stages, at most one a core (default: 8)")
     add("--only", nargs="+", choices=PARTS, default=tuple(PARTS), metavar="PART", help=", ".join(PARTS))
     add("--json", type=Path, metavar="FILE", help="write all figures to it")
-    add("--quick", action="store_true", help="tiny, small and few: shows that it works, not how fast it is")
+    add("--quick", action="store_true", help="tiny, small and few, whatever else is given: that it works, not how fast")
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no GPU here")

@@ -143,7 +143,7 @@ def test_large_images_are_shrunk_in_the_worker():
     image = photo(400, 300)
     part = DrawOnly(Views(32, 2, 0.5, 0.9))(image)
     assert part.pixels.shape == (1, 64, 85, 3)
-    assert shrink(image, 0) is image and shrink(image, 300) is image and shrink(image, 400) is image
+    assert shrink(image, 0) is image and shrink(image, 151) is image and shrink(image, 400) is image
 
 
 # -- FAIR on it --------------------------------------------------------------------------------------------------------

@@ -73,7 +73,8 @@ class UncutViews:
 class DrawOnly:
     """Training transform of a worker where the device cuts: RGB image -> ``UncutViews`` of it, a batch of one.
 
-    An image whose short side is above ``min_side`` is shrunk to it first, so the views are those of the smaller image.
+    An image whose short side is twice ``min_side`` or more is shrunk to it first, so the views are those of the smaller
+    image.
     The draws are those of ``views`` from the same generator.
     """
 
@@ -114,7 +115,8 @@ def cut_boxes(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int, dtype: to
     """
     dtype = dtype or (torch.float16 if pixels.is_cuda else torch.float32)
     height, views = pixels.shape[1], boxes.shape[1]
-    count = max(1, CHUNK // (views * size * 3 * height))
+    # The weights across are float32 with some temporaries: of a panorama they are the larger part.
+    count = max(1, CHUNK // (views * size * max(3 * height, 4 * pixels.shape[2])))
     chunks = zip(pixels.split(count), boxes.split(count), flips.split(count), strict=True)
     return torch.cat([_cut(*chunk, size, dtype) for chunk in chunks])
 

@@ -93,8 +93,7 @@ def parallel(model: nn.Module) -> nn.Module:
 
     So a loss that is a mean over a process's images acts as the mean over those of all.
     """
-    # Buffers are constants here, as BatchNorm keeps its statistics.
-    return DistributedDataParallel(model, broadcast_buffers=False) if world() > 1 else model
+    return DistributedDataParallel(model) if world() > 1 else model
 
 
 def global_mean(share: Tensor) -> Tensor:

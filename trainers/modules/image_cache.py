@@ -52,14 +52,15 @@ class ImageCache:
 
     def __init__(self, kind: str, gigabytes: float) -> None:
         self.limit = int(gigabytes * 10**9)
-        if kind == "ram":
-            self.folder = SHM / f"fair-images-{os.getuid()}"
-            _hold(self, self.folder)
-            self.limit = min(self.limit, self._used() + shutil.disk_usage(SHM).free // 2)
-        else:
-            self.folder = cache_folder("images")
+        self.folder = SHM / f"fair-images-{os.getuid()}" if kind == "ram" else cache_folder("images")
         # Why nothing more is kept (0: all is well), and whether that has been said: in memory that workers share.
         self.trouble = torch.zeros(2, dtype=torch.int64).share_memory_()
+        if kind == "ram":
+            try:
+                _hold(self, self.folder)
+                self.limit = min(self.limit, self._used() + shutil.disk_usage(SHM).free // 2)
+            except OSError as error:  # not ours to write to
+                self.trouble[0] = error.errno or FULL
 
     def read(self, path: str | os.PathLike, side: int = 0) -> Image.Image:
         """The image as RGB; ``side`` 0: as large as it is.

@@ -52,10 +52,10 @@ def read_image(path: str | os.PathLike, min_side: int = 0) -> Image.Image:
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:
-    """The image with a short side of ``side`` pixels (bicubic, anti-aliased) if that makes it smaller and ``side`` is
-    not 0, else as it is."""
+    """The image with a short side of ``side`` pixels (bicubic, anti-aliased) if it has twice that or more and ``side``
+    is not 0, else as it is: to shrink by less saves little, and would soften the views."""
     short = min(image.size)
-    if not 0 < side < short:
+    if not 0 < 2 * side <= short:
         return image
     return image.resize([round(length * side / short) for length in image.size], Image.Resampling.BICUBIC)
 
