@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +38,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the name `path` only if the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The pid alone would not do: machines that share a folder may have equal ones.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
