@@ -10,6 +10,9 @@ from toys import (
     EPOCHS,
     arguments,
     build,
+    check_labels_unused,
+    check_refused,
+    check_same_end,
     checkpoint,
     make_data,
     permute_labels,
@@ -17,10 +20,8 @@ from toys import (
     run_killed,
     same,
     save_clip,
-    untimed,
 )
 
-import train
 from trainers.modules.backbone import load_clip, norm_parameters
 from trainers.modules.errors import UserError
 from trainers.modules.memory import UNSEEN, MemoryBank, Queue
@@ -306,12 +307,7 @@ def test_resnet_tower_and_a_wrapper_without_index(data, tmp_path, monkeypatch):
 def test_permuted_training_labels_give_identical_weights(finished, data, backbone, tmp_path):
     out, original = finished
     results = run("DPA", permute_labels(data, tmp_path / "data"), backbone, tmp_path / "out", *RATE)
-    a, b = checkpoint(tmp_path / "out", "DPA"), checkpoint(out, "DPA")
-    assert same(a["state_dict"], b["state_dict"]) and same(a["extra"], b["extra"])
-    assert results["accuracy"] == original["accuracy"]
-    # The permutation was real: the one figure that is allowed to see labels has changed.
-    assert any(x["pseudo_accuracy"] != y["pseudo_accuracy"]
-               for x, y in zip(results["epochs"], original["epochs"], strict=True))  # fmt: skip
+    check_labels_unused("DPA", tmp_path / "out", results, out, original)
 
 
 def test_the_seed_decides(finished, data, backbone, tmp_path):
@@ -323,10 +319,7 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
     run_killed("dpa", "DPA", data, backbone, tmp_path, *RATE)
     assert (tmp_path / "dpa" / "checkpoint").read_text() == "model.pth.tar-1\n"
     resumed, (out, whole) = run("DPA", data, backbone, tmp_path, *RATE), finished
-    a, b = checkpoint(tmp_path, "DPA"), checkpoint(out, "DPA")
-    for part in ("state_dict", "extra", "optimizer", "scheduler"):
-        assert same(a[part], b[part]), part
-    assert resumed["accuracy"] == whole["accuracy"] and untimed(resumed["epochs"]) == untimed(whole["epochs"])
+    check_same_end("DPA", tmp_path, resumed, out, whole)
 
 
 @pytest.mark.parametrize("opts", [
@@ -351,6 +344,4 @@ def test_every_option_matters(finished, data, backbone, tmp_path, opts):
     (("DATASET.NUM_SHOTS", "4"), "without labels"),
 ])  # fmt: skip
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
-    assert train.main(arguments("DPA", data, backbone, tmp_path, *RATE, *opts)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("Error: ") and message in error and "Traceback" not in error
+    check_refused(arguments("DPA", data, backbone, tmp_path, *RATE, *opts), message, capsys)

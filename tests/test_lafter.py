@@ -1,7 +1,6 @@
 """LaFTer: its formulas against loops in float64, its views and prompts, and whole runs through train.py."""
 
 import copy
-import json
 import math
 import os
 import random
@@ -16,6 +15,7 @@ import test_fair
 import torch
 from PIL import Image
 from test_fair import CLASSES, EPOCHS, ROOT, arguments, read, run, same, save_clip
+from toys import permute_labels
 
 import train
 import trainers.lafter
@@ -362,15 +362,7 @@ def test_without_descriptions_names_are_the_texts(data, backbone, tmp_path, monk
 
 
 def test_permuted_training_labels_give_identical_weights(finished, data, backbone, tmp_path):
-    permuted = tmp_path / "data"
-    permuted.mkdir()
-    split = json.loads((data / "split.json").read_text())
-    for file in data.iterdir():
-        if file.name != "split.json":
-            (permuted / file.name).symlink_to(file)
-    names, labels = zip(*split["train"], strict=True)
-    split["train"] = list(zip(names, random.Random(0).sample(labels, len(labels)), strict=True))
-    (permuted / "split.json").write_text(json.dumps(split))
+    permuted = permute_labels(data, tmp_path / "data")
     results, original = go(permuted, backbone, tmp_path / "out"), read(finished)
     assert same(checkpoint(tmp_path / "out")["state_dict"], checkpoint(finished)["state_dict"])
     assert results["accuracy"] == original["accuracy"]

@@ -149,6 +149,31 @@ def run_killed(module: str, trainer: str, *args, **kwargs) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
+def check_refused(argv: list[str], message: str, capsys) -> None:
+    """train.py must end with one message that says this, and no traceback."""
+    assert train.main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ") and message in error and "Traceback" not in error
+
+
+def check_labels_unused(trainer: str, out: Path, results: dict, other: Path, original: dict) -> None:
+    """A run on permuted training labels must end like the original, but for the one figure that may see labels."""
+    a, b = checkpoint(out, trainer), checkpoint(other, trainer)
+    assert same(a["state_dict"], b["state_dict"]) and same(a["extra"], b["extra"])
+    assert results["accuracy"] == original["accuracy"]
+    # The permutation was real: the one figure that is allowed to see labels has changed.
+    assert any(x["pseudo_accuracy"] != y["pseudo_accuracy"]
+               for x, y in zip(results["epochs"], original["epochs"], strict=True))  # fmt: skip
+
+
+def check_same_end(trainer: str, out: Path, resumed: dict, other: Path, whole: dict) -> None:
+    """A run that was killed and resumed must have the state and the results of one that was not."""
+    a, b = checkpoint(out, trainer), checkpoint(other, trainer)
+    for part in ("state_dict", "extra", "optimizer", "scheduler"):
+        assert same(a[part], b[part]), part
+    assert resumed["accuracy"] == whole["accuracy"] and untimed(resumed["epochs"]) == untimed(whole["epochs"])
+
+
 def checkpoint(out: Path, trainer: str, epoch: int = EPOCHS) -> dict:
     return torch.load(out / trainer.lower() / f"model.pth.tar-{epoch}", weights_only=True)
 
