@@ -95,6 +95,7 @@ class AdaptationTrainer(TrainerX):
     views_per_image = 1
     transductive = False  # whether the prediction for a test image depends on the other test images
     uses_labels = False  # whether training reads labels: a reference, not a competitor
+    schedule_by_step = False  # whether the learning rate moves with each step, not each epoch
 
     # -- set-up ---------------------------------------------------------------------------------------------------
 
@@ -309,6 +310,13 @@ class AdaptationTrainer(TrainerX):
         self.moved = True
         self.scaler.step(self._optims[name])
         self.scaler.update()
+        if self.schedule_by_step:
+            self._scheds[name].step()
+
+    def update_lr(self, names: list[str] | None = None) -> None:
+        """Called once an epoch."""
+        if not self.schedule_by_step:
+            super().update_lr(names)
 
     moved = False  # whether what is being done has changed parameters, and cannot be done again
 
@@ -441,6 +449,12 @@ class AdaptationTrainer(TrainerX):
         labels = torch.tensor(loader.dataset.labels, device=scores.device)
         return 100 * (scores.argmax(dim=1) == labels).float().mean().item()
 
+    def loader_of(self, split: str) -> DataLoader:
+        """Raises UserError for a split without images."""
+        if split == "val" and self.val_loader is None:
+            raise UserError(f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images")
+        return self.val_loader if split == "val" else self.test_loader
+
     def test(self, split: str | None = None) -> float:
         """Evaluate on TEST.SPLIT; ``self.results`` keeps every figure, predictions.csv what was said of each image.
 
@@ -450,9 +464,7 @@ class AdaptationTrainer(TrainerX):
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is None:
-            raise UserError(f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images")
-        loader = self.val_loader if split == "val" else self.test_loader
+        loader = self.loader_of(split)
         print(f"Evaluate on the *{split}* set")
         logits, images = self.predict(loader, split), loader.dataset
         self.evaluator.process(logits, torch.tensor(images.labels, device=logits.device))

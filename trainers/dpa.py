@@ -65,6 +65,7 @@ class DPA(AdaptationTrainer):
     """
 
     views_per_image = 2
+    schedule_by_step = True
 
     # -- Two sets of prototypes, and what is trained -------------------------------------------------------------------
 
@@ -149,16 +150,12 @@ class DPA(AdaptationTrainer):
         loss_align = alignment_loss(self.prototypes, self.model.anchors(), opt.ALIGN_SCALE)
         loss = loss_st + opt.FAIRNESS * loss_fair + opt.ALIGN * loss_align
         self.descend(loss)
-        self._scheds["dpa"].step()
         self.recent.push(mean)
         self.memory.write(gather(batch["index"]), gather(z), gather(y))
 
         figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "loss_align": loss_align,
                    "weight": w.mean()}  # fmt: skip
         return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(y, batch)
-
-    def update_lr(self, names: list[str] | None = None) -> None:
-        """Called once an epoch, where there is nothing to do: the schedule moves with every step."""
 
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 

@@ -25,11 +25,9 @@ from .modules.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
 from .modules.backbone import norm_parameters
 from .modules.ema import EMA
 from .modules.errors import UserError
-from .modules.losses import fairness, weighted_cross_entropy
+from .modules.losses import MANY_CLASSES, fairness, weighted_cross_entropy
 from .modules.views import FixedCrops, Views
 from .modules.weighting import SCHEMES, self_training_weight
-
-MANY_CLASSES = 512  # from here on a batch cannot show all classes: fairness takes a running average [F: MUST]
 
 
 def extend_cfg(cfg: CfgNode) -> None:

@@ -19,12 +19,11 @@ from .modules.anchors import AnchorClassifier
 from .modules.confidence import confident_labels, masked_cross_entropy
 from .modules.ema import EMA, ramped_decay
 from .modules.errors import UserError
-from .modules.losses import fairness
+from .modules.losses import MANY_CLASSES, fairness
 from .modules.prompts import prompts_of
 from .modules.rates import cosine, layer_depths
 from .modules.views import Views
 
-MANY_CLASSES = 512  # from here on a batch cannot show all classes: fairness takes a running average
 LR_BATCH = 256  # images that OPTIM.LR and LR_MIN are for
 
 
@@ -75,6 +74,7 @@ class MUST(AdaptationTrainer):
     """
 
     views_per_image = 2
+    schedule_by_step = True
 
     # -- Classifier from text, and what is trained ---------------------------------------------------------------------
 
@@ -142,19 +142,14 @@ class MUST(AdaptationTrainer):
         """Descend, and let the teacher follow."""
         opt, number = self.options, self.epoch * self.num_batches + self.batch_idx
         self.descend(loss)
-        self._scheds["must"].step()
         self.teacher.update(self.model, ramped_decay(number, opt.EMA_START, opt.EMA_END, opt.EMA_STEPS))
-
-    def update_lr(self, names: list[str] | None = None) -> None:
-        """Called once an epoch, where there is nothing to do: the schedule moves with every step."""
 
     # -- The teacher's accuracy, beside the model's --------------------------------------------------------------------
 
     def test(self, split: str | None = None) -> float:
         accuracy = super().test(split)
         if self.history:  # not under --eval-only, which loads the model alone
-            validate = (split or self.cfg.TEST.SPLIT) == "val" and self.val_loader is not None
-            self.results["ema_accuracy"] = self.test_teacher(self.val_loader if validate else self.test_loader)
+            self.results["ema_accuracy"] = self.test_teacher(self.loader_of(split or self.cfg.TEST.SPLIT))
             print(f"accuracy of the teacher: {self.results['ema_accuracy']:.1f}%")
         return accuracy
 

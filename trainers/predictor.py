@@ -25,6 +25,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from .modules import loading
 from .modules.alignment import alignment_scores, select_crops
 from .modules.anchors import AnchorClassifier
 from .modules.backbone import feature_dim, fingerprint, input_resolution, load_clip
@@ -216,8 +217,7 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         UserError: not there, not an image, or a damaged one; the message names it.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return loading.read_image(path)
     except Image.UnidentifiedImageError:  # says the path again
         empty = os.path.getsize(path) == 0
         raise UserError(f"{os.fspath(path)}: {'empty file' if empty else 'not an image'}") from None

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from .distributed import global_mean
 
+MANY_CLASSES = 512  # from here on a batch cannot show all classes: fairness takes a running average (MUST)
+
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """mean_i w_i * CE(logits_i, y_i): the mean is over the batch, so small weights make a small step.
