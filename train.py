@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 import re
 import secrets
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -253,15 +254,20 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after a message for the user."""
+    """Returns the exit status: 0, 2 after a message for the user, or 130 if stopped."""
     try:
         with processes():
             run(parse_args(argv))
     except (UserError, FileNotFoundError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        if is_main():
+            print("\nStopped. Training goes on from its last finished epoch by the same command.", file=sys.stderr)
+        return 130
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is held in memory is given back
     sys.exit(main())

@@ -62,7 +62,7 @@ parse() {
     local configs=$ROOT/configs/trainers/$1
     shift
     [[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
-        die "usage: [DATA=folder] [OUTPUT=folder] bash $0 DATASET [CFG] [SEED...] [-- KEY VALUE...]
+        usage "${1:-}" "usage: [DATA=folder] [OUTPUT=folder] bash $0 DATASET [CFG] [SEED...] [-- KEY VALUE...]
   DATASET  $(choices "$ROOT/configs/datasets")
   CFG      $(choices "$configs")  (default: tiny for built-in data, vit_b32 otherwise)
   SEED     whole numbers  (default: 1 2 3)"

@@ -17,11 +17,11 @@
 # folder. Trainers test after each epoch too, for learning curves. A failed run is named at the end, the others go on, and the exit status is then 1.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-usage() {
-    sed -n '/^#   \[DATA/,/^#   KEY/s/^#  \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
-    echo "   data sets: $(choices "$ROOT/configs/datasets")" >&2
-    echo "   methods:   $(all_methods)" >&2
-    exit 2
+# explain ARGUMENT: the usage, as above.
+explain() {
+    usage "$1" "$(sed -n '/^#   \[DATA/,/^#   KEY/s/^#  \{0,1\}//p' "${BASH_SOURCE[0]}")
+   data sets: $(choices "$ROOT/configs/datasets")
+   methods:   $(all_methods)"
 }
 
 all_methods() {
@@ -38,7 +38,7 @@ unique() {
 sets=() methods='' seeds=() cfg='' print=no table=()
 while [[ $# -gt 0 && $1 != -- ]]; do
     case $1 in
-    -h | --help) usage ;;
+    -h | --help) explain "$1" ;;
     --methods | --cfg)
         [[ $# -gt 1 && $2 != -* ]] || die "$1 needs a value."
         if [[ $1 == --cfg ]]; then cfg=$2; else methods=${2//,/ }; fi
@@ -58,7 +58,7 @@ while [[ $# -gt 0 && $1 != -- ]]; do
     esac
     shift
 done
-if [[ ${#sets[@]} -eq 0 ]]; then usage; fi
+if [[ ${#sets[@]} -eq 0 ]]; then explain ''; fi
 if [[ ${#seeds[@]} -eq 0 ]]; then seeds=(1 2 3); fi
 read -r -a sets <<<"$(unique "${sets[@]}")"
 read -r -a seeds <<<"$(unique "${seeds[@]}")"

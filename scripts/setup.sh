@@ -13,6 +13,13 @@ die() {
     exit 2
 }
 
+# usage ARGUMENT TEXT: TEXT, which a wrong call gets as an error, one of --help as its answer.
+usage() {
+    [[ ${1:-} == -h || ${1:-} == --help ]] || die "$2"
+    printf '%s\n' "$2"
+    exit
+}
+
 # check PYTHON: prints the absolute path of that Python if it has all requirements. Otherwise prints what it lacks and
 # fails. It reads versions only: importing torch would cost every script some seconds.
 check() {

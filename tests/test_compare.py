@@ -263,7 +263,6 @@ def test_methods_without_the_config_are_left_out_or_an_error(full, trained):
 
 @pytest.mark.parametrize("arguments, message", [
     ([], "methods:"),
-    (["--help"], "--print"),
     (["synth_car"], "Unknown data set 'synth_car'"),
     (["synth_cars", "--methods", "fair,lafte"], "Unknown method 'lafte'. Choose from: zsclip"),
     (["synth_cars", "--methods"], "--methods needs a value"),

@@ -97,7 +97,6 @@ def test_options_and_folders_pass_through_untouched(clone):
     "arguments, environment, message",
     [
         (["FAIR"], {}, "synth_cars"),
-        (["FAIR", "--help"], {}, "vit_b16"),
         (["FAIR", "synth_car"], {}, "Unknown data set 'synth_car'. Choose one of: aid birdsnap"),
         (["FAIR", "../x"], {}, "Unknown data set"),
         (["FAIR", ""], {}, "Unknown data set"),
@@ -121,6 +120,17 @@ def test_wrong_arguments_end_in_one_message(clone, arguments, environment, messa
     assert (status, calls(out)) == (2, [])
     assert message in err
     assert ": line " not in err  # a message of ours, not of bash
+
+
+@pytest.mark.parametrize("arguments, part", [
+    (["run.sh", "--help"], "TRAINER  CuPL"),
+    (["run.sh", "FAIR", "-h"], "vit_b16"),
+    (["fair/main.sh", "--help"], "[SEED...]"),
+    (["compare.sh", "--help"], "--print"),
+])  # fmt: skip
+def test_help_is_an_answer(clone, arguments, part):
+    status, out, err = bash(clone, *arguments)
+    assert (status, err, calls(out)) == (0, "", []) and part in out
 
 
 # Runs

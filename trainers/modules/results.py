@@ -27,9 +27,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Where and how often a run is done, not what is computed: the same configuration hashes alike for every seed and place.
 NOT_HASHED = frozenset({"OUTPUT_DIR", "RESUME", "SEED", "USE_CUDA", "VERBOSE", "DATASET.ROOT",
                         "DATASET.STRICT", "DATASET.DOWNLOAD", "DATASET.CHECK_IMAGES",
-                        "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TEST.EVERY_EPOCH",
+                        "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TEST.EVERY_EPOCH",
                         # rounding apart
-                        "DATALOADER.VIEWS", "DATALOADER.CACHE", "DATALOADER.CACHE_GB",
+                        "DATALOADER.TEST.BATCH_SIZE", "DATALOADER.VIEWS", "DATALOADER.CACHE", "DATALOADER.CACHE_GB",
                         "TRAIN.CHUNK", "TRAIN.MICRO_BATCH", "TRAIN.AUTO_CHUNK", "MODEL.COMPILE"})
 
 
