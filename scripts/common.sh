@@ -44,6 +44,7 @@ check_options() {
         die "Options after -- make another experiment, which needs a folder of its own: TAG=name bash $0 ..."
     case ${TAG:-} in
     plain) die "TAG=plain is what the plain self-training runs are called. Choose another name." ;;
+    aligned) die "TAG=aligned is what the runs of aligned self-training are called. Choose another name." ;;
     inductive) die "TAG=inductive is what the runs of TransCLIP's inductive variant are called. Choose another name." ;;
     esac
     [[ ${TAG:-} =~ ^[A-Za-z0-9._-]*$ ]] || die "TAG is '$TAG'. Use letters, digits, dots, dashes and underscores."

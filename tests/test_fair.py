@@ -3,11 +3,13 @@
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -233,7 +235,8 @@ train.main(sys.argv[1:])
 
 
 def test_a_killed_run_ends_as_if_never_killed(data, backbone, tmp_path):
-    opts = ("TRAINER.FAIR.TEACHER_EMA", "0.9")  # the teacher is state that has to survive too
+    # What has to survive besides the parameters: the teacher, and the predictions of late.
+    opts = ("TRAINER.FAIR.TEACHER_EMA", "0.9", "TRAINER.FAIR.ALIGN_QUEUE", "4")
     out = tmp_path / "killed"
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments(data, backbone, out, *opts)], cwd=tmp_path,
@@ -245,10 +248,41 @@ def test_a_killed_run_ends_as_if_never_killed(data, backbone, tmp_path):
     a, b = checkpoint(out), checkpoint(tmp_path / "whole")
     assert same(a["state_dict"], b["state_dict"])
     assert a["extra"]["teacher"] and same(a["extra"]["teacher"], b["extra"]["teacher"])
+    assert len(a["extra"]["recent"]["items"]) == 4
+    assert all(map(torch.equal, a["extra"]["recent"]["items"], b["extra"]["recent"]["items"]))
     assert resumed["accuracy"] == whole["accuracy"]
     timing = {"seconds", "images_per_second"}
     for x, y in zip(resumed["epochs"], whole["epochs"], strict=True):
         assert {k: v for k, v in x.items() if k not in timing} == {k: v for k, v in y.items() if k not in timing}
+
+
+STOPPABLE = """
+import runpy, sys
+import conftest, test_fair
+sys.argv[0] = sys.argv.pop(1)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on(data, backbone, tmp_path, stop):
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    argv = arguments(data, backbone, tmp_path, "OPTIM.MAX_EPOCH", "1000", "DATALOADER.NUM_WORKERS", "2")
+    # A job in the background inherits that Ctrl-C is ignored.
+    stopped = subprocess.Popen([sys.executable, "-c", STOPPABLE, str(ROOT / "train.py"), *argv],
+                               env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                               start_new_session=True)  # fmt: skip
+    deadline = time.time() + 60
+    while not (tmp_path / "fair" / "checkpoint").exists() and stopped.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    if stop == signal.SIGINT:
+        os.killpg(stopped.pid, stop)  # a terminal tells the workers too
+    else:
+        stopped.send_signal(stop)
+    _, error = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130
+    assert "Stopped. Training goes on" in error and "Traceback" not in error
 
 
 def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backbone, tmp_path, capsys):
@@ -263,7 +297,8 @@ def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backb
 
 @pytest.mark.parametrize("opts", [
     {"N_CROPS": 0, "WEIGHT": "none"}, {"ANCHORS": "name"}, {"ANCHORS": "mean", "WEIGHT": "anchor_margin"},
-    {"LEARN_ANCHORS": False}, {"LEARN_NORM": False}, {"PREC": "bf16"}, {"N_CROPS": 3, "TOP_K": 3, "FAIRNESS": 0.0},
+    {"LEARN_ANCHORS": False}, {"LEARN_NORM": False}, {"PREC": "bf16"}, {"ALIGN_QUEUE": 4},
+    {"N_CROPS": 3, "TOP_K": 3, "FAIRNESS": 0.0},
 ], ids=str)  # fmt: skip
 def test_ablations_run(data, backbone, tmp_path, opts):
     pairs = [text for key, value in opts.items() for text in (f"TRAINER.FAIR.{key}", str(value))]
@@ -274,6 +309,30 @@ def test_ablations_run(data, backbone, tmp_path, opts):
     assert any("ln_" in name for name in trained) == opts.get("LEARN_NORM", True)
     if opts.get("N_CROPS") == 0:
         assert all(record["weight"] == record["agreement"] == 1 for record in results["epochs"])
+
+
+def test_aligned_scores_label_by_the_ratio_to_the_mean_prediction_of_late(data, backbone, tmp_path):
+    opts = ("TRAINER.FAIR.ALIGN_QUEUE", "2", "TRAINER.FAIR.WEIGHT", "margin")
+    trainer = toys.build("FAIR", data, backbone, tmp_path, *opts)
+    views = torch.randn(6, 9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    batches, moved = views.split(2), False  # three batches, of which the queue holds two
+    means = []
+    for batch in batches:
+        las, _ = trainer.scores(trainer.model, batch)
+        p = [[math.exp(trainer.model.tau * s) for s in row] for row in las.double().tolist()]
+        p = [[value / sum(row) for value in row] for row in p]
+        means.append([sum(column) / len(p) for column in zip(*p, strict=True)])
+        recent = [sum(column) / len(means[-2:]) for column in zip(*means[-2:], strict=True)]
+        aligned = [[value / mean for value, mean in zip(row, recent, strict=True)] for row in p]
+
+        y, w, _, mean = trainer.pseudo_label(batch)
+        trainer.recent.push(mean)
+        assert mean.tolist() == pytest.approx(means[-1], abs=1e-5)
+        assert y.tolist() == [row.index(max(row)) for row in aligned]
+        margins = [1 - sorted(row)[-2] / max(row) for row in aligned]
+        assert w.tolist() == pytest.approx(margins, abs=1e-4)
+        moved |= y.tolist() != las.argmax(dim=1).tolist()
+    assert moved  # otherwise nothing was tested
 
 
 def test_many_classes_turn_on_the_running_average(finished, data, backbone, tmp_path, monkeypatch):
@@ -359,6 +418,7 @@ def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone,
     (("TRAINER.FAIR.TOP_K", "9"), "TOP_K must lie between 1 and N_CROPS"),
     (("TRAINER.FAIR.WEIGHT", "entropy"), "agreement_margin"),
     (("TRAINER.FAIR.ANCHORS", "median"), "weighted"),
+    (("TRAINER.FAIR.ALIGN_QUEUE", "-1"), "0 for no alignment"),
     (("TRAINER.FAIR.ALPHA", "0.95", "TRAINER.FAIR.BETA", "0.9"), "ALPHA <= BETA"),
     (("TRAINER.FAIR.PREC", "fp8"), "PREC"),
     (("INPUT.SIZE", "(48, 48)"), "it follows the backbone"),

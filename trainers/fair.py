@@ -23,9 +23,12 @@ from .base import AdaptationTrainer
 from .modules.alignment import alignment_scores
 from .modules.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
 from .modules.backbone import norm_parameters
+from .modules.distributed import global_mean
 from .modules.ema import EMA
 from .modules.errors import UserError
 from .modules.losses import MANY_CLASSES, fairness, weighted_cross_entropy
+from .modules.memory import Queue
+from .modules.prototypes import align_distribution
 from .modules.views import FixedCrops, Views
 from .modules.weighting import SCHEMES, self_training_weight
 
@@ -48,6 +51,7 @@ def extend_cfg(cfg: CfgNode) -> None:
         "BETA": 0.9,
         "CROP_SCALE": math.exp(4),  # s_i [F: WCA]
         # Self-training
+        "ALIGN_QUEUE": 0,  # batches whose mean prediction the scores are aligned by before they label [F: DPA]; 0: none
         "WEIGHT": "agreement_margin",  # none | agreement | margin | anchor_margin | agreement_margin
         "FAIRNESS": 1.0,  # lambda [F: MUST]
         "TEACHER_EMA": 0.0,  # decay of an averaged teacher [O]; 0: the current model labels
@@ -91,6 +95,7 @@ class FAIR(AdaptationTrainer):
         # Who labels: the current model, whose crops and image all see the same A, or an average over its past [O].
         self.average = EMA(self.model) if opt.TEACHER_EMA > 0 else None
         self.teacher = self.average.model if self.average else self.model
+        self.recent = Queue(opt.ALIGN_QUEUE) if opt.ALIGN_QUEUE else None  # mean predictions of the last batches
 
     # -- Views [F] ---------------------------------------------------------------------------------------------------
 
@@ -120,12 +125,18 @@ class FAIR(AdaptationTrainer):
         return alignment_scores(z, crops, anchors, opt.TOP_K, opt.CROP_SCALE), z @ anchors.t()
 
     @torch.no_grad()
-    def pseudo_label(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """y = argmax_c LAS(x, c), its self-training weight w, and whether the whole image says the same; each [B]."""
+    def pseudo_label(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """y = argmax_c LAS(x, c), its self-training weight w, and whether the whole image says the same; each [B]. With
+        ALIGN_QUEUE, p is aligned first; the batch's mean prediction [K] joins the recent ones once the step is done."""
+        tau, mean = self.teacher.tau, None
         local, whole = self.scores(self.teacher, views)
+        if self.recent:  # a class that takes a look-alike's images has to give some back [F: DPA]
+            p = (tau * local).softmax(dim=1)
+            mean = global_mean(p.mean(dim=0))
+            local = align_distribution(p, self.recent.mean(mean)).log() / tau  # cosines, shifted for each class
         y = local.argmax(dim=1)
-        w = self_training_weight(self.options.WEIGHT, local, whole, self.teacher.anchors(), self.teacher.tau)
-        return y, w, whole.argmax(dim=1) == y
+        w = self_training_weight(self.options.WEIGHT, local, whole, self.teacher.anchors(), tau)
+        return y, w, whole.argmax(dim=1) == y, mean
 
     # -- One step: L = mean_i w_i CE(tau <f(x_s), A>, y_i) + lambda L_fair ---------------------------------------------
 
@@ -133,13 +144,15 @@ class FAIR(AdaptationTrainer):
         views = self.pixels(batch["img"])
         weak, strong, crops = views[:, :1], views[:, 1], views[:, 2:]
 
-        y, w, agreed = self.pseudo_label(torch.cat([weak, crops], dim=1))
+        y, w, agreed, prediction = self.pseudo_label(torch.cat([weak, crops], dim=1))
         logits = self.net(strong)
         loss_st = weighted_cross_entropy(logits, y, w)
         loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)  # [F: MUST]
         loss = loss_st + self.options.FAIRNESS * loss_fair
         self.descend(loss)
         self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
+        if self.recent:
+            self.recent.push(prediction)
         if self.average:
             self.average.update(self.model, self.options.TEACHER_EMA)
 
@@ -170,11 +183,14 @@ class FAIR(AdaptationTrainer):
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict:
-        return {"teacher": self.average.state_dict()} if self.average else {}
+        parts = {"teacher": self.average, "recent": self.recent}
+        return {name: part.state_dict() for name, part in parts.items() if part}
 
     def load_extra_state(self, state: dict) -> None:
         if self.average:
             self.average.load_state_dict(state["teacher"])
+        if self.recent:
+            self.recent.load_state_dict(state["recent"], self.device)
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
@@ -189,6 +205,7 @@ class FAIR(AdaptationTrainer):
              f"TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 1 and N_CROPS"),
             (opt.CROP_INFERENCE and opt.N_CROPS == 0, "CROP_INFERENCE needs N_CROPS above 0"),
             (not opt.LEARN_ANCHORS and not opt.LEARN_NORM, "LEARN_ANCHORS and LEARN_NORM are both off: nothing to do"),
+            (opt.ALIGN_QUEUE < 0, f"ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0 for no alignment"),
             (not 0 <= opt.TEACHER_EMA < 1, f"TEACHER_EMA {opt.TEACHER_EMA}: a decay lies in [0, 1), 0 turns it off"),
         ):  # fmt: skip
             if wrong:
