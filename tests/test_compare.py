@@ -176,7 +176,8 @@ def test_compare_runs_what_is_missing(full, trained):
     assert folders == ["FAIR/tiny/seed1", "FAIR/tiny/seed2", "CuPL/tiny/seed1", "FAIR/tiny_plain/seed1",
                        "FAIR/tiny_plain/seed2"]  # fmt: skip
     assert all(" TEST.EVERY_EPOCH True" in line for line in lines[:-1])
-    assert lines[3].endswith("TRAINER.FAIR.N_CROPS 0 TRAINER.FAIR.WEIGHT none TRAINER.FAIR.CROP_INFERENCE False")
+    assert lines[3].endswith("TRAINER.FAIR.N_CROPS 0 TRAINER.FAIR.WEIGHT none TRAINER.FAIR.ALIGN_QUEUE 0 "
+                             "TRAINER.FAIR.CROP_INFERENCE False")  # fmt: skip
     # One line of progress for each run and nothing of what it says, which is in its folder.
     assert re.fullmatch(r"\[1/5\] synth_cars, fair, seed 1, 0:\d\d:\d\d", err.splitlines()[0])
     assert len(err.splitlines()) == 5 and "noise" not in out + err
