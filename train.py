@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 
 from toolbox import use_dassl
 from trainers.modules.backbone import share_with_clip
-from trainers.modules.distributed import from_main, is_main, processes, world
+from trainers.modules.distributed import from_main, is_main, launched, processes, world
 from trainers.modules.download import checksum_of
 from trainers.modules.errors import UserError
 from trainers.modules.results import atomic, read_results
@@ -262,8 +262,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        if is_main():
-            print("\nStopped. Training goes on from its last finished epoch by the same command.", file=sys.stderr)
+        if not launched():  # torchrun says so itself, and stops the others too where one has failed
+            print("\nStopped. The same command goes on from the last finished epoch, if there is one.", file=sys.stderr)
         return 130
     return 0
 

@@ -44,7 +44,7 @@ check_options() {
         die "Options after -- make another experiment, which needs a folder of its own: TAG=name bash $0 ..."
     case ${TAG:-} in
     plain) die "TAG=plain is what the plain self-training runs are called. Choose another name." ;;
-    aligned) die "TAG=aligned is what the runs of aligned self-training are called. Choose another name." ;;
+    aligned) die "TAG=aligned is what the runs of plain self-training with alignment are called. Choose another name." ;;
     inductive) die "TAG=inductive is what the runs of TransCLIP's inductive variant are called. Choose another name." ;;
     esac
     [[ ${TAG:-} =~ ^[A-Za-z0-9._-]*$ ]] || die "TAG is '$TAG'. Use letters, digits, dots, dashes and underscores."
@@ -63,7 +63,7 @@ parse() {
     local configs=$ROOT/configs/trainers/$1
     shift
     [[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
-        usage "${1:-}" "usage: [DATA=folder] [OUTPUT=folder] bash $0 DATASET [CFG] [SEED...] [-- KEY VALUE...]
+        usage "${1:-}" "usage: [DATA=folder] [OUTPUT=folder] ${CALL:-bash $0} DATASET [CFG] [SEED...] [-- KEY VALUE...]
   DATASET  $(choices "$ROOT/configs/datasets")
   CFG      $(choices "$configs")  (default: tiny for built-in data, vit_b32 otherwise)
   SEED     whole numbers  (default: 1 2 3)"

@@ -5,7 +5,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 name=$(basename -- "$(cd -- "$(dirname -- "${BASH_SOURCE[1]}")" && pwd)")
 case $name in
-fair) rows=(zsclip cupl plain fair) ;;
+fair) rows=(zsclip cupl plain plain_aligned fair) ;;
 zsclip) rows=(zsclip zsclip2 cupl) ;;
 *) rows=("$name") ;;
 esac

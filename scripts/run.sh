@@ -7,9 +7,11 @@
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 trainers=$(cd -- "$ROOT/configs/trainers" && echo *)
-[[ $# -gt 0 && $1 != -h && $1 != --help ]] || usage "${1:-}" "usage: bash $0 TRAINER DATASET [CFG] [SEED...] [-- KEY VALUE...]
+[[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
+    usage "${1:-}" "usage: bash $0 TRAINER DATASET [CFG] [SEED...] [-- KEY VALUE...]
   TRAINER  $trainers"
 [[ -n $1 && -d $ROOT/configs/trainers/$1 ]] || die "Unknown trainer '$1'. Choose one of: $trainers"
+CALL="bash $0 $1"
 parse "$@"
 setup
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 import toys
 from PIL import Image
-from toys import CLASSES, EPOCHS, ROOT, check_refused, same, save_clip
+from toys import CLASSES, EPOCHS, ROOT, check_refused, check_same_end, same, save_clip
 
 import train
 import trainers
@@ -220,45 +220,21 @@ def test_the_seed_decides(finished, data, backbone, tmp_path):
     assert not same(checkpoint(tmp_path / "zero")["state_dict"], checkpoint(finished)["state_dict"])
 
 
-KILLED = """
-import os, signal, sys
-import conftest, test_fair, train
-from trainers.fair import FAIR
-step = FAIR.forward_backward
-def stop_midway(self, batch):
-    if (self.epoch, self.batch_idx) == (1, 2):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch)
-FAIR.forward_backward = stop_midway
-train.main(sys.argv[1:])
-"""
-
-
 def test_a_killed_run_ends_as_if_never_killed(data, backbone, tmp_path):
     # What has to survive besides the parameters: the teacher, and the predictions of late.
-    opts = ("TRAINER.FAIR.TEACHER_EMA", "0.9", "TRAINER.FAIR.ALIGN_QUEUE", "4")
-    out = tmp_path / "killed"
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments(data, backbone, out, *opts)], cwd=tmp_path,
-                            env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    opts = ("OPTIM.LR", "1e-3", "TRAINER.FAIR.TEACHER_EMA", "0.9", "TRAINER.FAIR.ALIGN_QUEUE", "4")
+    out, other = tmp_path / "killed", tmp_path / "whole"
+    toys.run_killed("fair", "FAIR", data, backbone, out, *opts)
     assert (out / "fair" / "checkpoint").read_text() == "model.pth.tar-1\n"
-
-    resumed, whole = run(data, backbone, out, *opts), run(data, backbone, tmp_path / "whole", *opts)
-    a, b = checkpoint(out), checkpoint(tmp_path / "whole")
-    assert same(a["state_dict"], b["state_dict"])
-    assert a["extra"]["teacher"] and same(a["extra"]["teacher"], b["extra"]["teacher"])
-    assert len(a["extra"]["recent"]["items"]) == 4
-    assert all(map(torch.equal, a["extra"]["recent"]["items"], b["extra"]["recent"]["items"]))
-    assert resumed["accuracy"] == whole["accuracy"]
-    timing = {"seconds", "images_per_second"}
-    for x, y in zip(resumed["epochs"], whole["epochs"], strict=True):
-        assert {k: v for k, v in x.items() if k not in timing} == {k: v for k, v in y.items() if k not in timing}
+    resumed, whole = (toys.run("FAIR", data, backbone, folder, *opts) for folder in (out, other))
+    check_same_end("FAIR", out, resumed, other, whole)
+    assert checkpoint(out)["extra"]["teacher"] and len(checkpoint(out)["extra"]["recent"]["items"]) == 4
 
 
 STOPPABLE = """
-import runpy, sys
+import runpy, signal, sys
 import conftest, test_fair
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 sys.argv[0] = sys.argv.pop(1)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -268,21 +244,24 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_a_stopped_run_says_how_to_go_on(data, backbone, tmp_path, stop):
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     argv = arguments(data, backbone, tmp_path, "OPTIM.MAX_EPOCH", "1000", "DATALOADER.NUM_WORKERS", "2")
-    # A job in the background inherits that Ctrl-C is ignored.
-    stopped = subprocess.Popen([sys.executable, "-c", STOPPABLE, str(ROOT / "train.py"), *argv],
-                               env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-                               start_new_session=True)  # fmt: skip
-    deadline = time.time() + 60
-    while not (tmp_path / "fair" / "checkpoint").exists() and stopped.poll() is None and time.time() < deadline:
-        time.sleep(0.05)
-    if stop == signal.SIGINT:
-        os.killpg(stopped.pid, stop)  # a terminal tells the workers too
-    else:
-        stopped.send_signal(stop)
-    _, error = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130
-    assert "Stopped. Training goes on" in error and "Traceback" not in error
+    run = subprocess.Popen([sys.executable, "-c", STOPPABLE, str(ROOT / "train.py"), *argv],
+                           env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                           text=True, start_new_session=True)  # fmt: skip
+    try:
+        deadline = time.time() + 60
+        while not (tmp_path / "fair" / "checkpoint").exists() and run.poll() is None and time.time() < deadline:
+            time.sleep(0.05)
+        assert (tmp_path / "fair" / "checkpoint").exists()
+        if stop == signal.SIGINT:
+            os.killpg(run.pid, stop)  # a terminal tells the workers too
+        else:
+            run.send_signal(stop)
+        _, error = run.communicate(timeout=60)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == 130
+    assert "Stopped. The same command goes on" in error and "Traceback" not in error
 
 
 def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backbone, tmp_path, capsys):
@@ -296,8 +275,8 @@ def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backb
 
 
 @pytest.mark.parametrize("opts", [
-    {"N_CROPS": 0, "WEIGHT": "none"}, {"ANCHORS": "name"}, {"ANCHORS": "mean", "WEIGHT": "anchor_margin"},
-    {"LEARN_ANCHORS": False}, {"LEARN_NORM": False}, {"PREC": "bf16"}, {"ALIGN_QUEUE": 4},
+    {"N_CROPS": 0, "WEIGHT": "none", "ALIGN_QUEUE": 0}, {"ANCHORS": "name"},
+    {"ANCHORS": "mean", "WEIGHT": "anchor_margin"}, {"LEARN_ANCHORS": False}, {"LEARN_NORM": False}, {"PREC": "bf16"},
     {"N_CROPS": 3, "TOP_K": 3, "FAIRNESS": 0.0},
 ], ids=str)  # fmt: skip
 def test_ablations_run(data, backbone, tmp_path, opts):
@@ -307,6 +286,7 @@ def test_ablations_run(data, backbone, tmp_path, opts):
     trained = checkpoint(tmp_path)["state_dict"]
     assert ("anchors.weight" in trained) == opts.get("LEARN_ANCHORS", True)
     assert any("ln_" in name for name in trained) == opts.get("LEARN_NORM", True)
+    assert ("recent" in checkpoint(tmp_path)["extra"]) == (opts.get("ALIGN_QUEUE") != 0)  # tiny.yaml aligns
     if opts.get("N_CROPS") == 0:
         assert all(record["weight"] == record["agreement"] == 1 for record in results["epochs"])
 

@@ -319,15 +319,17 @@ def test_it_works_where_coops_train_py_declares_the_keys(tmp_path):
     assert sizes(build_dataset(cfg)) == (18, 6, 12)
 
 
-def test_the_flags_of_train_py_change_no_result():
+def test_how_a_run_is_done_is_not_in_its_hash():
     from trainers.base import run_hash
 
-    plain, flagged = (
-        train.build_cfg(train.parse_args(flags), [common]) for flags in ([], ["--no-download", "--check-images"])
+    settings = ["DATALOADER.TEST.BATCH_SIZE", "7", "TRAIN.CHECKPOINT_FREQ", "2", "TEST.EVERY_EPOCH", "True"]
+    plain, flagged, watched = (
+        train.build_cfg(train.parse_args(argv), [common])
+        for argv in ([], ["--no-download", "--check-images"], settings)
     )
     assert (plain.DATASET.DOWNLOAD, plain.DATASET.CHECK_IMAGES) == (True, False)
     assert (flagged.DATASET.DOWNLOAD, flagged.DATASET.CHECK_IMAGES) == (False, True)
-    assert run_hash(plain) == run_hash(flagged)
+    assert run_hash(plain) == run_hash(flagged) == run_hash(watched)
 
 
 # -- Split files -------------------------------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ def test_options_and_folders_pass_through_untouched(clone):
         (["FAIR", "synth_cars", "tiny", "--", "A"], {"TAG": "x"}, "in pairs"),
         (["FAIR", "synth_cars", "tiny", "--", "A", "1"], {"TAG": "plain"}, "Choose another name"),
         (["FAIR", "synth_cars"], {"TAG": "inductive"}, "Choose another name"),
+        (["FAIR", "synth_cars"], {"TAG": "aligned"}, "Choose another name"),
         (["FAIR", "synth_cars"], {"TAG": "../x"}, "TAG is"),
         (["FAIR", "stanford_cars"], {"DATA": "/no/such folder"}, "DATA=/no/such folder does not exist"),
         (["FAIR", "synth_cars"], {"PYTHON": "no-such-python"}, "There is no 'no-such-python'"),
@@ -124,7 +125,7 @@ def test_wrong_arguments_end_in_one_message(clone, arguments, environment, messa
 
 @pytest.mark.parametrize("arguments, part", [
     (["run.sh", "--help"], "TRAINER  CuPL"),
-    (["run.sh", "FAIR", "-h"], "vit_b16"),
+    (["run.sh", "FAIR", "-h"], "run.sh FAIR DATASET"),
     (["fair/main.sh", "--help"], "[SEED...]"),
     (["compare.sh", "--help"], "--print"),
 ])  # fmt: skip
@@ -136,13 +137,14 @@ def test_help_is_an_answer(clone, arguments, part):
 # Runs
 
 
-def test_main_runs_the_four_rows_and_the_table(clone):
+def test_main_runs_the_rows_and_the_table(clone):
     status, out, err = bash(clone, "fair/main.sh", "synth_cars", "tiny", "1", "2")
     assert (status, err) == (0, "")
     seen = [call.split("[--output-dir] [")[1].split("]")[0].removeprefix(f"{clone}/output/synth_cars/")
             for call in calls(out)[:-1]]
     assert seen == ["ZeroshotCLIP/tiny/seed1", "CuPL/tiny/seed1", "FAIR/tiny_plain/seed1",
-                    "FAIR/tiny_plain/seed2", "FAIR/tiny/seed1", "FAIR/tiny/seed2"]
+                    "FAIR/tiny_plain/seed2", "FAIR/tiny_aligned/seed1", "FAIR/tiny_aligned/seed2", "FAIR/tiny/seed1",
+                    "FAIR/tiny/seed2"]
     assert "[TRAINER.FAIR.N_CROPS] [0] [TRAINER.FAIR.WEIGHT] [none]" in calls(out)[2]
     assert calls(out)[-1] == (f"CALL compare.py [{clone}/output] [--datasets] [synth_cars/tiny] "
                               "[--by-seed]")
@@ -157,9 +159,10 @@ def test_zero_shot_runs_once(clone):
 def test_descriptions_and_crops_at_inference_reach_the_rows_they_fit(clone):
     options = ["TRAINER.FAIR.CROP_INFERENCE", "True", "TRAINER.FAIR.DESCRIPTIONS", "my own.json"]
     _, out, _ = bash(clone, "fair/main.sh", "synth_cars", "1", "--", *options, TAG="own")
-    cupl, plain, fair = calls(out)[1:4]
+    cupl, plain, aligned, fair = calls(out)[1:5]
     assert cupl.endswith("[TRAINER.CUPL.DESCRIPTIONS] [my own.json]")
-    assert plain.endswith("[TRAINER.FAIR.CROP_INFERENCE] [False]")  # the last of a key counts
+    for row in (plain, aligned):
+        assert row.endswith("[TRAINER.FAIR.CROP_INFERENCE] [False]")  # the last of a key counts
     assert fair.endswith(f"[{'] ['.join(options)}]")
 
 

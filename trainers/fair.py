@@ -45,13 +45,13 @@ def extend_cfg(cfg: CfgNode) -> None:
         "LEARN_ANCHORS": True,
         "LEARN_NORM": True,
         # Views and alignment score
-        "N_CROPS": 8,  # N [F: microCLIP]; 0: plain self-training on the whole image
+        "N_CROPS": 8,  # N [F: microCLIP]; 0: the whole image labels
         "TOP_K": 4,  # k, crops kept
         "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side [F: microCLIP]
         "BETA": 0.9,
         "CROP_SCALE": math.exp(4),  # s_i [F: WCA]
         # Self-training
-        "ALIGN_QUEUE": 0,  # batches whose mean prediction the scores are aligned by before they label [F: DPA]; 0: none
+        "ALIGN_QUEUE": 0,  # p is divided by its mean over so many batches before it labels [F: DPA]; 0: it is not
         "WEIGHT": "agreement_margin",  # none | agreement | margin | anchor_margin | agreement_margin
         "FAIRNESS": 1.0,  # lambda [F: MUST]
         "TEACHER_EMA": 0.0,  # decay of an averaged teacher [O]; 0: the current model labels
@@ -126,17 +126,20 @@ class FAIR(AdaptationTrainer):
 
     @torch.no_grad()
     def pseudo_label(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """y = argmax_c LAS(x, c), its self-training weight w, and whether the whole image says the same; each [B]. With
-        ALIGN_QUEUE, p is aligned first; the batch's mean prediction [K] joins the recent ones once the step is done."""
-        tau, mean = self.teacher.tau, None
+        """y = argmax_c LAS(x, c), its self-training weight w, and whether the whole image says the same; each [B].
+
+        With ALIGN_QUEUE, p is aligned before it labels, the whole image's q is not (as in DPA): a label that alignment
+        has moved counts less. Then there is also the batch's mean p [K], to join the recent ones once the step is done.
+        """
+        tau, batch_mean = self.teacher.tau, None
         local, whole = self.scores(self.teacher, views)
         if self.recent:  # a class that takes a look-alike's images has to give some back [F: DPA]
             p = (tau * local).softmax(dim=1)
-            mean = global_mean(p.mean(dim=0))
-            local = align_distribution(p, self.recent.mean(mean)).log() / tau  # cosines, shifted for each class
+            batch_mean = global_mean(p.mean(dim=0))
+            local = align_distribution(p, self.recent.mean(batch_mean)).log() / tau  # cosines, shifted for each class
         y = local.argmax(dim=1)
         w = self_training_weight(self.options.WEIGHT, local, whole, self.teacher.anchors(), tau)
-        return y, w, whole.argmax(dim=1) == y, mean
+        return y, w, whole.argmax(dim=1) == y, batch_mean
 
     # -- One step: L = mean_i w_i CE(tau <f(x_s), A>, y_i) + lambda L_fair ---------------------------------------------
 
@@ -144,7 +147,7 @@ class FAIR(AdaptationTrainer):
         views = self.pixels(batch["img"])
         weak, strong, crops = views[:, :1], views[:, 1], views[:, 2:]
 
-        y, w, agreed, prediction = self.pseudo_label(torch.cat([weak, crops], dim=1))
+        y, w, agreed, batch_mean = self.pseudo_label(torch.cat([weak, crops], dim=1))
         logits = self.net(strong)
         loss_st = weighted_cross_entropy(logits, y, w)
         loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)  # [F: MUST]
@@ -152,7 +155,7 @@ class FAIR(AdaptationTrainer):
         self.descend(loss)
         self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
         if self.recent:
-            self.recent.push(prediction)
+            self.recent.push(batch_mean)
         if self.average:
             self.average.update(self.model, self.options.TEACHER_EMA)
 

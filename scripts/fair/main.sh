@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# FAIR beside what it is measured against, and a table of all four: zero-shot CLIP by class names and by descriptions,
-# plain self-training on the whole image (FAIR without crops and weights), FAIR.
+# FAIR beside what it is measured against, and a table of all: zero-shot CLIP by class names and by descriptions, plain
+# self-training on the whole image (FAIR without crops and weights) without and with alignment of pseudo-labels, FAIR.
 #
 #   [DATA=folder] [OUTPUT=folder] bash scripts/fair/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]
 #

@@ -1,4 +1,4 @@
-"""DPA: pseudo-labels from two sets of prototypes, their weights, and the loss that aligns the two.
+"""DPA: distribution alignment, pseudo-labels from two sets of prototypes, their weights, the loss that aligns the two.
 
 E. Ali, S. Silva, M. H. Khan, "DPA: Dual Prototypes Alignment for Unsupervised Adaptation of Vision-Language Models",
 arXiv 2408.08855 (WACV 2025). All features and prototypes are unit rows.
