@@ -19,6 +19,7 @@ import yaml
 from test_draw_crops import backbone, console, data, train_fair  # noqa: F401 (fixtures)
 from test_scripts import ROOT, bash, calls, clone  # noqa: F401 (a fixture)
 
+import train
 from scripts import compare
 from scripts.report import classes, curves, page, published, runs, stats, tables
 from scripts.report.runs import Column, UserError
@@ -111,6 +112,16 @@ def test_bash_and_python_read_methods_alike():
     extra = {line.split(",")[0]: line.rsplit(",", 1)[1] for line in lines}
     assert extra["plain"].startswith("TRAINER.FAIR.N_CROPS 0 ") and extra["fair"] == ""
     assert extra["transclip_inductive"] == "TRAINER.TRANSCLIP.INDUCTIVE True"
+
+
+@pytest.mark.parametrize("file", ["methods.txt", "fair/ablation.txt"])
+def test_options_of_all_rows_fit_the_config(file):
+    modules, _ = train.import_plugins()
+    rows = [line.split("|") for line in (ROOT / "scripts" / file).read_text().splitlines() if line[:1] not in ("", "#")]
+    assert len(rows) > 10
+    for _, trainer, *_, options in rows:
+        config = str(ROOT / f"configs/trainers/{trainer.strip()}/tiny.yaml")
+        train.build_cfg(train.parse_args(["--config-file", config, *options.split()]), modules)
 
 
 @pytest.fixture
