@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests. Arguments go to pytest: bash scripts/test.sh -k split
+# Runs the tests, two at a time. Arguments go to pytest instead: bash scripts/test.sh -k split
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 setup
 
 cd -- "$ROOT"
-if [[ $# -eq 0 ]]; then set -- tests; fi
+if [[ $# -eq 0 ]]; then set -- -n 2 tests; fi
 exec "$PY" -m pytest -q "$@"
