@@ -3,18 +3,20 @@
 # it, with a report for looking at, to OUTPUT/comparison.md and OUTPUT/comparison.html (docs/comparing.md).
 #
 #   [DATA=folder] [OUTPUT=folder] bash scripts/compare.sh DATASET... [--methods A,B,...] [--seeds N...] [--cfg CFG]
-#                                                         [--print] [--published] [-- KEY VALUE...]
+#                                                         [--jobs N] [--print] [--published] [-- KEY VALUE...]
 #
 #   DATASET      data sets, as scripts/common.sh explains
 #   --methods    names of scripts/methods.txt  (default: all that have the config)
 #   --seeds      default: 1 2 3
 #   --cfg        a file of configs/trainers/<Trainer>/  (default: tiny for built-in data, vit_b32 otherwise)
+#   --jobs       how many runs at a time  (default: 1)
 #   --print      run nothing: print the commands of the missing runs, one a line. They do not depend on one another.
 #   --published  published numbers below ours
 #   KEY VALUE    config keys for all runs, with TAG=name
 #
 # A run is finished when its results.json is there; an interrupted one goes on. What a run says goes to compare.log in its
-# folder. Trainers test after each epoch too, for learning curves. A failed run is named at the end, the others go on, and the exit status is then 1.
+# folder. Trainers test after each epoch too, for learning curves. A failed run is named at the end, the others go on, and
+# the exit status is then 1.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 # explain ARGUMENT: the usage, as above.
@@ -35,13 +37,13 @@ unique() {
 
 # Arguments
 
-sets=() methods='' seeds=() cfg='' print=no table=()
+sets=() methods='' seeds=() cfg='' jobs=1 print=no table=()
 while [[ $# -gt 0 && $1 != -- ]]; do
     case $1 in
     -h | --help) explain "$1" ;;
-    --methods | --cfg)
+    --methods | --cfg | --jobs)
         [[ $# -gt 1 && $2 != -* ]] || die "$1 needs a value."
-        if [[ $1 == --cfg ]]; then cfg=$2; else methods=${2//,/ }; fi
+        case $1 in --cfg) cfg=$2 ;; --jobs) jobs=$2 ;; *) methods=${2//,/ } ;; esac
         shift
         ;;
     --seeds)
@@ -60,6 +62,7 @@ while [[ $# -gt 0 && $1 != -- ]]; do
 done
 if [[ ${#sets[@]} -eq 0 ]]; then explain ''; fi
 if [[ ${#seeds[@]} -eq 0 ]]; then seeds=(1 2 3); fi
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs is '$jobs'. It takes a whole number above 0, how many runs at a time."
 read -r -a sets <<<"$(unique "${sets[@]}")"
 read -r -a seeds <<<"$(unique "${seeds[@]}")"
 if [[ $# -gt 0 ]]; then shift; fi # the --
@@ -143,51 +146,71 @@ fi
 
 # Runs
 
-total=0 number=0 failed=() child=''
+total=0 number=0 failed=() ready=''
+pids=() folders=() names=() # of the runs under way
+
 count() { total=$((total + 1)); }
 each count
 
 # progress: one line on what runs; on a terminal it is written over.
 progress() {
-    local line
-    line=$(printf '[%d/%d] %s, %s, seed %s, %d:%02d:%02d' "$number" "$total" "$DATASET" "$METHOD" "$SEED" \
+    local line others=$((${#names[@]} - 1))
+    line=$(printf '[%d/%d] %s, %d:%02d:%02d' "$number" "$total" "${names[others]}" \
         $((SECONDS / 3600)) $((SECONDS / 60 % 60)) $((SECONDS % 60)))
+    if [[ $others -gt 0 ]]; then line+=", $others more under way"; fi
     if [[ -t 2 ]]; then printf '\r%.*s\033[K' "$((width - 1))" "$line" >&2; else echo "$line" >&2; fi
 }
 
 # Stopped by a signal, a run goes on from its last epoch the next time. Bash keeps Ctrl-C from what runs in the background,
-# so the run is told here.
+# so the runs are told here.
 stop() {
-    if [[ -n $child ]]; then kill "$child" 2>/dev/null; fi
+    kill ${pids[@]+"${pids[@]}"} 2>/dev/null || true
     printf '\nStopped. The same command goes on from here.\n' >&2
     exit 130
 }
 trap stop INT TERM HUP
 
-work() {
-    local log status=0 folder
-    number=$((number + 1))
-    folder=$(folder "$TRAINER" "$SEED" "$VARIANT")
-    log=$folder/compare.log
-    mkdir -p -- "$folder"
-    progress
-    "${COMMAND[@]}" >"$log" 2>&1 </dev/null &
-    child=$!
-    if [[ -t 2 ]]; then
-        while kill -0 "$child" 2>/dev/null; do
-            progress
-            sleep 0.5
+# until_below N: waits until fewer than N runs are under way.
+until_below() {
+    local i
+    while true; do
+        for i in ${pids[@]+"${!pids[@]}"}; do
+            if ! kill -0 "${pids[i]}" 2>/dev/null; then ended "$i"; fi
         done
-    fi
-    wait "$child" || status=$?
-    child=''
-    if [[ $status -ne 0 || ! -f $folder/results.json ]]; then
-        failed+=("$DATASET, $METHOD, seed $SEED (exit status $status): $(tail -n 1 -- "$log")
+        pids=(${pids[@]+"${pids[@]}"}) folders=(${folders[@]+"${folders[@]}"}) names=(${names[@]+"${names[@]}"})
+        if [[ ${#pids[@]} -lt $1 ]]; then return; fi
+        if [[ -t 2 ]]; then progress; fi
+        sleep 0.2
+    done
+}
+
+# ended I: takes the I-th run off the list, and notes it if it failed.
+ended() {
+    local status=0 log=${folders[$1]}/compare.log
+    wait "${pids[$1]}" || status=$?
+    if [[ $status -ne 0 || ! -f ${folders[$1]}/results.json ]]; then
+        failed+=("${names[$1]} (exit status $status): $(tail -n 1 -- "$log")
     $log")
     fi
+    unset "pids[$1]" "folders[$1]" "names[$1]"
+}
+
+work() {
+    local folder
+    folder=$(folder "$TRAINER" "$SEED" "$VARIANT")
+    mkdir -p -- "$folder"
+    until_below "$jobs"
+    number=$((number + 1))
+    "${COMMAND[@]}" >"$folder/compare.log" 2>&1 </dev/null &
+    pids+=($!) folders+=("$folder") names+=("$DATASET, $METHOD, seed $SEED")
+    progress
+    # The first run draws or checks the images and fetches the backbone for the others.
+    if [[ $DATASET != "$ready" ]]; then until_below 1; fi
+    ready=$DATASET
 }
 width=$(tput cols 2>/dev/null || echo 80)
 each work
+until_below 1
 if [[ -t 2 && $total -gt 0 ]]; then printf '\r\033[K' >&2; fi
 trap - INT TERM HUP
 

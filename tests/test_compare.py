@@ -162,6 +162,11 @@ if [[ $1 != */train.py ]]; then printf 'CALL %s' "$(basename -- "$1")"; shift; p
 while [[ $1 != --output-dir ]]; do shift; done
 echo "noise of a run"
 if [[ $2 == */seed13 ]]; then echo "Error: it broke" >&2; exit 2; fi
+if [[ $2 == */seed2[0-9] ]]; then  # two at a time: each waits for the other
+    touch "{log}.${{2##*/}}"
+    for _ in {{1..300}}; do if [[ -e {log}.seed21 && -e {log}.seed22 ]]; then break; fi; sleep 0.05; done
+    [[ -e {log}.seed22 ]] || exit 3
+fi
 if [[ $2 == */seed99 ]]; then echo $$ >"{log}.pid"; exec sleep 60; fi
 if [[ $2 != */seed14 ]]; then mkdir -p -- "$2"; echo '{{}}' >"$2/results.json"; fi
 """
@@ -216,6 +221,26 @@ def test_a_failed_run_is_named_and_the_others_go_on(full, trained):
     assert "synth_cars, fair, seed 13 (exit status 2): Error: it broke" in err
     assert f"{full}/output/synth_cars/FAIR/tiny/seed13/compare.log" in err
     assert "synth_cars, fair, seed 14 (exit status 0)" in err  # it said it was fine, but left no results
+
+
+def test_several_runs_at_a_time(full, trained):
+    """The first run is alone, since it prepares data and backbone. Of the others, 21 and 22 end only side by side."""
+    seeds = ["1", "21", "13", "22", "14", "3"]
+    status, out, err = bash(full, "compare.sh", "synth_cars", "--methods", "fair", "--seeds", *seeds, "--jobs", "3")
+    assert status == 1 and "2 of 6 runs failed" in err and len(calls(out)) == 1
+    assert "seed 13 (exit status 2): Error: it broke" in err and "seed 14 (exit status 0)" in err
+    for seed in ("1", "21", "22", "3"):
+        assert (full / f"output/synth_cars/FAIR/tiny/seed{seed}/results.json").exists()
+    lines = err.splitlines()
+    assert re.fullmatch(r"\[1/6\] synth_cars, fair, seed 1, 0:\d\d:\d\d", lines[0])
+    assert re.fullmatch(r"\[2/6\] synth_cars, fair, seed 21, 0:\d\d:\d\d", lines[1])
+    assert re.fullmatch(r"\[3/6\] synth_cars, fair, seed 13, 0:\d\d:\d\d, 1 more under way", lines[2])
+
+
+@pytest.mark.parametrize("jobs", ["0", "two", "-1"])
+def test_jobs_are_a_whole_number(full, trained, jobs):
+    status, _, err = bash(full, "compare.sh", "synth_cars", "--jobs", jobs)
+    assert status == 2 and "--jobs" in err and trained.read_text() == ""
 
 
 def test_print_lists_commands_and_runs_nothing(full, trained):
@@ -291,10 +316,11 @@ def test_mistakes_end_in_one_message_before_anything_runs(full, trained, argumen
     assert trained.read_text() == ""
 
 
-def test_stopped_it_stops_the_run_too(full, trained):
+@pytest.mark.parametrize("jobs", [(), ("--jobs", "2")])
+def test_stopped_it_stops_the_run_too(full, trained, jobs):
     env = {**os.environ, "PYTHON": str(full / "fake python")}
     script = subprocess.Popen(["bash", str(full / "scripts/compare.sh"), "synth_cars", "--methods", "fair", "--seeds",
-                               "99"], env=env, stderr=subprocess.PIPE, text=True)  # fmt: skip
+                               "99", *jobs], env=env, stderr=subprocess.PIPE, text=True)  # fmt: skip
     pid_file = Path(f"{trained}.pid")
     deadline = time.time() + 60
     while not (pid_file.exists() and pid_file.read_text().strip()) and time.time() < deadline:
