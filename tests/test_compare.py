@@ -192,8 +192,7 @@ def test_compare_runs_what_is_missing(full, trained):
     assert folders == ["FAIR/tiny/seed1", "FAIR/tiny/seed2", "CuPL/tiny/seed1", "FAIR/tiny_plain/seed1",
                        "FAIR/tiny_plain/seed2"]  # fmt: skip
     assert all(" TEST.EVERY_EPOCH True" in line for line in lines[:-1])
-    assert lines[3].endswith("TRAINER.FAIR.N_CROPS 0 TRAINER.FAIR.WEIGHT none TRAINER.FAIR.ALIGN_QUEUE 0 "
-                             "TRAINER.FAIR.CROP_INFERENCE False")  # fmt: skip
+    assert lines[3].endswith("TRAINER.FAIR.N_CROPS 0 TRAINER.FAIR.WEIGHT none TRAINER.FAIR.ALIGN_QUEUE 0")
     # One line of progress for each run and nothing of what it says, which is in its folder.
     assert re.fullmatch(r"\[1/5\] synth_cars, fair, seed 1, 0:\d\d:\d\d", err.splitlines()[0])
     assert len(err.splitlines()) == 5 and "noise" not in out + err
@@ -348,6 +347,20 @@ def test_table_by_seed(output, capsys):
     assert rows["Zero-shot, descriptions"] == ["", "", "", "48.00", "", "47.00"]
     assert rows["Plain self-training"] == ["50.00", "52.00", "54.00", "52.00 ± 2.00", "+4.00", "51.00"]
     assert rows["FAIR"] == ["60.00", "63.00", "63.00", "62.00 ± 1.73", "+14.00", "61.00"]
+
+
+def test_accuracy_with_crops_is_told_apart(output, capsys):
+    fair = output / "synth_cars/FAIR/tiny"
+    for seed, accuracy, crops in ((1, 60, 70), (2, 63, 71), (10, 63, 72)):
+        finish(fair / f"seed{seed}", accuracy, crop_accuracy=crops)
+    rows = cells(shown(output, "--by-seed", capsys=capsys))
+    assert rows["FAIR"] == ["60.00", "63.00", "63.00", "62.00 ± 1.73", "+14.00", "61.00"]
+    assert rows["FAIR, crops in the test too"] == ["70.00", "71.00", "72.00", "71.00 ± 1.00", "+23.00", ""]
+    note = "With crops in the test too, not ranked: FAIR on synth_cars 71.00 ± 1.00."
+    text = shown(output, capsys=capsys)
+    assert note in text and cells(text)["FAIR"][0] == "62.00 ± 1.73"
+    finish(fair / "seed2", 63)  # not of all seeds
+    assert "crops in the test" not in shown(output, capsys=capsys) + shown(output, "--by-seed", capsys=capsys)
 
 
 def test_table_by_seed_of_part_of_the_runs(output, capsys):

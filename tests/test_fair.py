@@ -326,6 +326,9 @@ def test_resnet_tower_and_inference_with_crops(data, tmp_path):
     before = load_clip(str(path)).visual
     results = run(data, path, tmp_path / "out", "TRAINER.FAIR.CROP_INFERENCE", "True")
     assert 0 <= results["crop_accuracy"] <= 100
+    without = run(data, path, tmp_path / "none", "TRAINER.FAIR.CROP_INFERENCE", "True", "TRAINER.FAIR.N_CROPS", "0",
+                  "OPTIM.MAX_EPOCH", "1")  # fmt: skip
+    assert "crop_accuracy" not in without
     trained = checkpoint(tmp_path / "out")["state_dict"]
     norms = {f"visual.{name}.{kind}" for name, module in before.named_modules()
              if isinstance(module, torch.nn.BatchNorm2d) for kind in ("weight", "bias")}  # fmt: skip

@@ -156,13 +156,13 @@ def test_zero_shot_runs_once(clone):
     assert trainers == ["ZeroshotCLIP", "ZeroshotCLIP2", "CuPL"]
 
 
-def test_descriptions_and_crops_at_inference_reach_the_rows_they_fit(clone):
-    options = ["TRAINER.FAIR.CROP_INFERENCE", "True", "TRAINER.FAIR.DESCRIPTIONS", "my own.json"]
+def test_descriptions_reach_all_rows_that_use_them(clone):
+    options = ["TRAINER.FAIR.N_CROPS", "4", "TRAINER.FAIR.DESCRIPTIONS", "my own.json"]
     _, out, _ = bash(clone, "fair/main.sh", "synth_cars", "1", "--", *options, TAG="own")
     cupl, plain, aligned, fair = calls(out)[1:5]
     assert cupl.endswith("[TRAINER.CUPL.DESCRIPTIONS] [my own.json]")
     for row in (plain, aligned):
-        assert row.endswith("[TRAINER.FAIR.CROP_INFERENCE] [False]")  # the last of a key counts
+        assert f"[{'] ['.join(options)}] [TRAINER.FAIR.N_CROPS] [0]" in row  # the last of a key counts
     assert fair.endswith(f"[{'] ['.join(options)}]")
 
 

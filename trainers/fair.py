@@ -57,7 +57,7 @@ def extend_cfg(cfg: CfgNode) -> None:
         "TEACHER_EMA": 0.0,  # decay of an averaged teacher [O]; 0: the current model labels
         "LR_MIN": 2e-6,  # where the cosine ends [F]
         # Inference
-        "CROP_INFERENCE": False,  # also report the accuracy of LAS with crops, apart
+        "CROP_INFERENCE": False,  # also report the accuracy of LAS with crops, apart (where N_CROPS is above 0)
     })
 
 
@@ -171,7 +171,7 @@ class FAIR(AdaptationTrainer):
 
     def test(self, split: str | None = None) -> float:
         accuracy = super().test(split)
-        if self.options.CROP_INFERENCE:
+        if self.options.CROP_INFERENCE and self.options.N_CROPS:
             self.results["crop_accuracy"] = self.test_with_crops(split or self.cfg.TEST.SPLIT)
             print(f"accuracy with {self.options.N_CROPS} crops: {self.results['crop_accuracy']:.1f}%")
         return accuracy
@@ -206,7 +206,6 @@ class FAIR(AdaptationTrainer):
             (opt.WEIGHT not in SCHEMES, f"WEIGHT {opt.WEIGHT!r}: choose one of {', '.join(SCHEMES)}"),
             (opt.N_CROPS > 0 and not 1 <= opt.TOP_K <= opt.N_CROPS,
              f"TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 1 and N_CROPS"),
-            (opt.CROP_INFERENCE and opt.N_CROPS == 0, "CROP_INFERENCE needs N_CROPS above 0"),
             (not opt.LEARN_ANCHORS and not opt.LEARN_NORM, "LEARN_ANCHORS and LEARN_NORM are both off: nothing to do"),
             (opt.ALIGN_QUEUE < 0, f"ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0 for no alignment"),
             (not 0 <= opt.TEACHER_EMA < 1, f"TEACHER_EMA {opt.TEACHER_EMA}: a decay lies in [0, 1), 0 turns it off"),

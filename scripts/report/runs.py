@@ -93,6 +93,12 @@ class Cell:
         """Test accuracy in percent, by seed; empty if the runs must not be averaged."""
         return {} if self.differences else {seed: run.results["accuracy"] for seed, run in self.runs.items()}
 
+    @property
+    def crop_accuracies(self) -> dict[int, float]:
+        """The same with crops in the test too (FAIR's CROP_INFERENCE); empty unless all runs report it."""
+        found = {seed: run.results.get("crop_accuracy") for seed, run in self.runs.items()}
+        return {} if self.differences or None in found.values() else found
+
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in node.items():

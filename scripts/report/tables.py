@@ -175,6 +175,11 @@ def comparison_notes(comparison: Comparison, gains: bool) -> list[str]:
                      "with a 95 % interval (Student's t).")  # fmt: skip
     groups = {comparison.group(m) for m in comparison.methods}
     notes += [note for group, note in GROUP_NOTES.items() if group in groups]
+    with_crops = [f"{method.name} on {column.dataset} {mean_sd(list(found.values()))}"
+                  for (method, column), cell in comparison.cells.items()
+                  if (found := cell.crop_accuracies)]  # fmt: skip
+    if with_crops:
+        notes.append(f"With crops in the test too, not ranked: {'; '.join(with_crops)}.")
     notes += cell_notes(comparison)
     for column in comparison.columns:
         notes += [f"Caution: {column.dataset}: the methods differ in {text}."
@@ -242,6 +247,11 @@ def seed_table(output: Path, column: Column, names: Sequence[str] = (), seeds: S
             f1 = f"{statistics.mean(run.results['macro_f1'] for run in runs[m].values()):.2f}"
         name = m.name + MARKS[comparison.group(m)]
         lines.append([Entry(text) for text in (name, *by_seed, shown, gain, f1)])
+        if crops := comparison.cell(m, column).crop_accuracies:
+            by_seed = [f"{crops[seed]:.2f}" if seed in crops else "" for seed in seen]
+            gain = f"{statistics.mean(crops.values()) - max(zero_shot):+.2f}" if zero_shot else ""
+            shown = mean_sd(list(crops.values()))
+            lines.append([Entry(text) for text in (f"{name}, crops in the test too", *by_seed, shown, gain, "")])
         if m.key == "cupl" and any(run.results.get("descriptions", "") is None for run in runs[m].values()):
             notes.append(f"Note: there are no class descriptions, so '{m.name}' goes by the names too.")
     notes += [f"Caution: the methods differ in {text}." for text in column_differences(comparison, column)]
