@@ -184,6 +184,16 @@ def test_eval_uses_the_saved_settings(clone):
     assert f"[--config-file] [{saved}/config.yaml] [TRAINER.FAIR.CROP_INFERENCE] [True]" in calls(out)[0]
 
 
+def test_eval_of_plain_self_training(clone):
+    saved = clone / "output" / "synth_cars" / "FAIR" / "tiny_aligned" / "seed2"
+    status, _, err = bash(clone, "fair/eval.sh", "synth_cars", "2", TAG="aligned")
+    assert status == 2 and f"No run in {saved}. Train it first: bash scripts/fair/main.sh synth_cars tiny 2" in err
+    saved.mkdir(parents=True)
+    (saved / "config.yaml").touch()
+    status, out, _ = bash(clone, "fair/eval.sh", "synth_cars", "2", "--", "TRAINER.FAIR.N_CROPS", "8", TAG="aligned")
+    assert status == 0 and f"[--config-file] [{saved}/config.yaml] [TRAINER.FAIR.N_CROPS] [8]" in calls(out)[0]
+
+
 # Environment
 
 
