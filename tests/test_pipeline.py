@@ -2,6 +2,9 @@
 
 import errno
 import os
+import socket
+import sys
+from multiprocessing.resource_sharer import DupFd
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from trainers.modules import image_cache
 from trainers.modules.device_views import DrawOnly, UncutViews, cut_boxes
 from trainers.modules.errors import UserError
 from trainers.modules.image_cache import ImageCache, check_cache
-from trainers.modules.loading import Images, build_loader, collate, read_image, set_seed, shrink
+from trainers.modules.loading import Images, build_loader, collate, let_reader_leave, read_image, set_seed, shrink
 from trainers.modules.randaugment import NAMES, OPERATIONS, apply_in_groups, apply_operation, draw_operations
 from trainers.modules.views import Views, crop_boxes, resize_box, to_bytes
 
@@ -305,3 +308,29 @@ def test_runs_with_and_without_a_cache_are_equal(data, backbone, tmp_path, memor
     none, ram, disk = (toys.checkpoint(tmp_path / kind, "FAIR") for kind in ("none", "ram", "disk"))
     assert none["config_hash"] == ram["config_hash"] == disk["config_hash"]
     assert toys.same(none["state_dict"], ram["state_dict"]) and toys.same(none["state_dict"], disk["state_dict"])
+
+
+def leave_while_a_batch_is_handed_over() -> None:
+    """To the thread of a worker that hands over memory, as a main process does that is stopped just then."""
+    handed, other = os.pipe()
+    handle = DupFd(handed)
+    address, _ = handle._id
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as reader:
+            reader.connect(address)
+    os.close(handle.detach())  # served after those before it, so that they are done with
+    os.close(handed)
+    os.close(other)
+
+
+def test_a_worker_is_silent_when_its_reader_leaves(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, *rest: told.append(kind))
+    leave_while_a_batch_is_handed_over()
+    assert told and issubclass(told[0], (EOFError, OSError))
+    told.clear()
+    let_reader_leave(0)
+    leave_while_a_batch_is_handed_over()
+    assert not told
+    sys.excepthook(ValueError, ValueError("of anything else it tells"), None)
+    assert told == [ValueError]

@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -151,6 +152,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def let_reader_leave(worker: int) -> None:
+    """For ``worker_init_fn``: no traceback from a worker whose main process is stopped just as it takes a batch. The
+    thread that hands batches over reports by ``sys.excepthook``; what goes wrong in the data set takes another way."""
+    report = sys.excepthook
+    sys.excepthook = lambda kind, *rest: None if issubclass(kind, (EOFError, OSError)) else report(kind, *rest)
+
+
 def build_loader(
     images: Images, size: int, workers: int, device: torch.device, shuffle: bool = False, train: bool = False
 ) -> DataLoader:
@@ -165,6 +173,7 @@ def build_loader(
         batch_sampler=Batches(len(images), size, shuffle, train),
         collate_fn=collate,
         num_workers=workers,
+        worker_init_fn=let_reader_leave,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else it takes a number from torch's, and what runs after differs
