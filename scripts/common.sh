@@ -25,6 +25,11 @@ choices() {
     printf '%s' "${names[*]}"
 }
 
+# data_sets: what DATASET may be, on one line.
+data_sets() {
+    printf '%s synth_cars_s<N>' "$(choices "$ROOT/configs/datasets")"
+}
+
 # dataset NAME: sets DATASET, its file DATASET_CFG, and CFG and OPTS to what goes with it.
 dataset() {
     DATASET=$1 DATASET_CFG=$1 CFG=vit_b32 OPTS=()
@@ -34,7 +39,7 @@ dataset() {
     fi
     if [[ $DATASET_CFG == synth_* ]]; then CFG=tiny; fi
     [[ -f $ROOT/configs/datasets/$DATASET_CFG.yaml ]] ||
-        die "Unknown data set '$DATASET'. Choose one of: $(choices "$ROOT/configs/datasets")"
+        die "Unknown data set '$DATASET'. Choose one of: $(data_sets)"
 }
 
 # check_options KEY VALUE...: what follows --, and TAG.
@@ -66,7 +71,7 @@ parse() {
     shift
     [[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
         usage "${1:-}" "usage: [DATA=folder] [OUTPUT=folder] ${CALL:-bash $0} DATASET [CFG] [SEED...] [-- KEY VALUE...]
-  DATASET  $(choices "$ROOT/configs/datasets")
+  DATASET  $(data_sets)
   CFG      $(choices "$configs")  (default: tiny for built-in data, vit_b32 otherwise)
   SEED     whole numbers  (default: 1 2 3)"
 

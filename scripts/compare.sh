@@ -22,7 +22,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 # explain ARGUMENT: the usage, as above.
 explain() {
     usage "$1" "$(sed -n '/^#   \[DATA/,/^#   KEY/s/^#  \{0,1\}//p' "${BASH_SOURCE[0]}")
-   data sets: $(choices "$ROOT/configs/datasets")
+   data sets: $(data_sets)
    methods:   $(all_methods)"
 }
 
@@ -133,6 +133,7 @@ done
 [[ $OUTPUT == /* ]] || OUTPUT=$PWD/$OUTPUT
 [[ $DATA == /* ]] || DATA=$PWD/$DATA
 setup
+if [[ ${#more[@]} -gt 0 ]]; then "$PY" "$ROOT/scripts/check_options.py" "${more[@]}" >&2; fi
 
 show() {
     local line

@@ -20,7 +20,7 @@ from test_draw_crops import backbone, console, data, train_fair  # noqa: F401 (f
 from test_scripts import ROOT, bash, calls, clone  # noqa: F401 (a fixture)
 
 import train
-from scripts import compare
+from scripts import check_options, compare
 from scripts.report import classes, curves, page, published, runs, stats, tables
 from scripts.report.runs import Column, UserError
 
@@ -154,9 +154,11 @@ def test_a_method_without_configs_says_so(clone):  # noqa: F811
 # ---------------------------------------------------------------------------------------------------------------------
 # compare.sh
 # ---------------------------------------------------------------------------------------------------------------------
-# Stands in for python3: training writes results.json, unless the seed is 13 (it fails) or 14 (it ends without).
+# Stands in for python3: training writes results.json, unless the seed is 13 (it fails) or 14 (it ends without). Of config
+# keys it knows all but A.TYPO.
 TRAINING_PYTHON = """#!/usr/bin/env bash
 if [[ $1 == - ]]; then echo "$0"; exit; fi
+if [[ $1 == */check_options.py ]]; then [[ $* != *A.TYPO* ]] || {{ echo "no A.TYPO" >&2; exit 2; }}; exit; fi
 echo "$*" >>"{log}"
 if [[ $1 != */train.py ]]; then printf 'CALL %s' "$(basename -- "$1")"; shift; printf ' [%s]' "$@"; echo; exit; fi
 while [[ $1 != --output-dir ]]; do shift; done
@@ -313,6 +315,14 @@ def test_mistakes_end_in_one_message_before_anything_runs(full, trained, argumen
     status, _, err = bash(full, "compare.sh", *arguments)
     assert status == 2 and message in err and ": line " not in err
     assert trained.read_text() == ""
+
+
+def test_options_are_checked_once_before_anything_runs(full, trained, capsys):
+    status, out, err = bash(full, "compare.sh", "synth_cars", "--", "A.KEY", "1", "A.TYPO", "2", TAG="t")
+    assert (status, out, err, trained.read_text()) == (2, "", "no A.TYPO\n", "")
+    assert check_options.main(["TRAINER.FAIR.N_CROPS", "4"]) == 0
+    assert check_options.main(["TRAINER.FAIR.N_CROP", "4"]) == 2
+    assert "no config key TRAINER.FAIR.N_CROP, did you mean TRAINER.FAIR.N_CROPS?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("jobs", [(), ("--jobs", "2")])

@@ -188,6 +188,8 @@ def test_eval_of_plain_self_training(clone):
     saved = clone / "output" / "synth_cars" / "FAIR" / "tiny_aligned" / "seed2"
     status, _, err = bash(clone, "fair/eval.sh", "synth_cars", "2", TAG="aligned")
     assert status == 2 and f"No run in {saved}. Train it first: bash scripts/fair/main.sh synth_cars tiny 2" in err
+    _, _, err = bash(clone, "fair/eval.sh", "synth_cars", "2", TAG="mine_plain")
+    assert "tiny_mine_plain/seed2. Train it first: TAG=mine bash scripts/fair/main.sh synth_cars tiny 2" in err
     saved.mkdir(parents=True)
     (saved / "config.yaml").touch()
     status, out, _ = bash(clone, "fair/eval.sh", "synth_cars", "2", "--", "TRAINER.FAIR.N_CROPS", "8", TAG="aligned")
