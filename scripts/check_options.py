@@ -1,4 +1,4 @@
-"""Checks config options as train.py would, before a grid of runs begins: python scripts/check_options.py KEY VALUE..."""
+"""Checks config options as train.py would, before many runs begin: python scripts/check_options.py KEY VALUE..."""
 
 import sys
 from collections.abc import Sequence

@@ -154,8 +154,8 @@ def test_a_method_without_configs_says_so(clone):  # noqa: F811
 # ---------------------------------------------------------------------------------------------------------------------
 # compare.sh
 # ---------------------------------------------------------------------------------------------------------------------
-# Stands in for python3: training writes results.json, unless the seed is 13 (it fails) or 14 (it ends without). Of config
-# keys it knows all but A.TYPO.
+# Stands in for python3. It knows all config keys but A.TYPO. Training writes results.json, unless the seed is 13 (it
+# fails) or 14 (it ends without).
 TRAINING_PYTHON = """#!/usr/bin/env bash
 if [[ $1 == - ]]; then echo "$0"; exit; fi
 if [[ $1 == */check_options.py ]]; then [[ $* != *A.TYPO* ]] || {{ echo "no A.TYPO" >&2; exit 2; }}; exit; fi
