@@ -151,9 +151,13 @@ def test_each_update():
               loop_assignments(y.tolist(), likelihood.tolist(), w, z.tolist(), 3, lam))  # fmt: skip
     close(update_means(q, z, mu), loop_means(q.tolist(), z.tolist(), mu.tolist()))
     close(update_variances(q, z, mu), loop_variances(q.tolist(), z.tolist(), mu.tolist()))
+    z[:, 1] *= 1e-30  # a class that hardly claims an image has a unit mean too
+    close(initial_means(q, z, 8), loop_initial(q.tolist(), z.tolist(), 8))
+    close(update_means(q, z, mu), loop_means(q.tolist(), z.tolist(), mu.tolist()))
 
 
-@pytest.mark.parametrize("case", ["random", "sharp", "few images", "one class", "duplicates", "class never predicted"])
+@pytest.mark.parametrize("case", ["random", "sharp", "few images", "one class", "duplicates", "class never predicted",
+                                  "class all but impossible"])  # fmt: skip
 def test_the_whole_fit(case):
     q, y = random_case(sharpness=30.0 if case == "sharp" else 4.0)
     init = 8
@@ -165,6 +169,9 @@ def test_the_whole_fit(case):
         q, y = torch.cat([q[:7], q[:7]]), torch.cat([y[:7], y[:7]])
     elif case == "class never predicted":
         y[:, 2] = 1e-12
+        y = y / y.sum(dim=1, keepdim=True)
+    elif case == "class all but impossible":
+        y[:, 2] *= 1e-40
         y = y / y.sum(dim=1, keepdim=True)
     outer, inner, lam = 10, 5, 1.0
     z, mu, sigma = fit(q, y.log())  # the defaults are the public code's

@@ -53,11 +53,15 @@ def neighbour_votes(z: Tensor, values: Tensor, indices: Tensor) -> Tensor:
     return votes
 
 
+def shares(z: Tensor) -> Tensor:
+    """Each column divided by its sum, so that a class which hardly claims an image has a mean of length 1 too."""
+    return z / z.sum(dim=0).clamp_min(torch.finfo(z.dtype).tiny)
+
+
 def initial_means(features: Tensor, z: Tensor, count: int = 8) -> Tensor:
     """Per class: the mean, weighted by z, of the ``count`` images that it claims most, made unit. [K, d]"""
     top = z.topk(min(count, len(z)), dim=0)  # [count, K]
-    means = torch.einsum("nk,nkd->kd", top.values, features[top.indices]) / len(top.values)
-    return F.normalize(means, dim=-1)
+    return F.normalize(torch.einsum("nk,nkd->kd", shares(top.values), features[top.indices]), dim=-1)
 
 
 def log_likelihood(features: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
@@ -80,8 +84,8 @@ def update_assignments(
 
 def update_means(features: Tensor, z: Tensor, mu: Tensor) -> Tensor:
     """Means of the images weighted by z, made unit, [K, d]. A class that no image belongs to keeps its mean."""
-    sums = z.t() @ features
-    return torch.where(z.sum(dim=0)[:, None] > 0, F.normalize(sums, dim=-1), mu)
+    means = F.normalize(shares(z).t() @ features, dim=-1)
+    return torch.where(z.sum(dim=0)[:, None] > 0, means, mu)
 
 
 def update_variances(features: Tensor, z: Tensor, mu: Tensor) -> Tensor:
