@@ -170,8 +170,12 @@ def test_permuted_training_labels_give_identical_weights(finished, data, backbon
                for a, b in zip(results["epochs"], original["epochs"], strict=True))  # fmt: skip
 
 
-@pytest.mark.parametrize("opts", [("DATASET.NUM_SHOTS", "4"), ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"),
-                                  ("TEST.FINAL_MODEL", "best_val")])  # fmt: skip
+@pytest.mark.parametrize("opts", [
+    ("DATASET.NUM_SHOTS", "4"),
+    ("DATASET.SUBSAMPLE_CLASSES", "base"),
+    ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"),
+    ("TEST.FINAL_MODEL", "best_val"),
+])
 def test_settings_that_need_labels_are_refused(data, backbone, tmp_path, opts, capsys):
     assert train.main(arguments(data, backbone, tmp_path, *opts)) == 2
     assert "label" in capsys.readouterr().err
@@ -229,6 +233,38 @@ def test_a_killed_run_ends_as_if_never_killed(data, backbone, tmp_path):
     resumed, whole = (toys.run("FAIR", data, backbone, folder, *opts) for folder in (out, other))
     check_same_end("FAIR", out, resumed, other, whole)
     assert checkpoint(out)["extra"]["teacher"] and len(checkpoint(out)["extra"]["recent"]["items"]) == 4
+
+
+@pytest.fixture
+def edited(data, tmp_path) -> tuple[Path, tuple[str, str]]:
+    """A file of descriptions to be edited, and the option that names it."""
+    file = tmp_path / "mine.json"
+    shutil.copy(data / "descriptions.json", file)
+    return file, ("TRAINER.FAIR.DESCRIPTIONS", str(file))
+
+
+def edit(file: Path) -> None:
+    described = json.loads(file.read_text())
+    file.write_text(json.dumps({name: [f"something else, number {i}"] for i, name in enumerate(described)}))
+
+
+def test_an_unfinished_run_of_other_descriptions_is_not_continued(data, backbone, tmp_path, edited, capsys):
+    file, opts = edited
+    toys.run_killed("fair", "FAIR", data, backbone, tmp_path / "run", "OPTIM.LR", "1e-3", *opts)
+    edit(file)
+    message = f"an unfinished run with other class descriptions: {file}, now {file}, which was edited."
+    toys.check_refused(arguments(data, backbone, tmp_path / "run", *opts), message, capsys)
+
+
+def test_frozen_anchors_are_those_of_the_run(data, backbone, tmp_path, edited):
+    file, opts = edited
+    opts += ("TRAINER.FAIR.LEARN_ANCHORS", "False")
+    run(data, backbone, tmp_path / "run", *opts)
+    edit(file)
+    argv = ["--eval-only", "--model-dir", str(tmp_path / "run"), *arguments(data, backbone, tmp_path / "eval", *opts)]
+    assert train.main(argv) == 0
+    first, again = ((tmp_path / folder / "predictions.csv").read_text() for folder in ("run", "eval"))
+    assert first == again
 
 
 STOPPABLE = """

@@ -157,11 +157,13 @@ class AdaptationTrainer(TrainerX):
 
     @staticmethod
     def check_label_free(cfg: CfgNode) -> None:
-        """For trainers that read no training label: refuse the setting of Dassl that would."""
-        if cfg.DATASET.NUM_SHOTS > 0:
-            raise UserError(
-                f"DATASET.NUM_SHOTS picks images by label, and {cfg.TRAINER.NAME} trains without labels"
-            )
+        """For trainers that read no training label: refuse the settings of Dassl and CoOp that would."""
+        for key, off in (("NUM_SHOTS", cfg.DATASET.NUM_SHOTS <= 0),
+                         ("SUBSAMPLE_CLASSES", cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") == "all")):  # fmt: skip
+            if not off:
+                raise UserError(
+                    f"DATASET.{key} picks training images by label, and {cfg.TRAINER.NAME} trains without labels"
+                )
 
     def build_data_loader(self) -> None:
         autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
@@ -541,6 +543,7 @@ class AdaptationTrainer(TrainerX):
                 "backbone": self.cfg.MODEL.BACKBONE.NAME,
                 "tower_hash": self.tower_hash,
                 "classnames": self.classnames,
+                "descriptions": self.descriptions,
                 # All that predictions need besides the tower, also where training leaves them alone.
                 "anchors": self.model.anchors.weight.detach() if type(self.model) is AnchorClassifier else None,
             }, path)
@@ -574,7 +577,16 @@ class AdaptationTrainer(TrainerX):
                 f", seed {state['seed']}; now {self.config_hash}, seed {self.seed}): choose another OUTPUT_DIR, or "
                 "remove that folder"
             )
-        self._load_trained(state["state_dict"])
+        now = self.descriptions
+        used = state.get("descriptions", now)  # a checkpoint from before they were noted has none
+        if (used or {}).get("sha256") != (now or {}).get("sha256"):
+            raise UserError(
+                f"{directory} holds an unfinished run with other class descriptions: "
+                f"{used['file'] if used else 'none'}, now {now['file'] if now else 'none'}"
+                f"{', which was edited' if used and now and used['file'] == now['file'] else ''}. Choose another "
+                "OUTPUT_DIR, or remove that folder"
+            )
+        self._load_trained(state)
         self._optims[name].load_state_dict(state["optimizer"])
         self._scheds[name].load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
@@ -600,7 +612,7 @@ class AdaptationTrainer(TrainerX):
         state = self._read_checkpoint(path)
         if state["classnames"] != self.classnames:
             raise UserError(f"{path} was trained for other classes than those of {self.cfg.DATASET.NAME}")
-        self._load_trained(state["state_dict"])
+        self._load_trained(state)
         print(f"Load {path} (epoch {state['epoch']})")
 
     def _read_checkpoint(self, path: Path) -> dict[str, Any]:
@@ -612,10 +624,14 @@ class AdaptationTrainer(TrainerX):
             raise UserError(f"{path} belongs to backbone {state['backbone']}, not {self.cfg.MODEL.BACKBONE.NAME}")
         return state
 
-    def _load_trained(self, state: dict[str, Tensor]) -> None:
-        """Copy the saved parameters into the model; what training left alone stays as the backbone's file has it."""
+    def _load_trained(self, checkpoint: dict[str, Any]) -> None:
+        """Copy the saved parameters and anchors into the model; what training left alone stays as the backbone's file
+        has it."""
+        saved = dict(checkpoint["state_dict"])
+        if checkpoint.get("anchors") is not None:  # frozen ones too: the descriptions may have been edited since
+            saved["anchors.weight"] = checkpoint["anchors"]
         try:
-            unexpected = self.model.load_state_dict(state, strict=False).unexpected_keys
+            unexpected = self.model.load_state_dict(saved, strict=False).unexpected_keys
         except RuntimeError as error:
             raise UserError(f"the checkpoint does not fit the model: {error}") from error
         if unexpected:
