@@ -18,6 +18,11 @@ class CuPL(ZeroShotTrainer):
     """Zero-shot classification by class descriptions.
 
     Config keys (TRAINER.CUPL): PREC; DESCRIPTIONS, path of a JSON file; TEMPLATES.
+
+    Deviations:
+        - The descriptions are by default this project's, five to seven a class, which all methods here share; the paper
+          has 20 to 90 a class. DESCRIPTIONS takes its public files.
+        - A class without descriptions is its name prompt.
     """
 
     def class_vectors(self) -> Tensor:

@@ -60,6 +60,7 @@ class DPA(AdaptationTrainer):
       torchvision's RandAugment. There: 30 to 100 % and timm's).
     - The last batch of an epoch is dropped where it is smaller, as Dassl does. Its images keep their place in memory.
     - tau is the loaded CLIP's own; there it is 100, which OpenAI's models have.
+    - The greatest probabilities that weights are relative to are taken as they are; there they are 1e-7 greater.
     - The memory of the start is made in each run; there a file keeps it by model and data set.
     - ResNets run too, with BatchNorm's statistics kept; the public code knows ViTs alone.
     """

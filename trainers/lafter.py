@@ -64,6 +64,8 @@ class LaFTer(AdaptationTrainer):
     - All data sets: it lacks templates for some (Stanford Cars, FGVC Aircraft, Food-101, Oxford Pets), and the number
       of text steps for others. A name goes into the data set's single template, not a list of them (TEMPLATES takes
       one), and a class without descriptions has this text alone.
+    - The descriptions are by default this project's, five to seven a class; there they are LaFTer's own, 25 a class,
+      which the numbers of text steps were chosen for.
     - The blur of the strong view is in proportion to the input: 0.1 to 2 pixels at 224, as there, less at 64.
     - The learning rate is constant, which is what the public code does (its milestones are none). Here this is said by
       OPTIM.LR_SCHEDULER, and another can be chosen.

@@ -37,7 +37,8 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
 
     Features of the training images under the test transform, multinomial logistic regression with an L2 penalty by
     L-BFGS. The penalty is the one with the best accuracy on the validation images (of equals the strongest), never on
-    test images; without validation images it is 1e-3. The result does not depend on the seed.
+    test images; without validation images it is 1e-3. The result does not depend on the seed, unless DATASET.NUM_SHOTS
+    draws images by it.
 
     Config keys (TRAINER.LINEARPROBE): PREC; L2, a tuple of penalties; ITERATIONS. OPTIM is not read.
 

@@ -33,7 +33,7 @@ def extend_cfg(cfg: CfgNode) -> None:
         "PREC": "fp32",  # fp32 | amp | bf16
         "TEMPLATES": (),  # templates of the class names; (): CLIP's ensemble for the data set, as in the public code
         "THRESHOLD": 0.5,  # confidence. Public code: 0.7 for Pets, Caltech101 and Food101, 0.4 for DTD and SUN397
-        "FAIRNESS": 1.0,
+        "FAIRNESS": 1.0,  # the paper: 0.2 for SUN397
         "EMA_START": 0.99,  # decay at the first step. Public code: 0.999 for Food101
         "EMA_END": 0.9998,
         "EMA_STEPS": 500,  # over which it rises. Public code: 100 for DTD, Pets, Caltech101; 2000 for Food101
@@ -64,11 +64,14 @@ class MUST(AdaptationTrainer):
     Deviations from the paper and its public code:
     - Left out: the reconstruction of masked patches and the alignment of local and global features. That leaves what
       the public code does with its switch ``mask`` off.
-    - The last epoch is reported. There, the best of all epochs on the test images is.
+    - The last epoch is reported. There, the best of all epochs on the test images is; for Pets and Caltech101 as a mean
+      over classes (macro-averaged recall), here as plain accuracy.
     - A batch without a confident image has no self-training loss, and fairness still counts; there the run ends.
     - Views are this project's, the same for all methods (weak: also flipped; strong: 50 to 100 % of the area and
       torchvision's RandAugment. There: 30 to 100 % and timm's).
     - tau is the loaded CLIP's own; there it is 100, which OpenAI's models have.
+    - With 512 classes or more, where fairness takes a running average, an epoch's first step has none yet, and its term
+      counts once; there twice.
     - Fairness sees the batch of DATALOADER.TRAIN_X, however many GPUs share it; there it sees those of 16 GPUs.
     - ResNets run too, although the paper is about ViTs: a stage counts as a layer, and BatchNorm keeps its statistics.
     """

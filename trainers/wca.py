@@ -51,6 +51,7 @@ class WCA(FrozenFeatures, ZeroShotTrainer):
         - The N_CROPS crops are drawn once. The public code draws 100 per image and then, 20 times, 60 of these with
           replacement, and reports mean and deviation of the 20; here they are those of runs with different seeds.
         - ALPHA takes effect. In the public code the config's 0.5 names a cache file, and crops are U(0.1, 0.9).
+        - The descriptions are by default this project's, five to seven a class; there they are CuPL's.
         - A class without descriptions is its name prompt. Such a vector is longer than a mean of descriptions: if some
           classes lack them, keep NORMALIZE_CLASS.
     """

@@ -27,11 +27,13 @@ class ZeroshotCLIP(ZeroShotTrainer):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroShotTrainer):
-    """An ensemble of templates, by default CLIP's seven for ImageNet and the data set's own, as in CoOp.
+    """An ensemble of templates, by default CLIP's seven for ImageNet and the data set's own (for ImageNet the seven
+    alone), as in CoOp.
 
     Config keys (TRAINER.ZEROSHOTCLIP2): PREC; TEMPLATES, a tuple of templates to use instead.
     """
 
     def class_vectors(self) -> Tensor:
-        own = template_of(self.cfg.DATASET.NAME)
-        return self.encode_names(self.options.TEMPLATES or tuple(dict.fromkeys((*ENSEMBLE, own))))
+        name = self.cfg.DATASET.NAME
+        own = () if name == "ImageNet" else (template_of(name),)
+        return self.encode_names(self.options.TEMPLATES or ENSEMBLE + own)
