@@ -203,8 +203,8 @@ def already_finished(cfg: CfgNode) -> bool:
             other.append(f"other descriptions (SHA-256 of {used['file']} {used['sha256'][:12]}, now {now[:12]})")
     if other:
         raise UserError(
-            f"{cfg.OUTPUT_DIR} holds a finished run with {' and '.join(other)}: choose another --output-dir, or remove "
-            "that folder"
+            f"{cfg.OUTPUT_DIR} holds a finished run with {' and '.join(other)}: choose another --output-dir (the "
+            "scripts: TAG or OUTPUT), or remove that folder"
         )
     print(f"{cfg.OUTPUT_DIR}: finished already, accuracy {results['accuracy']:.2f} (remove the folder to run it again)")
     return True

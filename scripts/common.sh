@@ -48,10 +48,9 @@ check_options() {
     [[ $# -eq 0 || -n ${TAG:-} || $NEED_TAG == no ]] ||
         die "Options after -- make another experiment, which needs a folder of its own: TAG=name bash $0 ..."
     if [[ $NEED_TAG == yes ]]; then # to evaluate them is fine
-        case ${TAG:-} in
-        plain) die "TAG=plain is what the plain self-training runs are called. Choose another name." ;;
-        aligned) die "TAG=aligned is what the runs of plain self-training with alignment are called. Choose another name." ;;
-        inductive) die "TAG=inductive is what the runs of TransCLIP's inductive variant are called. Choose another name." ;;
+        case _${TAG:-} in # their folders would be those of the variants
+        *_plain | *_aligned) die "TAG=$TAG ends as runs of plain self-training are called. Choose another name." ;;
+        *_inductive) die "TAG=$TAG ends as runs of TransCLIP's inductive variant are called. Choose another name." ;;
         esac
     fi
     [[ ${TAG:-} =~ ^[A-Za-z0-9._-]*$ ]] || die "TAG is '$TAG'. Use letters, digits, dots, dashes and underscores."

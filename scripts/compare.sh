@@ -73,9 +73,10 @@ if [[ -z $methods ]]; then chosen=no methods=$(all_methods); fi
 # shellcheck disable=SC2086 # words
 methods=$(unique $methods)
 
-# each ACTION: calls ACTION for every run that is not finished, with what describes it in DATASET, METHOD, SEED and COMMAND.
+# each ACTION [finished]: calls ACTION for every run that is not finished (or for every one that is), with what describes it
+# in DATASET, METHOD, SEED and COMMAND.
 each() {
-    local name some
+    local name some state
     for name in "${sets[@]}"; do
         dataset "$name"
         CFG=${cfg:-$CFG} OPTS+=(TEST.EVERY_EPOCH True ${more[@]+"${more[@]}"})
@@ -85,10 +86,12 @@ each() {
             if [[ ! -f $ROOT/configs/trainers/$TRAINER/$CFG.yaml ]]; then continue; fi
             if once "$TRAINER"; then
                 some=("${seeds[0]}")
-                if finished seed*; then continue; fi
+                if finished seed*; then some=("$FOUND"); fi
             fi
             for SEED in "${some[@]}"; do
-                if finished "seed$SEED"; then continue; fi
+                state=missing
+                if finished "seed$SEED"; then state=finished; fi
+                if [[ $state != "${2:-missing}" ]]; then continue; fi
                 training "$TRAINER" "$SEED" "$VARIANT" ${EXTRA[@]+"${EXTRA[@]}"}
                 "$1"
             done
@@ -96,12 +99,16 @@ each() {
     done
 }
 
-# finished PATTERN: whether a run folder of this method whose name is like PATTERN holds results.
+# finished PATTERN: whether a run folder of this method whose name is like PATTERN holds results. Sets FOUND, its seed.
 finished() {
     local file
     # shellcheck disable=SC2231 # the pattern is one
     for file in "$(dirname -- "$(folder "$TRAINER" 0 "$VARIANT")")"/$1/results.json; do
-        if [[ -f $file ]]; then return; fi
+        if [[ -f $file ]]; then
+            FOUND=${file%/results.json}
+            FOUND=${FOUND##*/seed}
+            return
+        fi
     done
     return 1
 }
@@ -133,7 +140,15 @@ done
 [[ $OUTPUT == /* ]] || OUTPUT=$PWD/$OUTPUT
 [[ $DATA == /* ]] || DATA=$PWD/$DATA
 setup
-if [[ ${#more[@]} -gt 0 ]]; then "$PY" "$ROOT/scripts/check_options.py" "${more[@]}" >&2; fi
+
+# Config keys must exist, and what is finished must have these settings: it is not run again.
+have=$(mktemp)
+trap 'rm -f -- "$have"' EXIT
+note() { printf '%s\0' "${#COMMAND[@]}" "${COMMAND[@]}" >>"$have"; }
+each note finished
+if [[ ${#more[@]} -gt 0 || -s $have ]]; then
+    "$PY" "$ROOT/scripts/check_options.py" ${more[@]+"${more[@]}"} <"$have" >&2
+fi
 
 show() {
     local line
@@ -187,10 +202,12 @@ until_below() {
 
 # ended I: takes the I-th run off the list, and notes it if it failed.
 ended() {
-    local status=0 log=${folders[$1]}/compare.log
+    local line status=0 log=${folders[$1]}/compare.log
     wait "${pids[$1]}" || status=$?
     if [[ $status -ne 0 || ! -f ${folders[$1]}/results.json ]]; then
-        failed+=("${names[$1]} (exit status $status): $(tail -n 1 -- "$log")
+        line=$(grep -m 1 '^Error: ' -- "$log" || tail -n 1 -- "$log")
+        if [[ $status -eq 0 ]]; then line="it wrote no results.json, as trainers do that derive from trainers/base.py"; fi
+        failed+=("${names[$1]} (exit status $status): $line
     $log")
     fi
     unset "pids[$1]" "folders[$1]" "names[$1]"

@@ -10,7 +10,7 @@ trainers=$(cd -- "$ROOT/configs/trainers" && echo *)
 [[ $# -gt 0 && $1 != -h && $1 != --help ]] ||
     usage "${1:-}" "usage: bash $0 TRAINER DATASET [CFG] [SEED...] [-- KEY VALUE...]
   TRAINER  $trainers"
-[[ -n $1 && -d $ROOT/configs/trainers/$1 ]] || die "Unknown trainer '$1'. Choose one of: $trainers"
+[[ -n $1 && -d $ROOT/configs/trainers/$1 ]] || die "Unknown trainer '$1': there is no configs/trainers/$1/. Choose one of: $trainers"
 CALL="bash $0 $1"
 parse "$@"
 setup

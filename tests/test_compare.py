@@ -273,6 +273,25 @@ def test_printed_commands_are_independent(full, trained, tmp_path):
     assert all(Path(folder, "results.json").is_file() for folder in folders)
 
 
+def test_finished_runs_of_other_settings_are_refused(full, trained, tmp_path, capsys):
+    """compare.sh hands over the commands of the finished runs alone, and the check refuses what train.py would."""
+    (full / "fake python").write_text(TRAINING_PYTHON.format(log=trained).replace(
+        "then [[ $*", f"then cat >'{tmp_path}/finished'; [[ $*"))  # fmt: skip
+    for folder in ("FAIR/tiny/seed2", "CuPL/tiny/seed7"):  # a zero-shot run is finished with any seed
+        (full / "output/synth_cars" / folder).mkdir(parents=True)
+        (full / "output/synth_cars" / folder / "results.json").write_text("{}")
+    assert bash(full, "compare.sh", "synth_cars", "--methods", "cupl,fair", "--seeds", "1", "2", "--print")[0] == 0
+    found = list(check_options.commands((tmp_path / "finished").read_text()))
+    assert [arguments[arguments.index("--output-dir") + 1].removeprefix(f"{full}/output/synth_cars/")
+            for arguments in found] == ["CuPL/tiny/seed7", "FAIR/tiny/seed2"]  # fmt: skip
+
+    run = finish(tmp_path / "FAIR" / "tiny" / "seed1", config_hash="other", seed=1)
+    arguments = ["--output-dir", str(run), "--seed", "1", "--trainer", "FAIR"]
+    words = [str(len(arguments) + 2), "python", "train.py", *arguments]
+    assert check_options.main([], "".join(f"{word}\0" for word in words)) == 2
+    assert f"{run} holds a finished run with config_hash other (now " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("task, arguments, status, said", [
     ("2", ["my runs.txt"], 7, "two  $HOME"),
     ("3", ["my runs.txt"], 0, "three"),

@@ -583,8 +583,8 @@ class AdaptationTrainer(TrainerX):
             raise UserError(
                 f"{directory} holds an unfinished run with other class descriptions: "
                 f"{used['file'] if used else 'none'}, now {now['file'] if now else 'none'}"
-                f"{', which was edited' if used and now and used['file'] == now['file'] else ''}. Choose another "
-                "OUTPUT_DIR, or remove that folder"
+                f"{', which was edited' if used and now and used['file'] == now['file'] else ''}. Put the old "
+                "file back, choose another OUTPUT_DIR, or remove that folder"
             )
         self._load_trained(state)
         self._optims[name].load_state_dict(state["optimizer"])
