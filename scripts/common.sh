@@ -42,16 +42,22 @@ dataset() {
         die "Unknown data set '$DATASET'. Choose one of: $(data_sets)"
 }
 
+# variants: what methods.txt appends to the config in the folders of some methods' runs, one a line.
+variants() {
+    sed -n 's/^[a-z0-9_]* *|[^|]*| *\([^| ][^| ]*\) *|.*/\1/p' "$ROOT/scripts/methods.txt"
+}
+
 # check_options KEY VALUE...: what follows --, and TAG.
 check_options() {
     [[ $(($# % 2)) -eq 0 ]] || die "The options after -- come in pairs, KEY VALUE. Got: $*"
     [[ $# -eq 0 || -n ${TAG:-} || $NEED_TAG == no ]] ||
         die "Options after -- make another experiment, which needs a folder of its own: TAG=name bash $0 ..."
     if [[ $NEED_TAG == yes ]]; then # to evaluate them is fine
-        case _${TAG:-} in # their folders would be those of the variants
-        *_plain | *_aligned) die "TAG=$TAG ends as runs of plain self-training are called. Choose another name." ;;
-        *_inductive) die "TAG=$TAG ends as runs of TransCLIP's inductive variant are called. Choose another name." ;;
-        esac
+        local variant
+        for variant in $(variants); do
+            [[ _${TAG:-} != *_"$variant" ]] ||
+                die "TAG=$TAG ends in '$variant', as a variant's folders do (scripts/methods.txt). Choose another name."
+        done
     fi
     [[ ${TAG:-} =~ ^[A-Za-z0-9._-]*$ ]] || die "TAG is '$TAG'. Use letters, digits, dots, dashes and underscores."
 }

@@ -142,12 +142,11 @@ done
 setup
 
 # Config keys must exist, and what is finished must have these settings: it is not run again.
-have=$(mktemp)
-trap 'rm -f -- "$have"' EXIT
-note() { printf '%s\0' "${#COMMAND[@]}" "${COMMAND[@]}" >>"$have"; }
+have=()
+note() { have+=("${#COMMAND[@]}" "${COMMAND[@]}"); }
 each note finished
-if [[ ${#more[@]} -gt 0 || -s $have ]]; then
-    "$PY" "$ROOT/scripts/check_options.py" ${more[@]+"${more[@]}"} <"$have" >&2
+if [[ ${#more[@]} -gt 0 || ${#have[@]} -gt 0 ]]; then
+    "$PY" "$ROOT/scripts/check_options.py" ${more[@]+"${more[@]}"} < <(printf '%s\0' ${have[@]+"${have[@]}"}) >&2
 fi
 
 show() {
@@ -205,8 +204,11 @@ ended() {
     local line status=0 log=${folders[$1]}/compare.log
     wait "${pids[$1]}" || status=$?
     if [[ $status -ne 0 || ! -f ${folders[$1]}/results.json ]]; then
-        line=$(grep -m 1 '^Error: ' -- "$log" || tail -n 1 -- "$log")
-        if [[ $status -eq 0 ]]; then line="it wrote no results.json, as trainers do that derive from trainers/base.py"; fi
+        if [[ $status -eq 0 ]]; then
+            line="it wrote no results.json; trainers that derive from trainers/base.py do"
+        else
+            line=$(grep -m 1 '^Error: ' -- "$log" || tail -n 1 -- "$log")
+        fi
         failed+=("${names[$1]} (exit status $status): $line
     $log")
     fi

@@ -158,9 +158,11 @@ class AdaptationTrainer(TrainerX):
     @staticmethod
     def check_label_free(cfg: CfgNode) -> None:
         """For trainers that read no training label: refuse the settings of Dassl and CoOp that would."""
-        for key, off in (("NUM_SHOTS", cfg.DATASET.NUM_SHOTS <= 0),
-                         ("SUBSAMPLE_CLASSES", cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") == "all")):  # fmt: skip
-            if not off:
+        for chooses, key in (
+            (cfg.DATASET.NUM_SHOTS > 0, "NUM_SHOTS"),
+            (cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all", "SUBSAMPLE_CLASSES"),
+        ):
+            if chooses:
                 raise UserError(
                     f"DATASET.{key} picks training images by label, and {cfg.TRAINER.NAME} trains without labels"
                 )
@@ -580,11 +582,11 @@ class AdaptationTrainer(TrainerX):
         now = self.descriptions
         used = state.get("descriptions", now)  # a checkpoint from before they were noted has none
         if (used or {}).get("sha256") != (now or {}).get("sha256"):
+            old, new = (described["file"] if described else "none" for described in (used, now))
             raise UserError(
-                f"{directory} holds an unfinished run with other class descriptions: "
-                f"{used['file'] if used else 'none'}, now {now['file'] if now else 'none'}"
-                f"{', which was edited' if used and now and used['file'] == now['file'] else ''}. Put the old "
-                "file back, choose another OUTPUT_DIR, or remove that folder"
+                f"{directory} holds an unfinished run with other class descriptions: {old}, now {new}"
+                f"{', which was edited' if old == new else ''}. Put the old file back, choose another OUTPUT_DIR, or "
+                "remove that folder"
             )
         self._load_trained(state)
         self._optims[name].load_state_dict(state["optimizer"])

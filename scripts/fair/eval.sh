@@ -11,7 +11,7 @@ NEED_TAG=no # a test changes nothing in the run
 parse FAIR "$@"
 
 tag=_${TAG:-} # of the main.sh that trained it
-for variant in _plain _aligned; do tag=${tag%"$variant"}; done
+for variant in $(variants); do tag=${tag%"_$variant"}; done
 tag=${tag#_}
 for seed in "${SEEDS[@]}"; do
     saved=$(folder FAIR "$seed")
