@@ -4,10 +4,9 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from trainers.modules.errors import UserError
-
-from .common import Benchmark
-from .layouts import Copy, find_folder, read_lines
+from fairclip.core.errors import UserError
+from fairclip.data.common import Benchmark
+from fairclip.data.layouts import Copy, find_folder, read_lines
 
 
 @DATASET_REGISTRY.register()

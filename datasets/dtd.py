@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .common import Benchmark
-from .layouts import Copy, find_folder, read_lines
+from fairclip.data.common import Benchmark
+from fairclip.data.layouts import Copy, find_folder, read_lines
 
 
 @DATASET_REGISTRY.register()
@@ -13,8 +13,13 @@ class DescribableTextures(Benchmark):
     """CoOp deals all images out anew; DATASET.SPLIT official is the first of the ten official partitions."""
 
     dataset_dir = "dtd"
-    other_names = ("describabletextures", "describable_textures", "describable-textures", "dtd-r1.0.1",
-                   "describable-textures-dataset-dtd")  # fmt: skip
+    other_names = (
+        "describabletextures",
+        "describable_textures",
+        "describable-textures",
+        "dtd-r1.0.1",
+        "describable-textures-dataset-dtd",
+    )
     split_file = "split_zhou_DescribableTextures.json"
     drive_id = "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"
     rule = "all"
@@ -26,7 +31,7 @@ DTD is expected as
     labels/train1.txt, val1.txt, test1.txt       (only for DATASET.SPLIT official)
     split_zhou_DescribableTextures.json          (2,820 train, 1,128 val, 1,692 test)
 Also read: dtd/dtd/ (torchvision), train/<class>/, val/<class>/ and test/<class>/ folders.
-How to get it: python -m datasets fetch DescribableTextures, or by hand
+How to get it: fair data fetch DescribableTextures, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz
     (625,239,812 bytes, MD5 fff73e5086ae6bdbea199a49dfb8a4c1), unpacks to dtd/
   - split: CoOp's file, fetched if it is missing, or with

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .common import Benchmark
-from .layouts import Copy, find_folder, read_lines
+from fairclip.data.common import Benchmark
+from fairclip.data.layouts import Copy, find_folder, read_lines
 
 
 @DATASET_REGISTRY.register()

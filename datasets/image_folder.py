@@ -15,10 +15,18 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 
-from trainers.modules.errors import UserError, few
-
-from .common import LabelledDataset, data_root, drop_corrupt, say
-from .layouts import PART_FOLDERS, find_below, folders_in, images_below, is_image, match_names, read_lines, see_through
+from fairclip.core.errors import UserError, few
+from fairclip.data.common import LabelledDataset, data_root, drop_corrupt, say
+from fairclip.data.layouts import (
+    PART_FOLDERS,
+    find_below,
+    folders_in,
+    images_below,
+    is_image,
+    match_names,
+    read_lines,
+    see_through,
+)
 
 UNLABELLED = -1  # no label: a trainer that learns from labels must fail rather than learn a made-up one
 CLASSES = "classes.txt"

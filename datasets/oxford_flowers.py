@@ -4,10 +4,9 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from trainers.modules.errors import UserError
-
-from .common import Benchmark
-from .layouts import Copy, find_folder, read_mat
+from fairclip.core.errors import UserError
+from fairclip.data.common import Benchmark
+from fairclip.data.layouts import Copy, find_folder, read_mat
 
 
 @DATASET_REGISTRY.register()
@@ -18,8 +17,17 @@ class OxfordFlowers(Benchmark):
     """
 
     dataset_dir = "oxford_flowers"
-    other_names = ("flowers-102", "flowers102", "102flowers", "oxford-flowers", "oxfordflowers", "oxford-102-flowers",
-                   "flowers", "flower_data", "dataset")  # fmt: skip
+    other_names = (
+        "flowers-102",
+        "flowers102",
+        "102flowers",
+        "oxford-flowers",
+        "oxfordflowers",
+        "oxford-102-flowers",
+        "flowers",
+        "flower_data",
+        "dataset",
+    )
     split_file = "split_zhou_OxfordFlowers.json"
     drive_id = "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"
     rule = "all"
@@ -32,7 +40,7 @@ Oxford Flowers is expected as
     setid.mat                            (only for DATASET.SPLIT official)
     split_zhou_OxfordFlowers.json        (4,093 train, 1,633 val, 2,463 test)
 Also read: flowers-102/ (torchvision), train/<1 to 102>/, valid/ and test/ folders (Kaggle).
-How to get it: python -m datasets fetch OxfordFlowers, or by hand
+How to get it: fair data fetch OxfordFlowers, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz
     (344,862,509 bytes, MD5 52808999861908f626f3c1f4e79d11fa), unpacks to jpg/
   - labels: imagelabels.mat (502 bytes, MD5 e0620be6f572b9609742df49c70aed4d) and setid.mat (14,989 bytes,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .common import Benchmark
-from .layouts import Copy, find_folder, read_lines
+from fairclip.data.common import Benchmark
+from fairclip.data.layouts import Copy, find_folder, read_lines
 
 
 @DATASET_REGISTRY.register()
@@ -13,8 +13,15 @@ class OxfordPets(Benchmark):
     """Labels are the official class ids, which go by the alphabet in any case: american_bulldog follows Abyssinian."""
 
     dataset_dir = "oxford_pets"
-    other_names = ("oxford-iiit-pet", "oxford_iiit_pet", "oxford-iiit-pets", "the-oxfordiiit-pet-dataset",
-                   "oxford-pets", "oxfordpets", "pets")  # fmt: skip
+    other_names = (
+        "oxford-iiit-pet",
+        "oxford_iiit_pet",
+        "oxford-iiit-pets",
+        "the-oxfordiiit-pet-dataset",
+        "oxford-pets",
+        "oxfordpets",
+        "pets",
+    )
     split_file = "split_zhou_OxfordPets.json"
     drive_id = "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"
     rule = "trainval"
@@ -26,7 +33,7 @@ Oxford-IIIT Pets is expected as
     annotations/trainval.txt, test.txt       (not needed with the split file)
     split_zhou_OxfordPets.json               (2,944 train, 736 val, 3,669 test)
 Also read: images/images/ and annotations/annotations/ (Kaggle), train/<class>/ and test/<class>/ folders.
-How to get it: python -m datasets fetch OxfordPets, or by hand
+How to get it: fair data fetch OxfordPets, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz
     (791,918,971 bytes, MD5 5c4f3ee8e5d25df40f4fd59a7f44e54c)
   - annotations: annotations.tar.gz in the same place (19,173,078 bytes, MD5 95a8c909bbe2e81eed6a22bccdf3f68f)

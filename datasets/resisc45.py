@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .common import Benchmark, class_list
-from .layouts import Copy, class_folders, holds_images, match_names
+from fairclip.data.common import Benchmark, class_list
+from fairclip.data.layouts import Copy, class_folders, holds_images, match_names
 
 
 @DATASET_REGISTRY.register()

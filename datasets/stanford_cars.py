@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .common import Benchmark
-from .layouts import Copy, find_folder, nth, read_mat, rows
+from fairclip.data.common import Benchmark
+from fairclip.data.layouts import Copy, find_folder, nth, read_mat, rows
 
 TEST_LABELS = "cars_test_annos_withlabels.mat"
 FLAT = "car_ims/"  # all images in one folder, numbered otherwise
@@ -16,9 +16,18 @@ class StanfordCars(Benchmark):
     """Class names carry the year first ("2012 Audi TTS Coupe"), as in CoOp's split."""
 
     dataset_dir = "stanford_cars"
-    other_names = ("stanford-cars", "stanfordcars", "stanford_car", "cars", "cars196", "car_data",
-                   "stanford-car-dataset-by-classes-folder", "stanford-cars-by-classes-folder",
-                   "stanford-cars-dataset", "torchvision-stanford-cars")  # fmt: skip
+    other_names = (
+        "stanford-cars",
+        "stanfordcars",
+        "stanford_car",
+        "cars",
+        "cars196",
+        "car_data",
+        "stanford-car-dataset-by-classes-folder",
+        "stanford-cars-by-classes-folder",
+        "stanford-cars-dataset",
+        "torchvision-stanford-cars",
+    )
     split_file = "split_zhou_StanfordCars.json"
     drive_id = "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"
     rule = "trainval"
@@ -45,8 +54,16 @@ How to get it:
 
     @classmethod
     def layouts(cls, folder: Path) -> list[Copy]:
-        notes = tuple(filter(None, (find_folder(folder, "devkit"), find_folder(folder, "car_devkit/devkit"),
-                                    find_folder(folder, "car_devkit"))))  # fmt: skip
+        notes = tuple(
+            filter(
+                None,
+                (
+                    find_folder(folder, "devkit"),
+                    find_folder(folder, "car_devkit/devkit"),
+                    find_folder(folder, "car_devkit"),
+                ),
+            )
+        )
         copies = []
         parts = {name: find_folder(folder, name) for name in ("cars_train", "cars_test")}
         if any(parts.values()):

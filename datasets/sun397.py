@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .common import Benchmark, class_list
-from .layouts import Copy, folders_in, read_lines
+from fairclip.data.common import Benchmark, class_list
+from fairclip.data.layouts import Copy, folders_in, read_lines
 
 
 @DATASET_REGISTRY.register()

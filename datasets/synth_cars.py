@@ -1,14 +1,13 @@
-"""SynthCars: the built-in fine-grained data set, rendered on first use (see datasets/synth)."""
-
-from pathlib import Path
+"""SynthCars: the built-in fine-grained data set, rendered on first use (see fairclip/data/synth)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from . import synth
-from .common import SplitDataset, data_root
+from fairclip.core.places import DESCRIPTIONS
+from fairclip.data import synth
+from fairclip.data.common import SplitDataset, data_root
 
 SPLIT = "split_zhou_SynthCars.json"
-DESCRIPTIONS = Path(__file__).resolve().parents[1] / "descriptions" / "synth_cars.json"  # of seed 0
+SENTENCES = DESCRIPTIONS / "synth_cars.json"  # of seed 0
 
 
 def extend_cfg(cfg) -> None:
@@ -32,8 +31,8 @@ class SynthCars(SplitDataset):
             folder.parent.mkdir(parents=True, exist_ok=True)
             synth.render_dataset(folder, seed)
         # The renderer writes the same sentences, for other seeds and for checkouts that lack the file.
-        shipped = seed == 0 and DESCRIPTIONS.is_file()
-        self.descriptions_file = DESCRIPTIONS if shipped else folder / "descriptions.json"
+        shipped = seed == 0 and SENTENCES.is_file()
+        self.descriptions_file = SENTENCES if shipped else folder / "descriptions.json"
         super().__init__(
             cfg, folder / SPLIT, folder / "images", f"Delete {folder} and run again: it is rendered anew in a minute."
         )

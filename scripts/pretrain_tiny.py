@@ -20,7 +20,6 @@ import json
 import math
 import os
 import random
-import sys
 import time
 import zipfile
 from collections.abc import Iterable
@@ -35,14 +34,12 @@ from clip.model import CLIP
 from PIL import Image
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from fairclip.core.places import PACKAGE
+from fairclip.data.synth.captions import Car, agreement, caption
+from fairclip.data.synth.catalogue import BODIES, COLOURS, PARTS, catalogue, random_parts
+from fairclip.data.synth.render import SIZE, render
 
-from datasets.synth.captions import Car, agreement, caption  # noqa: E402
-from datasets.synth.catalogue import BODIES, COLOURS, PARTS, catalogue, random_parts  # noqa: E402
-from datasets.synth.render import SIZE, render  # noqa: E402
-
-OUT = ROOT / "trainers" / "modules" / "weights"
+OUT = PACKAGE / "backbones" / "weights"
 INPUT = 64
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -374,7 +371,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument(
-        "--work", type=Path, default=ROOT / "build" / "pretrain", help="rendered images and the run's state"
+        "--work", type=Path, default=Path("build") / "pretrain", help="rendered images and the run's state"
     )
     args = parser.parse_args()
 

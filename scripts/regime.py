@@ -9,8 +9,6 @@ a trainer; labels serve the probe alone, whose one setting (the L2 penalty) is f
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,14 +17,11 @@ from tabulate import tabulate
 from torch import Tensor
 from torch.nn import functional as F
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from datasets.synth import catalogue, class_images, describe  # noqa: E402
-from trainers.modules.anchors import description_anchors  # noqa: E402
-from trainers.modules.backbone import input_resolution, load_clip  # noqa: E402
-from trainers.modules.linear_probe import regularisation_path  # noqa: E402
-from trainers.modules.text import encode_ragged, name_prompts  # noqa: E402
+from fairclip.backbones.openai import input_resolution, load_clip
+from fairclip.data.synth import catalogue, class_images, describe
+from fairclip.method.anchors import description_anchors
+from fairclip.method.linear_probe import regularisation_path
+from fairclip.text.embeddings import encode_ragged, name_prompts
 
 PENALTY = 1e-3
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's

@@ -1,20 +1,18 @@
 """Before any test module is imported: one thread, the repository on the path, and a Dassl."""
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from server import Server  # noqa: E402
 
-import toolbox  # noqa: E402
+from fairclip.core import toolbox  # noqa: E402
 
 torch.set_num_threads(1)
 DASSL = toolbox.use_dassl(announce=False)

@@ -13,8 +13,9 @@ from dassl.config import get_cfg_default
 from PIL import Image
 from scipy.io import savemat
 
-from datasets import common, synth_cars
-from datasets.common import class_list
+from datasets import synth_cars
+from fairclip.data import common
+from fairclip.data.common import class_list
 
 TRAIN, TEST = 8, 4  # images of a class
 
@@ -29,6 +30,7 @@ def config(root: Path, name: str, **dataset):
     for key, value in dataset.items():
         cfg.DATASET[key] = value
     return cfg
+
 
 # -- Helpers -----------------------------------------------------------------------------------------------------------
 

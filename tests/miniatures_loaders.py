@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from miniatures import picture, write_lines, write_mat
 
-from datasets.common import class_list
+from fairclip.data.common import class_list
 
 
 @dataclass(frozen=True)
@@ -52,59 +52,158 @@ class Mini:
 
 
 MINIS = {
-    "FGVCAircraft": Mini("fgvc_aircraft", "images", {"train": 4, "val": 2, "test": 3}, {
-        "707-320": (0, "707-320", "707-320"), "BAE 146-200": (37, "BAE 146-200", "BAE-146-200"),
-        "BAE-125": (39, "BAE-125", "BAE-125"), "F-16A/B": (72, "F-16A/B", "F-16A-B"),
-    }, "{number:07}.jpg", (4, 2, 3)),
-    "OxfordFlowers": Mini("oxford_flowers", "jpg", {"train": 3, "val": 3, "test": 4}, {
-        "1": (0, "pink primrose", "1"), "2": (1, "hard-leaved pocket orchid", "2"), "10": (9, "globe thistle", "10"),
-        "77": (76, "passion flower", "77"), "102": (101, "blackberry lily", "102"),
-    }, "image_{number:05}.jpg", (5, 2, 3)),
-    "OxfordPets": Mini("oxford_pets", "images", {"train": 10, "test": 4}, {
-        "Abyssinian": (0, "abyssinian", "Abyssinian"), "Bengal": (5, "bengal", "Bengal"),
-        "american_bulldog": (1, "american_bulldog", "american_bulldog"),
-        "yorkshire_terrier": (36, "yorkshire_terrier", "yorkshire terrier"),
-    }, "{source}_{index}.jpg", (8, 2, 4)),
-    "DescribableTextures": Mini("dtd", "images", {"train": 3, "val": 3, "test": 4}, {
-        "zigzagged": (46, "zigzagged", "zigzagged"), "banded": (0, "banded", "banded"),
-        "polka-dotted": (30, "polka-dotted", "polka-dotted"),
-    }, "{source}/{source}_{index:04}.jpg", (5, 2, 3)),
-    "EuroSAT": Mini("eurosat", "2750", {"train": 10}, {
-        "SeaLake": (9, "Sea or Lake", "SeaLake"), "AnnualCrop": (0, "Annual Crop Land", "AnnualCrop"),
-        "Highway": (3, "Highway or Road", "Highway"),
-    }, "{source}/{source}_{index}.jpg", (5, 2, 3)),
-    "SUN397": Mini("sun397", "SUN397", {"train": 10, "test": 4}, {
-        "/a/abbey": (0, "abbey", "abbey"),
-        "/a/apartment_building/outdoor": (8, "outdoor apartment_building", "apartment_building_outdoor"),
-        "/b/bakery/shop": (27, "shop bakery", "bakery_shop"), "/y/youth_hostel": (396, "youth_hostel", "youth_hostel"),
-    }, "{folder}/sun_{number:016}.jpg", (8, 2, 4)),
-    "UCF101": Mini("ucf101", "UCF-101-midframes", {"train": 10, "test": 4}, {
-        "Hammering": (34, "Hammering", "Hammering"), "HammerThrow": (35, "Hammer_Throw", "HammerThrow"),
-        "HandstandPushups": (36, "Handstand_Pushups", "HandstandPushups"), "YoYo": (100, "Yo_Yo", "YoYo"),
-    }, "{folder}/v_{source}_g{index:02}_c01.jpg", (8, 2, 4)),
-    "Caltech101": Mini("caltech-101", "101_ObjectCategories", {"train": 10}, {
-        "accordion": (3, "accordion", "accordion"), "Faces": (0, "face", "face"),
-        "airplanes": (4, "airplane", "airplane"), "yin_yang": (99, "yin_yang", "yin yang"),
-    }, "{source}/image_{index:04}.jpg", (5, 2, 3)),
-    "CUB200": Mini("cub200", "images", {"train": 5, "test": 3}, {
-        "001.Black_footed_Albatross": (0, "Black footed Albatross", "001.Black_footed_Albatross"),
-        "140.Summer_Tanager": (139, "Summer Tanager", "Summer Tanager"),
-        "200.Common_Yellowthroat": (199, "Common Yellowthroat", "200.Common_Yellowthroat"),
-    }, "{source}/{bare}_{index:04}_{number}.jpg", (5, 0, 3)),
-    "Birdsnap": Mini("birdsnap", "download/images", {"train": 6, "test": 2}, {
-        "Coopers_Hawk": (0, "Coopers Hawk", "Cooper's Hawk"),
-        "Zone_tailed_Hawk": (5, "Zone tailed Hawk", "Zone_tailed_Hawk"),
-        "Acadian_Flycatcher": (473, "Acadian Flycatcher", "Acadian_Flycatcher"),
-    }, "{source}/{number}.jpg", (6, 0, 2)),
-    "RESISC45": Mini("resisc45", "NWPU-RESISC45", {"train": 10}, {
-        "wetland": (44, "wetland", "wetland"), "airplane": (0, "airplane", "airplane"),
-        "dense_residential": (11, "dense residential", "dense_residential"),
-    }, "{source}/{source}_{index:03}.jpg", (5, 2, 3)),
-    "AID": Mini("aid", "AID", {"train": 10}, {
-        "Viaduct": (29, "Viaduct", "Viaduct"), "BareLand": (1, "Bare Land", "BareLand"),
-        "Airport": (0, "Airport", "Airport"),
-    }, "{source}/{source}_{index}.jpg", (5, 2, 3)),
-}  # fmt: skip
+    "FGVCAircraft": Mini(
+        "fgvc_aircraft",
+        "images",
+        {"train": 4, "val": 2, "test": 3},
+        {
+            "707-320": (0, "707-320", "707-320"),
+            "BAE 146-200": (37, "BAE 146-200", "BAE-146-200"),
+            "BAE-125": (39, "BAE-125", "BAE-125"),
+            "F-16A/B": (72, "F-16A/B", "F-16A-B"),
+        },
+        "{number:07}.jpg",
+        (4, 2, 3),
+    ),
+    "OxfordFlowers": Mini(
+        "oxford_flowers",
+        "jpg",
+        {"train": 3, "val": 3, "test": 4},
+        {
+            "1": (0, "pink primrose", "1"),
+            "2": (1, "hard-leaved pocket orchid", "2"),
+            "10": (9, "globe thistle", "10"),
+            "77": (76, "passion flower", "77"),
+            "102": (101, "blackberry lily", "102"),
+        },
+        "image_{number:05}.jpg",
+        (5, 2, 3),
+    ),
+    "OxfordPets": Mini(
+        "oxford_pets",
+        "images",
+        {"train": 10, "test": 4},
+        {
+            "Abyssinian": (0, "abyssinian", "Abyssinian"),
+            "Bengal": (5, "bengal", "Bengal"),
+            "american_bulldog": (1, "american_bulldog", "american_bulldog"),
+            "yorkshire_terrier": (36, "yorkshire_terrier", "yorkshire terrier"),
+        },
+        "{source}_{index}.jpg",
+        (8, 2, 4),
+    ),
+    "DescribableTextures": Mini(
+        "dtd",
+        "images",
+        {"train": 3, "val": 3, "test": 4},
+        {
+            "zigzagged": (46, "zigzagged", "zigzagged"),
+            "banded": (0, "banded", "banded"),
+            "polka-dotted": (30, "polka-dotted", "polka-dotted"),
+        },
+        "{source}/{source}_{index:04}.jpg",
+        (5, 2, 3),
+    ),
+    "EuroSAT": Mini(
+        "eurosat",
+        "2750",
+        {"train": 10},
+        {
+            "SeaLake": (9, "Sea or Lake", "SeaLake"),
+            "AnnualCrop": (0, "Annual Crop Land", "AnnualCrop"),
+            "Highway": (3, "Highway or Road", "Highway"),
+        },
+        "{source}/{source}_{index}.jpg",
+        (5, 2, 3),
+    ),
+    "SUN397": Mini(
+        "sun397",
+        "SUN397",
+        {"train": 10, "test": 4},
+        {
+            "/a/abbey": (0, "abbey", "abbey"),
+            "/a/apartment_building/outdoor": (8, "outdoor apartment_building", "apartment_building_outdoor"),
+            "/b/bakery/shop": (27, "shop bakery", "bakery_shop"),
+            "/y/youth_hostel": (396, "youth_hostel", "youth_hostel"),
+        },
+        "{folder}/sun_{number:016}.jpg",
+        (8, 2, 4),
+    ),
+    "UCF101": Mini(
+        "ucf101",
+        "UCF-101-midframes",
+        {"train": 10, "test": 4},
+        {
+            "Hammering": (34, "Hammering", "Hammering"),
+            "HammerThrow": (35, "Hammer_Throw", "HammerThrow"),
+            "HandstandPushups": (36, "Handstand_Pushups", "HandstandPushups"),
+            "YoYo": (100, "Yo_Yo", "YoYo"),
+        },
+        "{folder}/v_{source}_g{index:02}_c01.jpg",
+        (8, 2, 4),
+    ),
+    "Caltech101": Mini(
+        "caltech-101",
+        "101_ObjectCategories",
+        {"train": 10},
+        {
+            "accordion": (3, "accordion", "accordion"),
+            "Faces": (0, "face", "face"),
+            "airplanes": (4, "airplane", "airplane"),
+            "yin_yang": (99, "yin_yang", "yin yang"),
+        },
+        "{source}/image_{index:04}.jpg",
+        (5, 2, 3),
+    ),
+    "CUB200": Mini(
+        "cub200",
+        "images",
+        {"train": 5, "test": 3},
+        {
+            "001.Black_footed_Albatross": (0, "Black footed Albatross", "001.Black_footed_Albatross"),
+            "140.Summer_Tanager": (139, "Summer Tanager", "Summer Tanager"),
+            "200.Common_Yellowthroat": (199, "Common Yellowthroat", "200.Common_Yellowthroat"),
+        },
+        "{source}/{bare}_{index:04}_{number}.jpg",
+        (5, 0, 3),
+    ),
+    "Birdsnap": Mini(
+        "birdsnap",
+        "download/images",
+        {"train": 6, "test": 2},
+        {
+            "Coopers_Hawk": (0, "Coopers Hawk", "Cooper's Hawk"),
+            "Zone_tailed_Hawk": (5, "Zone tailed Hawk", "Zone_tailed_Hawk"),
+            "Acadian_Flycatcher": (473, "Acadian Flycatcher", "Acadian_Flycatcher"),
+        },
+        "{source}/{number}.jpg",
+        (6, 0, 2),
+    ),
+    "RESISC45": Mini(
+        "resisc45",
+        "NWPU-RESISC45",
+        {"train": 10},
+        {
+            "wetland": (44, "wetland", "wetland"),
+            "airplane": (0, "airplane", "airplane"),
+            "dense_residential": (11, "dense residential", "dense_residential"),
+        },
+        "{source}/{source}_{index:03}.jpg",
+        (5, 2, 3),
+    ),
+    "AID": Mini(
+        "aid",
+        "AID",
+        {"train": 10},
+        {
+            "Viaduct": (29, "Viaduct", "Viaduct"),
+            "BareLand": (1, "Bare Land", "BareLand"),
+            "Airport": (0, "Airport", "Airport"),
+        },
+        "{source}/{source}_{index}.jpg",
+        (5, 2, 3),
+    ),
+}
 COOP = [name for name in MINIS if name not in ("FGVCAircraft", "CUB200", "Birdsnap", "RESISC45", "AID")]
 
 # The arrangements without train/test trees: data set -> name -> (folder of the images, of the annotations), below ROOT.
@@ -113,8 +212,10 @@ LAYOUTS = {
         "coop": ("fgvc_aircraft/images", "fgvc_aircraft"),
         "archive": ("fgvc_aircraft/fgvc-aircraft-2013b/data/images", "fgvc_aircraft/fgvc-aircraft-2013b/data"),
         "torchvision": ("fgvc-aircraft-2013b/data/images", "fgvc-aircraft-2013b/data"),
-        "kaggle": ("fgvc_aircraft/fgvc-aircraft-2013b/fgvc-aircraft-2013b/data/images",
-                   "fgvc_aircraft/fgvc-aircraft-2013b/fgvc-aircraft-2013b/data"),
+        "kaggle": (
+            "fgvc_aircraft/fgvc-aircraft-2013b/fgvc-aircraft-2013b/data/images",
+            "fgvc_aircraft/fgvc-aircraft-2013b/fgvc-aircraft-2013b/data",
+        ),
     },
     "OxfordFlowers": {
         "coop": ("oxford_flowers/jpg", "oxford_flowers"),
@@ -132,12 +233,17 @@ LAYOUTS = {
         "archive": ("dtd/dtd-r1.0.1/dtd/images", "dtd/dtd-r1.0.1/dtd/labels"),
     },
     "EuroSAT": {
-        "coop": ("eurosat/2750", ""), "zenodo": ("eurosat/EuroSAT_RGB", ""), "kaggle": ("eurosat/EuroSAT", ""),
-        "bare": ("EuroSAT", ""), "bare zenodo": ("EuroSAT_RGB", ""),
+        "coop": ("eurosat/2750", ""),
+        "zenodo": ("eurosat/EuroSAT_RGB", ""),
+        "kaggle": ("eurosat/EuroSAT", ""),
+        "bare": ("EuroSAT", ""),
+        "bare zenodo": ("EuroSAT_RGB", ""),
     },
     "SUN397": {
-        "coop": ("sun397/SUN397", "sun397"), "lists inside": ("sun397/SUN397", "sun397/SUN397"),
-        "unpacked partitions": ("sun397/SUN397", "sun397/Partitions"), "torchvision": ("SUN397", "SUN397"),
+        "coop": ("sun397/SUN397", "sun397"),
+        "lists inside": ("sun397/SUN397", "sun397/SUN397"),
+        "unpacked partitions": ("sun397/SUN397", "sun397/Partitions"),
+        "torchvision": ("SUN397", "SUN397"),
     },
     "UCF101": {
         "coop": ("ucf101/UCF-101-midframes", "ucf101/ucfTrainTestlist"),
@@ -145,25 +251,31 @@ LAYOUTS = {
         "CamelCase": ("UCF-101/UCF-101-midframes", "UCF-101"),
     },
     "Caltech101": {
-        "coop": ("caltech-101/101_ObjectCategories", ""), "torchvision": ("caltech101/101_ObjectCategories", ""),
+        "coop": ("caltech-101/101_ObjectCategories", ""),
+        "torchvision": ("caltech101/101_ObjectCategories", ""),
         "doubled": ("caltech-101/101_ObjectCategories/101_ObjectCategories", ""),
-        "zip": ("caltech-101/caltech-101/101_ObjectCategories", ""), "kaggle": ("caltech101", ""),
+        "zip": ("caltech-101/caltech-101/101_ObjectCategories", ""),
+        "kaggle": ("caltech101", ""),
     },
     "CUB200": {
-        "coop": ("cub200/images", "cub200"), "archive": ("cub200/CUB_200_2011/images", "cub200/CUB_200_2011"),
+        "coop": ("cub200/images", "cub200"),
+        "archive": ("cub200/CUB_200_2011/images", "cub200/CUB_200_2011"),
         "doubled": ("CUB_200_2011/CUB_200_2011/images", "CUB_200_2011/CUB_200_2011"),
         "cub": ("cub/CUB_200_2011/images", "cub/CUB_200_2011"),
     },
     "Birdsnap": {
-        "script": ("birdsnap/download/images", "birdsnap"), "images": ("birdsnap/images", "birdsnap"),
+        "script": ("birdsnap/download/images", "birdsnap"),
+        "images": ("birdsnap/images", "birdsnap"),
         "doubled": ("birdsnap/birdsnap/download/images", "birdsnap/birdsnap"),
     },
     "RESISC45": {
-        "archive": ("resisc45/NWPU-RESISC45", ""), "bare": ("NWPU-RESISC45", ""),
-        "doubled": ("resisc45/NWPU-RESISC45/NWPU-RESISC45", ""), "flat": ("resisc45/NWPU-RESISC45", ""),
+        "archive": ("resisc45/NWPU-RESISC45", ""),
+        "bare": ("NWPU-RESISC45", ""),
+        "doubled": ("resisc45/NWPU-RESISC45/NWPU-RESISC45", ""),
+        "flat": ("resisc45/NWPU-RESISC45", ""),
     },
     "AID": {"archive": ("aid/AID", ""), "bare": ("aid", ""), "doubled": ("aid/AID_dataset/AID", "")},
-}  # fmt: skip
+}
 
 
 def on_disk(name: str, layout: str, key: str, source: str) -> str:
@@ -282,8 +394,10 @@ def _cub(mini: Mini, notes: Path) -> None:
 def _birds(mini: Mini, notes: Path) -> None:
     species = [f"{i}\t{name}\tLatin name\t{source}" for i, (name, source) in enumerate(class_list("birdsnap"), 1)]
     write_lines(notes / "species.txt", ["id\tcommon\tscientific\tdir", *species])
-    images = [f"http://example.org/{n}.jpg\tmd5\t{key}\t{mini.label(source)[0] + 1}\t1\t2\t3\t4"
-              for _, key, source, n in mini.rows()]  # fmt: skip
+    images = [
+        f"http://example.org/{n}.jpg\tmd5\t{key}\t{mini.label(source)[0] + 1}\t1\t2\t3\t4"
+        for _, key, source, n in mini.rows()
+    ]
     write_lines(notes / "images.txt", ["url\tmd5\tpath\tspecies_id\tbb_x1\tbb_y1\tbb_x2\tbb_y2", *images])
     write_lines(notes / "test_images.txt", ["path", *(key for part, key, _, _ in mini.rows() if part == "test")])
 

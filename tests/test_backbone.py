@@ -10,8 +10,8 @@ from clip import clip
 from clip.model import CLIP, build_model
 from torch import nn
 
-from trainers.modules import backbone
-from trainers.modules.backbone import (
+from fairclip.backbones import openai as backbone
+from fairclip.backbones.openai import (
     autocast,
     feature_dim,
     input_resolution,
@@ -19,8 +19,8 @@ from trainers.modules.backbone import (
     norm_parameters,
     share_with_clip,
 )
-from trainers.modules.download import checksum_of
-from trainers.modules.errors import UserError
+from fairclip.core.download import checksum_of
+from fairclip.core.errors import UserError
 
 
 def random_clip(tower: str) -> CLIP:
@@ -64,11 +64,15 @@ def test_state_dict_keeps_full_precision(models, tower, tmp_path):
     assert torch.equal(model.encode_image(image), models[tower].encode_image(image))
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda state: {"state_dict": state, "epoch": 3},
-    lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
-    lambda state: {key: value.half() for key, value in state.items()},
-], ids=["state_dict", "model and module.", "half"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+        lambda state: {key: value.half() for key, value in state.items()},
+    ],
+    ids=["state_dict", "model and module.", "half"],
+)
 def test_wrapped_state_dicts(models, wrap, tmp_path):
     torch.save(wrap(models["vit"].state_dict()), tmp_path / "model.pt")
     model = load_clip(str(tmp_path / "model.pt"))
@@ -97,14 +101,17 @@ class Unsafe:
         return os.system, ("echo unpickled",)
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"not a checkpoint", "neither a TorchScript archive nor a state dict"),
-    (b"", "neither a TorchScript archive nor a state dict"),
-    (Unsafe(), "neither a TorchScript archive nor a state dict"),
-    ([torch.zeros(1)], "holds no state dict"),
-    ({"epoch": 1}, "holds no state dict"),
-    ({"vision_model.x": torch.zeros(1)}, "lacks ln_final.weight, .*vision_model.x"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"not a checkpoint", "neither a TorchScript archive nor a state dict"),
+        (b"", "neither a TorchScript archive nor a state dict"),
+        (Unsafe(), "neither a TorchScript archive nor a state dict"),
+        ([torch.zeros(1)], "holds no state dict"),
+        ({"epoch": 1}, "holds no state dict"),
+        ({"vision_model.x": torch.zeros(1)}, "lacks ln_final.weight, .*vision_model.x"),
+    ],
+)
 def test_wrong_files(content, message, tmp_path, capfd):
     path = tmp_path / "model.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
@@ -114,12 +121,16 @@ def test_wrong_files(content, message, tmp_path, capfd):
     assert "unpickled" not in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda state: state.pop("visual.ln_pre.weight"),
-    lambda state: state.update({"head.weight": torch.zeros(2)}),
-    lambda state: state.update({"visual.proj": torch.zeros(3, 24)}),
-    lambda state: [state.pop(key) for key in list(state) if key.startswith("visual.")],
-], ids=["missing", "unexpected", "shape", "no image tower"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.pop("visual.ln_pre.weight"),
+        lambda state: state.update({"head.weight": torch.zeros(2)}),
+        lambda state: state.update({"visual.proj": torch.zeros(3, 24)}),
+        lambda state: [state.pop(key) for key in list(state) if key.startswith("visual.")],
+    ],
+    ids=["missing", "unexpected", "shape", "no image tower"],
+)
 def test_state_dict_that_does_not_fit(models, spoil, tmp_path):
     state = dict(models["vit"].state_dict())
     spoil(state)
@@ -164,10 +175,13 @@ def test_missing_pkg_resources_is_explained(monkeypatch):
 # ---------------------------------------------------------------------------------------------------------------------
 def test_norm_parameters(models):
     vit, resnet = norm_parameters(models["vit"].visual), norm_parameters(models["resnet"].visual)
-    assert list(vit) == ["ln_pre.weight", "ln_pre.bias",
-                         *(f"transformer.resblocks.{i}.{ln}.{p}"
-                           for i in (0, 1) for ln in ("ln_1", "ln_2") for p in ("weight", "bias")),
-                         "ln_post.weight", "ln_post.bias"]
+    assert list(vit) == [
+        "ln_pre.weight",
+        "ln_pre.bias",
+        *(f"transformer.resblocks.{i}.{ln}.{p}" for i in (0, 1) for ln in ("ln_1", "ln_2") for p in ("weight", "bias")),
+        "ln_post.weight",
+        "ln_post.bias",
+    ]
     assert list(resnet)[:2] == ["bn1.weight", "bn1.bias"] and "layer4.0.downsample.1.bias" in resnet
     assert len(resnet) == 2 * (3 + 4 * 3 + 4)  # stem, three in each block, its shortcut
     for tower, found in ("vit", vit), ("resnet", resnet):

@@ -2,23 +2,20 @@
 
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 import torch
-from toys import ROOT
+from commands import bench as run_bench
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import bench  # noqa: E402
+from fairclip import bench
 
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory):
     """All parts, on the smallest backbone."""
     file = tmp_path_factory.mktemp("bench") / "results" / "bench.json"
-    assert bench.main(["--quick", "--device", "cpu", "--json", str(file)]) == 0
+    assert run_bench(["--quick", "--device", "cpu", "--json", str(file)]) == 0
     assert [path.name for path in file.parent.iterdir()] == ["bench.json"], "written whole, with nothing left beside it"
     return json.loads(file.read_text())
 
@@ -42,16 +39,23 @@ def test_all_figures_are_finite_and_above_zero(facts):
 
 def test_growth_covers_what_was_asked(facts):
     assert {name: list(times) for name, times in facts["growth_seconds"].items()} == {
-        "crops": ["0", "2"], "classes": ["2", "5"], "batch": ["1", "2", "4"],
-    }  # fmt: skip
+        "crops": ["0", "2"],
+        "classes": ["2", "5"],
+        "batch": ["1", "2", "4"],
+    }
 
 
 def test_stages_add_up_to_the_step(facts):
     stages = facts["stages_seconds"]
     assert stages.keys() == {
-        "wait for the loader", "to device, normalise", "views without gradients", "scores, weights, losses",
-        "strong view, forward", "backward", "optimizer",
-    }  # fmt: skip
+        "wait for the loader",
+        "to device, normalise",
+        "views without gradients",
+        "scores, weights, losses",
+        "strong view, forward",
+        "backward",
+        "optimizer",
+    }
     assert sum(stages.values()) == pytest.approx(facts["stages_step_seconds"], rel=0.05)
 
 
@@ -118,7 +122,7 @@ def test_shapes_are_openais(name):
     ],
 )
 def test_what_cannot_be_done_is_one_message(arguments, words, capsys, tmp_path):
-    assert bench.main([*arguments, "--json", str(tmp_path / "b.json")]) == 2
+    assert run_bench([*arguments, "--json", str(tmp_path / "b.json")]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("Error: ") and all(word in line for word in words)
     assert not list(tmp_path.iterdir())

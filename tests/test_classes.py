@@ -7,10 +7,21 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "datasets" / "classes"
 COUNTS = {
-    "stanford_cars": 196, "fgvc_aircraft": 100, "oxford_flowers": 102, "oxford_pets": 37, "food-101": 101, "dtd": 47,
-    "eurosat": 10, "sun397": 397, "ucf101": 101, "caltech-101": 100,
-    "cub200": 200, "birdsnap": 500, "resisc45": 45, "aid": 30,
-}  # fmt: skip
+    "stanford_cars": 196,
+    "fgvc_aircraft": 100,
+    "oxford_flowers": 102,
+    "oxford_pets": 37,
+    "food-101": 101,
+    "dtd": 47,
+    "eurosat": 10,
+    "sun397": 397,
+    "ucf101": 101,
+    "caltech-101": 100,
+    "cub200": 200,
+    "birdsnap": 500,
+    "resisc45": 45,
+    "aid": 30,
+}
 
 
 def lines(name: str) -> list[str]:
@@ -98,8 +109,11 @@ def test_cars_slash_stays():
 
 
 def test_cars_are_not_sorted():
-    assert names("stanford_cars")[4:7] == ["2012 Acura TSX Sedan", "2001 Acura Integra Type R",
-                                           "2012 Acura ZDX Hatchback"]  # fmt: skip
+    assert names("stanford_cars")[4:7] == [
+        "2012 Acura TSX Sedan",
+        "2001 Acura Integra Type R",
+        "2012 Acura ZDX Hatchback",
+    ]
     assert sources("stanford_cars") != sorted(sources("stanford_cars"))
 
 
@@ -116,14 +130,22 @@ def test_flowers_are_numbered_from_one():
     order = names("oxford_flowers")
     assert order[0] == "pink primrose" and order[101] == "blackberry lily"
     assert (order[15], order[40], order[59], order[92]) == (
-        "globe-flower", "barbeton daisy", "pink-yellow dahlia", "ball moss")  # fmt: skip
+        "globe-flower",
+        "barbeton daisy",
+        "pink-yellow dahlia",
+        "ball moss",
+    )
 
 
 def test_pets_order_ignores_case():
     assert classes("oxford_pets")[:6] == [
-        ("abyssinian", "Abyssinian"), ("american_bulldog", "american_bulldog"),
-        ("american_pit_bull_terrier", "american_pit_bull_terrier"), ("basset_hound", "basset_hound"),
-        ("beagle", "beagle"), ("bengal", "Bengal")]  # fmt: skip
+        ("abyssinian", "Abyssinian"),
+        ("american_bulldog", "american_bulldog"),
+        ("american_pit_bull_terrier", "american_pit_bull_terrier"),
+        ("basset_hound", "basset_hound"),
+        ("beagle", "beagle"),
+        ("bengal", "Bengal"),
+    ]
     breeds = sources("oxford_pets")
     assert breeds == sorted(breeds, key=str.lower) and breeds != sorted(breeds)
     assert names("oxford_pets") == [breed.lower() for breed in breeds]
@@ -145,10 +167,17 @@ def test_dtd_hyphen_stays():
 
 def test_eurosat():
     assert classes("eurosat") == [
-        ("Annual Crop Land", "AnnualCrop"), ("Forest", "Forest"),
-        ("Herbaceous Vegetation Land", "HerbaceousVegetation"), ("Highway or Road", "Highway"),
-        ("Industrial Buildings", "Industrial"), ("Pasture Land", "Pasture"), ("Permanent Crop Land", "PermanentCrop"),
-        ("Residential Buildings", "Residential"), ("River", "River"), ("Sea or Lake", "SeaLake")]  # fmt: skip
+        ("Annual Crop Land", "AnnualCrop"),
+        ("Forest", "Forest"),
+        ("Herbaceous Vegetation Land", "HerbaceousVegetation"),
+        ("Highway or Road", "Highway"),
+        ("Industrial Buildings", "Industrial"),
+        ("Pasture Land", "Pasture"),
+        ("Permanent Crop Land", "PermanentCrop"),
+        ("Residential Buildings", "Residential"),
+        ("River", "River"),
+        ("Sea or Lake", "SeaLake"),
+    ]
 
 
 def test_sun_innermost_folder_comes_first():
@@ -179,8 +208,13 @@ def test_ucf_names_are_cut_at_capitals():
 
 
 def test_caltech_capitals_come_first():
-    assert classes("caltech-101")[:5] == [("face", "Faces"), ("leopard", "Leopards"), ("motorbike", "Motorbikes"),
-                                          ("accordion", "accordion"), ("airplane", "airplanes")]  # fmt: skip
+    assert classes("caltech-101")[:5] == [
+        ("face", "Faces"),
+        ("leopard", "Leopards"),
+        ("motorbike", "Motorbikes"),
+        ("accordion", "accordion"),
+        ("airplane", "airplanes"),
+    ]
     assert sources("caltech-101") == sorted(sources("caltech-101"))
     assert [name for name, source in classes("caltech-101")[5:] if name != source] == []
     assert not {"BACKGROUND_Google", "Faces_easy"} & set(sources("caltech-101"))
@@ -198,9 +232,19 @@ def test_cub_follows_its_numbers():
 
 def test_birdsnap_follows_species_txt():
     species = sources("birdsnap")
-    ids = {1: "Coopers_Hawk", 4: "Golden_Eagle", 23: "Belted_Kingfisher", 65: "Fulvous_Whistling_Duck",
-           115: "Rock_Pigeon", 174: "Crested_Caracara", 230: "Herring_Gull", 324: "Ruffed_Grouse",
-           399: "Marbled_Godwit", 432: "Black_chinned_Hummingbird", 500: "Blue_headed_Vireo"}  # fmt: skip
+    ids = {
+        1: "Coopers_Hawk",
+        4: "Golden_Eagle",
+        23: "Belted_Kingfisher",
+        65: "Fulvous_Whistling_Duck",
+        115: "Rock_Pigeon",
+        174: "Crested_Caracara",
+        230: "Herring_Gull",
+        324: "Ruffed_Grouse",
+        399: "Marbled_Godwit",
+        432: "Black_chinned_Hummingbird",
+        500: "Blue_headed_Vireo",
+    }
     assert {number: species[number - 1] for number in ids} == ids
     assert species != sorted(species)  # not CLIP's order
     assert names("birdsnap") == [name.replace("_", " ") for name in species]

@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import table
 from test_draw_crops import backbone, console, data, train_fair  # noqa: F401 (fixtures)
 from test_scripts import ROOT, bash, calls, clone  # noqa: F401 (a fixture)
 
-import train
-from scripts import check_options, compare
-from scripts.report import classes, curves, page, published, runs, stats, tables
-from scripts.report.runs import Column, UserError
+from fairclip.cli import build_parser
+from fairclip.compare import classes, curves, page, published, runs, stats, tables
+from fairclip.compare.runs import Column, UserError
+from fairclip.core.plugins import import_plugins
+from fairclip.run import launch
 
 METHODS = {m.key: m for m in runs.read_methods()}
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("scripts/*/main.sh"))
@@ -35,10 +37,20 @@ def finish(folder: Path, accuracy: float = 50.0, config: dict | None = None, pre
     """Writes what a finished run leaves."""
     folder.mkdir(parents=True, exist_ok=True)
     trainer = folder.parents[1].name
-    results = {"accuracy": accuracy, "macro_f1": accuracy - 1, "backbone": "tiny", "config_hash": "a",
-               "trainer": trainer, "trainable_parameters": 5120, "seconds": 10.4, "views_per_image": 2,
-               "epochs": [{"epoch": e, "pseudo_accuracy": accuracy - 3 + e, "test_accuracy": accuracy - 2 + e}
-                          for e in (1, 2)], **more}  # fmt: skip
+    results = {
+        "accuracy": accuracy,
+        "macro_f1": accuracy - 1,
+        "backbone": "tiny",
+        "config_hash": "a",
+        "trainer": trainer,
+        "trainable_parameters": 5120,
+        "seconds": 10.4,
+        "views_per_image": 2,
+        "epochs": [
+            {"epoch": e, "pseudo_accuracy": accuracy - 3 + e, "test_accuracy": accuracy - 2 + e} for e in (1, 2)
+        ],
+        **more,
+    }
     (folder / "results.json").write_text(json.dumps(results))
     if config is not None:
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -86,7 +98,7 @@ def cells(text: str) -> dict[str, list[str]]:
 
 
 def shown(folder: Path, *arguments: str, capsys) -> str:
-    assert compare.main([str(folder), *arguments]) == 0
+    assert table([str(folder), *arguments]) == 0
     return capsys.readouterr().out
 
 
@@ -102,13 +114,16 @@ def test_every_method_has_its_script():
 
 def test_bash_and_python_read_methods_alike():
     names = " ".join(METHODS)
-    command = (f'source scripts/common.sh; for name in {names}; do method $name; once=no; if once "$TRAINER"; then '
-               'once=yes; fi; echo "$name,$TRAINER,$VARIANT,$once,${EXTRA[*]-}"; done; method nobody || echo none')
+    command = (
+        f'source scripts/common.sh; for name in {names}; do method $name; once=no; if once "$TRAINER"; then '
+        'once=yes; fi; echo "$name,$TRAINER,$VARIANT,$once,${EXTRA[*]-}"; done; method nobody || echo none'
+    )
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     *lines, last = done.stdout.splitlines()
     assert done.stderr == "" and last == "none"
     assert [line.rsplit(",", 1)[0] for line in lines] == [
-        f"{m.key},{m.trainer},{m.variant},{'yes' if m.once else 'no'}" for m in METHODS.values()]
+        f"{m.key},{m.trainer},{m.variant},{'yes' if m.once else 'no'}" for m in METHODS.values()
+    ]
     extra = {line.split(",")[0]: line.rsplit(",", 1)[1] for line in lines}
     assert extra["plain"].startswith("TRAINER.FAIR.N_CROPS 0 ") and extra["fair"] == ""
     assert extra["transclip_inductive"] == "TRAINER.TRANSCLIP.INDUCTIVE True"
@@ -116,12 +131,14 @@ def test_bash_and_python_read_methods_alike():
 
 @pytest.mark.parametrize("file", ["methods.txt", "fair/ablation.txt"])
 def test_options_of_all_rows_fit_the_config(file):
-    modules, _ = train.import_plugins()
+    modules, _ = import_plugins("trainers", "datasets")
     rows = [line.split("|") for line in (ROOT / "scripts" / file).read_text().splitlines() if line[:1] not in ("", "#")]
     assert len(rows) > 10
     for _, trainer, *_, options in rows:
         config = str(ROOT / f"configs/trainers/{trainer.strip()}/tiny.yaml")
-        train.build_cfg(train.parse_args(["--config-file", config, *options.split()]), modules)
+        launch.build_cfg(
+            build_parser(["train"]).parse_args(["train", *["--config-file", config, *options.split()]]), modules
+        )
 
 
 @pytest.fixture
@@ -188,20 +205,29 @@ def test_compare_runs_what_is_missing(full, trained):
     status, out, err = bash(full, "compare.sh", *arguments)
     assert status == 0, err
     lines = trained.read_text().splitlines()
-    folders = [re.search(r"--output-dir (.*?) --seed", line)[1].removeprefix(f"{full}/output/synth_cars/")
-               for line in lines[:-1]]  # fmt: skip
+    folders = [
+        re.search(r"--output-dir (.*?) --seed", line)[1].removeprefix(f"{full}/output/synth_cars/")
+        for line in lines[:-1]
+    ]
     # Methods in the order that was asked for; a zero-shot method once.
-    assert folders == ["FAIR/tiny/seed1", "FAIR/tiny/seed2", "CuPL/tiny/seed1", "FAIR/tiny_plain/seed1",
-                       "FAIR/tiny_plain/seed2"]  # fmt: skip
+    assert folders == [
+        "FAIR/tiny/seed1",
+        "FAIR/tiny/seed2",
+        "CuPL/tiny/seed1",
+        "FAIR/tiny_plain/seed1",
+        "FAIR/tiny_plain/seed2",
+    ]
     assert all(" TEST.EVERY_EPOCH True" in line for line in lines[:-1])
     assert lines[3].endswith("TRAINER.FAIR.N_CROPS 0 TRAINER.FAIR.WEIGHT none TRAINER.FAIR.ALIGN_QUEUE 0")
     # One line of progress for each run and nothing of what it says, which is in its folder.
     assert re.fullmatch(r"\[1/5\] synth_cars, fair, seed 1, 0:\d\d:\d\d", err.splitlines()[0])
     assert len(err.splitlines()) == 5 and "noise" not in out + err
     assert "noise of a run" in (full / "output/synth_cars/FAIR/tiny/seed1/compare.log").read_text()
-    assert calls(out) == [f"CALL compare.py [{full}/output] [--datasets] [synth_cars/tiny] [--methods] "
-                          f"[fair,cupl,plain] [--seeds] [1] [2] [--data] [{full}/data] [--output] "
-                          f"[{full}/output/comparison.md] [{full}/output/comparison.html]"]  # fmt: skip
+    assert calls(out) == [
+        f"CALL compare.py [{full}/output] [--datasets] [synth_cars/tiny] [--methods] "
+        f"[fair,cupl,plain] [--seeds] [1] [2] [--data] [{full}/data] [--output] "
+        f"[{full}/output/comparison.md] [{full}/output/comparison.html]"
+    ]
 
     # Again, with one seed more: what is finished does not run again, a zero-shot method for no other seed.
     (full / "output/synth_cars/FAIR/tiny/seed2/results.json").unlink()  # crashed: its folder is there
@@ -247,8 +273,23 @@ def test_jobs_are_a_whole_number(full, trained, jobs):
 def test_print_lists_commands_and_runs_nothing(full, trained):
     (full / "output/synth_cars/FAIR/tiny/seed1").mkdir(parents=True)
     (full / "output/synth_cars/FAIR/tiny/seed1/results.json").write_text("{}")
-    status, out, err = bash(full, "compare.sh", "synth_cars", "synth_cars_s3", "--print", "--methods", "fair,upl",
-                            "--seeds", "1", "2", "--", "A.KEY", "$(x) 'y'", TAG="t", OUTPUT="my results")
+    status, out, err = bash(
+        full,
+        "compare.sh",
+        "synth_cars",
+        "synth_cars_s3",
+        "--print",
+        "--methods",
+        "fair,upl",
+        "--seeds",
+        "1",
+        "2",
+        "--",
+        "A.KEY",
+        "$(x) 'y'",
+        TAG="t",
+        OUTPUT="my results",
+    )
     assert (status, err, trained.read_text()) == (0, "", "")
     commands = [shlex.split(line) for line in out.splitlines()]
     assert len(commands) == 8  # the tag has a folder of its own, so nothing is finished
@@ -262,28 +303,38 @@ def test_print_lists_commands_and_runs_nothing(full, trained):
 
 def test_printed_commands_are_independent(full, trained, tmp_path):
     """In any order, at once, from anywhere, and without what compare.sh had set."""
-    _, out, _ = bash(full, "compare.sh", "synth_cars", "synth_cars_s3", "--print", "--methods", "fair,upl,cupl",
-                     "--seeds", "1", "2")  # fmt: skip
+    _, out, _ = bash(
+        full, "compare.sh", "synth_cars", "synth_cars_s3", "--print", "--methods", "fair,upl,cupl", "--seeds", "1", "2"
+    )
     lines = out.splitlines()
     folders = [command[command.index("--output-dir") + 1] for command in map(shlex.split, lines)]
     assert len(set(folders)) == len(lines) == 10
     backwards = "".join(f"{line}\0" for line in reversed(lines))
-    subprocess.run(["xargs", "-0", "-n", "1", "-P", "4", "bash", "-c"], input=backwards, text=True, cwd=tmp_path,
-                   env={"PATH": os.environ["PATH"]}, check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        ["xargs", "-0", "-n", "1", "-P", "4", "bash", "-c"],
+        input=backwards,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        check=True,
+        capture_output=True,
+    )
     assert all(Path(folder, "results.json").is_file() for folder in folders)
 
 
 def test_finished_runs_of_other_settings_are_refused(full, trained, tmp_path, capsys):
     """compare.sh hands over the commands of the finished runs alone, and the check refuses what train.py would."""
-    (full / "fake python").write_text(TRAINING_PYTHON.format(log=trained).replace(
-        "then [[ $*", f"then cat >'{tmp_path}/finished'; [[ $*"))  # fmt: skip
+    (full / "fake python").write_text(
+        TRAINING_PYTHON.format(log=trained).replace("then [[ $*", f"then cat >'{tmp_path}/finished'; [[ $*")
+    )
     for folder in ("FAIR/tiny/seed2", "CuPL/tiny/seed7"):  # a zero-shot run is finished with any seed
         (full / "output/synth_cars" / folder).mkdir(parents=True)
         (full / "output/synth_cars" / folder / "results.json").write_text("{}")
     assert bash(full, "compare.sh", "synth_cars", "--methods", "cupl,fair", "--seeds", "1", "2", "--print")[0] == 0
     found = list(check_options.commands((tmp_path / "finished").read_text()))
-    assert [arguments[arguments.index("--output-dir") + 1].removeprefix(f"{full}/output/synth_cars/")
-            for arguments in found] == ["CuPL/tiny/seed7", "FAIR/tiny/seed2"]  # fmt: skip
+    assert [
+        arguments[arguments.index("--output-dir") + 1].removeprefix(f"{full}/output/synth_cars/") for arguments in found
+    ] == ["CuPL/tiny/seed7", "FAIR/tiny/seed2"]
 
     run = finish(tmp_path / "FAIR" / "tiny" / "seed1", config_hash="other", seed=1)
     arguments = ["--output-dir", str(run), "--seed", "1", "--trainer", "FAIR"]
@@ -292,19 +343,23 @@ def test_finished_runs_of_other_settings_are_refused(full, trained, tmp_path, ca
     assert f"{run} holds a finished run with config_hash other (now " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("task, arguments, status, said", [
-    ("2", ["my runs.txt"], 7, "two  $HOME"),
-    ("3", ["my runs.txt"], 0, "three"),
-    ("4", ["my runs.txt"], 2, "has no line 4, it has 3"),
-    (None, ["my runs.txt"], 2, "--array=1-3"),
-    ("1", ["none.txt"], 2, "Name the list"),
-    ("1", [], 2, "Name the list"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "task, arguments, status, said",
+    [
+        ("2", ["my runs.txt"], 7, "two  $HOME"),
+        ("3", ["my runs.txt"], 0, "three"),
+        ("4", ["my runs.txt"], 2, "has no line 4, it has 3"),
+        (None, ["my runs.txt"], 2, "--array=1-3"),
+        ("1", ["none.txt"], 2, "Name the list"),
+        ("1", [], 2, "Name the list"),
+    ],
+)
 def test_a_slurm_task_runs_its_line(tmp_path, task, arguments, status, said):
     (tmp_path / "my runs.txt").write_text("echo one\nprintf '<%s>' 'two  $HOME'; exit 7\necho three\n")
     env = {"PATH": os.environ["PATH"], **({"SLURM_ARRAY_TASK_ID": task} if task else {})}
-    done = subprocess.run(["bash", str(ROOT / "scripts/slurm.sbatch"), *arguments], cwd=tmp_path, env=env,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        ["bash", str(ROOT / "scripts/slurm.sbatch"), *arguments], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
     assert done.returncode == status and said in done.stdout + done.stderr
     if status != 2:  # the command, then what it said, and nothing of other lines
         assert done.stdout.splitlines()[1:] == [f"<{said}>" if task == "2" else said]
@@ -318,18 +373,21 @@ def test_methods_without_the_config_are_left_out_or_an_error(full, trained):
     assert status == 2 and "'upl' has no config 'tiny'" in err
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ([], "methods:"),
-    (["synth_car"], "Unknown data set 'synth_car'"),
-    (["synth_cars", "--methods", "fair,lafte"], "Unknown method 'lafte'. Choose from: zsclip"),
-    (["synth_cars", "--methods"], "--methods needs a value"),
-    (["synth_cars", "--methods", "--print"], "--methods needs a value"),
-    (["synth_cars", "--seeds", "one"], "--seeds needs whole numbers"),
-    (["synth_cars", "--cfg", "nope"], "No method has the config 'nope'"),
-    (["synth_cars", "--methods", "fair", "--cfg", "nope"], "'fair' has no config 'nope'. It has: rn50 tiny"),
-    (["synth_cars", "--sed", "1"], "Unknown option '--sed'"),
-    (["synth_cars", "--", "A", "1"], "TAG=name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "methods:"),
+        (["synth_car"], "Unknown data set 'synth_car'"),
+        (["synth_cars", "--methods", "fair,lafte"], "Unknown method 'lafte'. Choose from: zsclip"),
+        (["synth_cars", "--methods"], "--methods needs a value"),
+        (["synth_cars", "--methods", "--print"], "--methods needs a value"),
+        (["synth_cars", "--seeds", "one"], "--seeds needs whole numbers"),
+        (["synth_cars", "--cfg", "nope"], "No method has the config 'nope'"),
+        (["synth_cars", "--methods", "fair", "--cfg", "nope"], "'fair' has no config 'nope'. It has: rn50 tiny"),
+        (["synth_cars", "--sed", "1"], "Unknown option '--sed'"),
+        (["synth_cars", "--", "A", "1"], "TAG=name"),
+    ],
+)
 def test_mistakes_end_in_one_message_before_anything_runs(full, trained, arguments, message):
     status, _, err = bash(full, "compare.sh", *arguments)
     assert status == 2 and message in err and ": line " not in err
@@ -347,8 +405,12 @@ def test_options_are_checked_once_before_anything_runs(full, trained, capsys):
 @pytest.mark.parametrize("jobs", [(), ("--jobs", "2")])
 def test_stopped_it_stops_the_run_too(full, trained, jobs):
     env = {**os.environ, "PYTHON": str(full / "fake python")}
-    script = subprocess.Popen(["bash", str(full / "scripts/compare.sh"), "synth_cars", "--methods", "fair", "--seeds",
-                               "99", *jobs], env=env, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    script = subprocess.Popen(
+        ["bash", str(full / "scripts/compare.sh"), "synth_cars", "--methods", "fair", "--seeds", "99", *jobs],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     pid_file = Path(f"{trained}.pid")
     deadline = time.time() + 60
     while not (pid_file.exists() and pid_file.read_text().strip()) and time.time() < deadline:
@@ -401,7 +463,7 @@ def test_table_by_seed_of_part_of_the_runs(output, capsys):
     first, second = text.split("synth_cars, tiny ")
     assert cells(first)["Zero-shot, class names"] == ["", "55.50", "", "54.50"]
     assert cells(second)["Plain self-training"][:3] == ["50.00", "", "54.00"]
-    assert compare.main([str(output), "--by-seed", "--datasets", "synth_cars/vit_b32"]) == 2
+    assert table([str(output), "--by-seed", "--datasets", "synth_cars/vit_b32"]) == 2
     assert "no finished run of config 'vit_b32'" in capsys.readouterr().err
 
 
@@ -474,18 +536,30 @@ def test_partial_cells_say_so_and_leave_the_average(two, capsys):
 
 
 def test_runs_of_other_settings_are_not_averaged(output, capsys):
-    base = {"SEED": 1, "OUTPUT_DIR": "a", "OPTIM": {"MAX_EPOCH": 8, "LR": 0.1}, "DATASET": {"NAME": "S", "ROOT": "x"},
-            "TRAINER": {"NAME": "FAIR", "FAIR": {"TOP_K": 4}, "UPL": {"N": 1}}}  # fmt: skip
-    other = {"SEED": 2, "OUTPUT_DIR": "b", "OPTIM": {"MAX_EPOCH": 6, "LR": 0.1}, "DATASET": {"NAME": "S", "ROOT": "y"},
-             "TRAINER": {"NAME": "FAIR", "FAIR": {"TOP_K": 4, "NEW": ""}, "UPL": {"N": 2}}}  # fmt: skip
+    base = {
+        "SEED": 1,
+        "OUTPUT_DIR": "a",
+        "OPTIM": {"MAX_EPOCH": 8, "LR": 0.1},
+        "DATASET": {"NAME": "S", "ROOT": "x"},
+        "TRAINER": {"NAME": "FAIR", "FAIR": {"TOP_K": 4}, "UPL": {"N": 1}},
+    }
+    other = {
+        "SEED": 2,
+        "OUTPUT_DIR": "b",
+        "OPTIM": {"MAX_EPOCH": 6, "LR": 0.1},
+        "DATASET": {"NAME": "S", "ROOT": "y"},
+        "TRAINER": {"NAME": "FAIR", "FAIR": {"TOP_K": 4, "NEW": ""}, "UPL": {"N": 2}},
+    }
     fair = output / "synth_cars/FAIR/tiny"
     finish(fair / "seed1", 60, base)
     finish(fair / "seed2", 63, other, config_hash="b")
     finish(fair / "seed10", 63, base)
     text = shown(output, capsys=capsys)
     assert cells(text)["FAIR"][0] == "not averaged" and "Gain of FAIR" not in cells(text)
-    assert ("Not averaged: the runs of FAIR on synth_cars differ in OPTIM.MAX_EPOCH: 8 (seeds 1, 10), 6 (seed 2); "
-            "TRAINER.FAIR.NEW: absent (seeds 1, 10), '' (seed 2).") in text  # not seed, places, other trainers
+    assert (
+        "Not averaged: the runs of FAIR on synth_cars differ in OPTIM.MAX_EPOCH: 8 (seeds 1, 10), 6 (seed 2); "
+        "TRAINER.FAIR.NEW: absent (seeds 1, 10), '' (seed 2)."
+    ) in text  # not seed, places, other trainers
     assert cells(shown(output, "--seeds", "1", "10", capsys=capsys))["FAIR"][0] == "61.50 ± 2.12"
     (fair / "seed10/config.yaml").unlink()
     assert "differ in settings (no config.yaml of seed 10 to say which)" in shown(output, capsys=capsys)
@@ -495,8 +569,10 @@ def test_methods_on_other_data_are_pointed_out(output, capsys):
     for path, split, shots in (("FAIR/tiny/seed1", "zhou", -1), ("CuPL/tiny/seed1", "official", 16)):
         finish(output / "synth_cars" / path, 60, {"DATASET": {"SPLIT": split, "NUM_SHOTS": shots, "ROOT": path}})
     text = shown(output, "--seeds", "1", capsys=capsys)
-    assert ("Caution: synth_cars: the methods differ in DATASET.SPLIT: official (Zero-shot, descriptions), zhou (FAIR)."
-            in text)  # fmt: skip
+    assert (
+        "Caution: synth_cars: the methods differ in DATASET.SPLIT: official (Zero-shot, descriptions), zhou (FAIR)."
+        in text
+    )
     assert "NUM_SHOTS" not in text and "ROOT" not in text
 
 
@@ -527,18 +603,21 @@ def test_columns_and_their_configs(output, capsys):
     assert cells(shown(output, "--datasets", "synth_cars", capsys=capsys))["TheirTrainer"][0].startswith("65.00")
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["nowhere"], "there is no folder nowhere"),
-    (["output", "--methods", "lafte"], "unknown method 'lafte'"),
-    (["output", "--cfg", "rn50"], "no finished run of config 'rn50'"),
-    (["output", "--datasets", "dtd"], "no finished run of dtd (vit_b32)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["output", "--methods", "lafte"], "unknown method 'lafte'"),
+        (["output", "--cfg", "rn50"], "no finished run of config 'rn50'"),
+        (["output", "--datasets", "dtd"], "no finished run of dtd (vit_b32)"),
+    ],
+)
 def test_mistakes_end_in_one_message(output, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(output.parent)
-    assert compare.main(arguments) == 2
+    assert table(arguments) == 2
     assert message in capsys.readouterr().err
     (output / "synth_cars/FAIR/tiny/seed1/results.json").write_text('{"accuracy": "high"}')
-    assert compare.main(["output"]) == 2
+    assert table(["output"]) == 2
     assert "seed1/results.json has no number 'accuracy'" in capsys.readouterr().err
 
 
@@ -603,13 +682,13 @@ def test_published_numbers(tmp_path, capsys):
 
 def test_files_are_written_by_their_ending(output, tmp_path, capsys):
     files = [tmp_path / name for name in ("a.md", "b.tex", "c.csv", "d.html", "e.txt")]
-    assert compare.main([str(output), "--output", *map(str, files)]) == 0
+    assert table([str(output), "--output", *map(str, files)]) == 0
     printed = capsys.readouterr()
     assert all(f"Wrote {path}" in printed.err for path in files)
     assert files[4].read_text() == printed.out and files[3].read_text().startswith("<!DOCTYPE html>")
     assert "**62.00" in files[0].read_text() and r"\toprule" in files[1].read_text()
     with pytest.raises(SystemExit):
-        compare.main([str(output), "--output", "x.pdf"])
+        table([str(output), "--output", "x.pdf"])
     assert "must end in one of .txt" in capsys.readouterr().err
 
 
@@ -692,9 +771,17 @@ def rich(two) -> Path:
     rows = [(EVIL.replace('"', "'").replace(",", ""), "b"), ("b", "b"), ("b", EVIL.replace('"', "'")), ("c", "c")]
     for path in two.glob("synth_cars/*/*/seed*"):
         own = [(a, a) for a, _ in rows] if "FAIR" in path.parts else rows
-        finish(path, json.loads((path / "results.json").read_text())["accuracy"], predictions=own, backbone=EVIL,
-               **{k: v for k, v in json.loads((path / "results.json").read_text()).items()
-                  if k in ("uses_labels", "transductive")})  # fmt: skip
+        finish(
+            path,
+            json.loads((path / "results.json").read_text())["accuracy"],
+            predictions=own,
+            backbone=EVIL,
+            **{
+                k: v
+                for k, v in json.loads((path / "results.json").read_text()).items()
+                if k in ("uses_labels", "transductive")
+            },
+        )
     finish(two / "synth_cars" / "Their<i>Trainer" / "tiny" / "seed1", 30)
     return two
 
@@ -846,8 +933,12 @@ console.log("fine");
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_sorting_in_node(tmp_path):
     (tmp_path / "test.js").write_text(NODE_TEST)
-    done = subprocess.run(["node", str(tmp_path / "test.js"), str(ROOT / "scripts/report/page.js")],
-                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        ["node", str(tmp_path / "test.js"), str(ROOT / "scripts/report/page.js")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
 
 
@@ -873,9 +964,18 @@ addEventListener("load", () => {
 def test_page_in_a_browser(rich, tmp_path, size, dark):
     file = tmp_path / "page.html"
     file.write_text(build(rich).replace("</body>", PROBE), encoding="utf-8")
-    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               f"--window-size={size}", "--virtual-time-budget=5000", *(["--force-dark-mode"] if dark else []),
-               "--dump-dom", file.as_uri()]  # fmt: skip
+    command = [
+        BROWSER,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={size}",
+        "--virtual-time-budget=5000",
+        *(["--force-dark-mode"] if dark else []),
+        "--dump-dom",
+        file.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     seen = json.loads(next(attributes for tag, attributes in tags(done.stdout) if tag == "body")["data-probe"])
     assert seen["order"][0] == "FAIR" and seen["said"].startswith("Sorted by synth_cars, descending")

@@ -8,9 +8,9 @@ import torch
 from clip import clip
 from torch.nn import functional as F
 
-from trainers.modules.context import ContextClassifier, ContextTextTower, initial_context
-from trainers.modules.errors import UserError
-from trainers.modules.rates import warmup_cosine
+from fairclip.core.errors import UserError
+from fairclip.method.context import ContextClassifier, ContextTextTower, initial_context
+from fairclip.method.rates import warmup_cosine
 
 NAMES = ["red car", "very_long station wagon with a roof", "bus"]
 WORDS = "a photo of a"  # four tokens
@@ -136,7 +136,6 @@ def test_nothing_but_the_contexts_is_trained(tiny_clip, width):
     assert (model.contexts.grad[0] != 0).any(dim=1).all() and (model.contexts.grad[1] == 0).all()
     assert all(p.grad is None for name, p in model.named_parameters() if name != "contexts")
     assert not model.train().training and not any(m.training for m in model.modules())
-
 
 
 def test_bfloat16_stays_near(tiny_clip, width):

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-import toolbox
+from fairclip.core import toolbox
 
 if toolbox.use_dassl(announce=False) != "bundled":
     pytest.skip("upstream Dassl is in use; FAIR_DASSL=bundled tests the core", allow_module_level=True)

@@ -9,10 +9,10 @@ from miniatures import config
 from PIL import Image
 
 from datasets import synth_cars
-from datasets.common import few_shot, subsample_classes
-from datasets.splits import read_split, save_split
 from datasets.stanford_cars import StanfordCars
-from trainers.modules.errors import UserError
+from fairclip.core.errors import UserError
+from fairclip.data.common import few_shot, subsample_classes
+from fairclip.data.splits import read_split, save_split
 
 SPLIT = StanfordCars.split_file
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from datasets.common import class_list
-from trainers.modules import descriptions
-from trainers.modules.descriptions import SPELLINGS, find_descriptions, load_descriptions, match_names
-from trainers.modules.errors import UserError
+from fairclip.core.errors import UserError
+from fairclip.data.common import class_list
+from fairclip.text import descriptions
+from fairclip.text.descriptions import SPELLINGS, find_descriptions, load_descriptions, match_names
 
 
 @pytest.fixture
@@ -20,32 +20,38 @@ def write(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name, key", [
-    ("Audi S4", "Audi S4"),
-    ("air_hockey", "Air Hockey"),
-    ("JumpRope", "jump rope"),
-    ("Chevrolet C-10", "chevrolet_c10"),
-    ("2012 Audi S4 Sedan", "Audi S4 Sedan 2012"),
-    ("F-16A/B", "f16a_b"),
-    ("Brewer Blackbird", "Brewer's Blackbird"),
-    ("Brewers Blackbird", "Brewer’s Blackbird"),
-    ("Great Grey Shrike", "great gray shrike"),
-    ("ball moss", "air plant"),
-    ("crocodile_head", "head of a  crocodile"),
-    ("Sea or Lake", "SeaLake"),
-])
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        ("Audi S4", "Audi S4"),
+        ("air_hockey", "Air Hockey"),
+        ("JumpRope", "jump rope"),
+        ("Chevrolet C-10", "chevrolet_c10"),
+        ("2012 Audi S4 Sedan", "Audi S4 Sedan 2012"),
+        ("F-16A/B", "f16a_b"),
+        ("Brewer Blackbird", "Brewer's Blackbird"),
+        ("Brewers Blackbird", "Brewer’s Blackbird"),
+        ("Great Grey Shrike", "great gray shrike"),
+        ("ball moss", "air plant"),
+        ("crocodile_head", "head of a  crocodile"),
+        ("Sea or Lake", "SeaLake"),
+    ],
+)
 def test_names_match(write, name, key):
     path = write({"another": ["x"], key: ["one", "two"]})
     assert load_descriptions(path, [name]) == [["one", "two"]]
 
 
-@pytest.mark.parametrize("names, keys, found", [
-    (["C++", "C#", "Go"], ["C#", "Go"], [None, "C#", "Go"]),  # an exact match is not taken by a look-alike
-    (["A-1", "A 1", "B", "D"], ["a1", "B", "D"], [None, None, "B", "D"]),  # a key for two classes
-    (["A-1", "B"], ["a 1", "a_1", "B"], [None, "B"]),  # two keys for a class
-    (["crane", "crane"], ["crane"], ["crane", "crane"]),  # ImageNet has two classes of one name
-    (["?", "B"], ["!", "B"], [None, "B"]),  # nothing to compare
-])
+@pytest.mark.parametrize(
+    "names, keys, found",
+    [
+        (["C++", "C#", "Go"], ["C#", "Go"], [None, "C#", "Go"]),  # an exact match is not taken by a look-alike
+        (["A-1", "A 1", "B", "D"], ["a1", "B", "D"], [None, None, "B", "D"]),  # a key for two classes
+        (["A-1", "B"], ["a 1", "a_1", "B"], [None, "B"]),  # two keys for a class
+        (["crane", "crane"], ["crane"], ["crane", "crane"]),  # ImageNet has two classes of one name
+        (["?", "B"], ["!", "B"], [None, "B"]),  # nothing to compare
+    ],
+)
 def test_only_unique_names_match(write, names, keys, found, capsys):
     lists = load_descriptions(write({key: [key] for key in keys}), names)
     assert lists == [[key] if key else [] for key in found]
@@ -53,22 +59,44 @@ def test_only_unique_names_match(write, names, keys, found, capsys):
 
 
 # What CuPL's and LaFTer's files and CLIP's prompts.md call classes of ours: a rule, or the names that differ.
-@pytest.mark.parametrize("dataset, keys", [
-    ("stanford_cars", lambda name: " ".join([*name.split()[1:], name.split()[0]])),  # year last
-    ("ucf101", lambda name: name.replace("_", " ")),
-    ("food-101", lambda name: name.replace("_", " ").title()),
-    ("sun397", lambda name: " ".join(reversed(name.split())).replace("_", " ")),  # "indoor apse" -> "apse indoor"
-    ("oxford_pets", lambda name: name.replace("_", " ").title()),
-    ("oxford_flowers", {"ball moss": "air plant", "pink-yellow dahlia": "pink and yellow dahlia",
-                        "globe-flower": "globe flower"}),
-    ("eurosat", {"Annual Crop Land": "AnnualCrop", "Herbaceous Vegetation Land": "brushland or shrubland",
-                 "Residential Buildings": "residential buildings or homes or apartments", "Sea or Lake": "lake or sea",
-                 "Industrial Buildings": "industrial buildings or commercial buildings", "Pasture Land": "Pasture"}),
-    ("caltech-101", {"face": "centered face", "car_side": "side of a car", "cougar_body": "body of a cougar cat",
-                     "cougar_face": "face of a cougar cat", "crocodile_head": "head of a  crocodile",
-                     "flamingo_head": "head of a flamingo", "snoopy": "snoopy (cartoon beagle)",
-                     "yin_yang": "yin and yang symbol"}),
-])
+@pytest.mark.parametrize(
+    "dataset, keys",
+    [
+        ("stanford_cars", lambda name: " ".join([*name.split()[1:], name.split()[0]])),  # year last
+        ("ucf101", lambda name: name.replace("_", " ")),
+        ("food-101", lambda name: name.replace("_", " ").title()),
+        ("sun397", lambda name: " ".join(reversed(name.split())).replace("_", " ")),  # "indoor apse" -> "apse indoor"
+        ("oxford_pets", lambda name: name.replace("_", " ").title()),
+        (
+            "oxford_flowers",
+            {"ball moss": "air plant", "pink-yellow dahlia": "pink and yellow dahlia", "globe-flower": "globe flower"},
+        ),
+        (
+            "eurosat",
+            {
+                "Annual Crop Land": "AnnualCrop",
+                "Herbaceous Vegetation Land": "brushland or shrubland",
+                "Residential Buildings": "residential buildings or homes or apartments",
+                "Sea or Lake": "lake or sea",
+                "Industrial Buildings": "industrial buildings or commercial buildings",
+                "Pasture Land": "Pasture",
+            },
+        ),
+        (
+            "caltech-101",
+            {
+                "face": "centered face",
+                "car_side": "side of a car",
+                "cougar_body": "body of a cougar cat",
+                "cougar_face": "face of a cougar cat",
+                "crocodile_head": "head of a  crocodile",
+                "flamingo_head": "head of a flamingo",
+                "snoopy": "snoopy (cartoon beagle)",
+                "yin_yang": "yin and yang symbol",
+            },
+        ),
+    ],
+)
 def test_public_spellings(dataset, keys):
     names = [name for name, _ in class_list(dataset)]
     spell = keys if callable(keys) else lambda name: keys.get(name, name)
@@ -106,15 +134,18 @@ def test_a_whole_match_prints_nothing(write, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("content, message", [
-    ({"Audi": ["x"]}, "0 of 3 classes. Without: a, b, c. Its keys: Audi"),
-    ({"a": ["x"]}, "1 of 3 classes. Without: b, c"),
-    ("{'a': 1}", "not valid JSON"),
-    (["a"], "must be an object"),
-    ('{"a": ["x"], "b": ["y"], "a": ["z"]}', "names a class twice: a"),
-    ({"a": "one sentence"}, "must give 'a' a list of sentences"),
-    ({"a": ["x", 3]}, "must give 'a' a list of sentences"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"Audi": ["x"]}, "0 of 3 classes. Without: a, b, c. Its keys: Audi"),
+        ({"a": ["x"]}, "1 of 3 classes. Without: b, c"),
+        ("{'a': 1}", "not valid JSON"),
+        (["a"], "must be an object"),
+        ('{"a": ["x"], "b": ["y"], "a": ["z"]}', "names a class twice: a"),
+        ({"a": "one sentence"}, "must give 'a' a list of sentences"),
+        ({"a": ["x", 3]}, "must give 'a' a list of sentences"),
+    ],
+)
 def test_unusable_files(write, content, message):
     with pytest.raises(UserError, match=message) as error:
         load_descriptions(write(content), ["a", "b", "c"])

@@ -6,14 +6,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from commands import describe
 
-from datasets.common import class_list
-from datasets.fetch import benchmarks
-from descriptions import birds, check, generate
-from descriptions.__main__ import main
-from descriptions.check import KINDS, Kind, problems
-from trainers.modules.descriptions import DESCRIPTIONS, find_descriptions, load_descriptions
-from trainers.modules.errors import UserError
+from fairclip.core.errors import UserError
+from fairclip.data.common import class_list
+from fairclip.data.fetch import benchmarks
+from fairclip.describe import birds, check, generate
+from fairclip.describe.check import KINDS, Kind, problems
+from fairclip.text.descriptions import DESCRIPTIONS, find_descriptions, load_descriptions
 
 CARS = Kind("", frozenset({"car", "sedan"}), frozenset({"grille", "wheel"}))
 GOOD = ["A red car with a round grille.", "This car has wide wheels.", "A small car beside a wall.", "A low, wide car."]
@@ -29,7 +29,7 @@ def test_there_are_descriptions_for_every_data_set():
 
 @pytest.mark.parametrize("dataset", sorted(KINDS))
 def test_shipped_files_keep_the_rules(dataset, capsys):
-    status = main(["check", dataset])
+    status = describe(["check", dataset])
     assert status == 0, capsys.readouterr().out
 
 
@@ -66,18 +66,21 @@ def test_good_descriptions_have_no_problem():
     assert list(problems({"Kia": GOOD}, ["Kia"], CARS)) == []
 
 
-@pytest.mark.parametrize("sentences, problem", [
-    (GOOD[:3], "3 sentences, should be 4 to 8"),
-    (GOOD * 3, "12 sentences"),
-    ([*GOOD, GOOD[0].lower()], "Kia: the same sentence as for Kia: a red car"),
-    ([*GOOD, "A car " + "very " * 60 + "long."], "tokens, should be fewer than 60"),
-    ([*GOOD, "This iconic car."], "'iconic' cannot be seen"),
-    ([*GOOD, "A car of 1998."], "'1998' cannot be seen"),
-    ([*GOOD, "A car for $5."], "'$' cannot be seen"),
-    ([*GOOD, "A red car with a large round grille."], "two sentences in nearly the same words (80%): A red car"),
-    ([*GOOD, "It has a grille."], "names neither the class nor its kind: It has"),
-    ([s.replace("grille", "roof").replace("wheels", "doors") for s in GOOD], "no sentence speaks of a local part"),
-])
+@pytest.mark.parametrize(
+    "sentences, problem",
+    [
+        (GOOD[:3], "3 sentences, should be 4 to 8"),
+        (GOOD * 3, "12 sentences"),
+        ([*GOOD, GOOD[0].lower()], "Kia: the same sentence as for Kia: a red car"),
+        ([*GOOD, "A car " + "very " * 60 + "long."], "tokens, should be fewer than 60"),
+        ([*GOOD, "This iconic car."], "'iconic' cannot be seen"),
+        ([*GOOD, "A car of 1998."], "'1998' cannot be seen"),
+        ([*GOOD, "A car for $5."], "'$' cannot be seen"),
+        ([*GOOD, "A red car with a large round grille."], "two sentences in nearly the same words (80%): A red car"),
+        ([*GOOD, "It has a grille."], "names neither the class nor its kind: It has"),
+        ([s.replace("grille", "roof").replace("wheels", "doors") for s in GOOD], "no sentence speaks of a local part"),
+    ],
+)
 def test_what_breaks_the_rules(sentences, problem):
     (found,) = [p for p in problems({"Kia": sentences}, ["Kia"], CARS) if problem in p]
     assert found.startswith("Kia")
@@ -128,10 +131,10 @@ def mine(tmp_path):
 
 def test_check_ones_own_file(mine, capsys):
     file, classes = mine
-    assert main(["check", "--file", str(file), "--classes", str(classes)]) == 0
+    assert describe(["check", "--file", str(file), "--classes", str(classes)]) == 0
     assert "2 classes, 8 sentences, no problem" in capsys.readouterr().out
     classes.write_text("Kia\nFiat\n")
-    assert main(["check", "--file", str(file), "--classes", str(classes)]) == 1
+    assert describe(["check", "--file", str(file), "--classes", str(classes)]) == 1
     out = capsys.readouterr().out
     assert "2 problems" in out and "no descriptions for Fiat" in out and "no class of this data set: Audi" in out
 
@@ -139,40 +142,43 @@ def test_check_ones_own_file(mine, capsys):
 def test_sentences_of_ones_own_classes_name_the_class_or_the_kind_given(mine, capsys):
     file, classes = mine
     command = ["check", "--file", str(file), "--classes", str(classes), "--kind"]
-    assert main([*command, "cars"]) == 1
+    assert describe([*command, "cars"]) == 1
     out = capsys.readouterr().out
     assert "4 problems" in out and "Audi: names neither the class nor its kind: A blue coupe." in out
     assert "Kia:" not in out
     file.write_text(json.dumps({"Kia": GOOD, "Audi": ["An Audi.", "An audi grille.", "Blue cars.", "A wet car."]}))
-    assert main([*command, "cars"]) == 0
+    assert describe([*command, "cars"]) == 0
 
 
 def test_check_reads_names_as_a_run_does(mine, capsys):
     file, classes = mine
     classes.write_text("KIA\naudi\n")
-    assert main(["check", "--file", str(file), "--classes", str(classes)]) == 0
+    assert describe(["check", "--file", str(file), "--classes", str(classes)]) == 0
     assert "no problem" in capsys.readouterr().out
 
 
 def test_check_another_file_for_a_data_set(mine, capsys):
-    assert main(["check", "aid", "--file", str(mine[0])]) == 1
+    assert describe(["check", "aid", "--file", str(mine[0])]) == 1
     assert "no descriptions for Airport, Bare Land" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["check", "imagenet"], "not for the descriptions of 'imagenet'"),
-    (["check", "--classes", "x"], "--classes goes with --file"),
-    (["check", "aid", "--kind", "photo"], "--kind goes with --classes"),
-    (["check", "--file", "x"], "--file goes with one data set"),
-    (["check", "aid", "--file", "/nowhere.json"], "cannot read the description file /nowhere.json"),
-    (["check", "--file", "x.json", "--classes", "/nowhere.txt"], "cannot read /nowhere.txt"),
-    (["generate", "/nowhere.txt", "--out", "x"], "neither a text file"),
-    (["generate", "aid", "--out", "x", "--count", "40"], "choose 4 to 8 sentences"),
-    (["generate", "aid", "--out", "x", "--jobs", "0"], "choose 1 or more"),
-    (["generate", "aid", "--out", "x", "--base-url", "http://127.0.0.1:9"], "which model"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["check", "imagenet"], "not for the descriptions of 'imagenet'"),
+        (["check", "--classes", "x"], "--classes goes with --file"),
+        (["check", "aid", "--kind", "photo"], "--kind goes with --classes"),
+        (["check", "--file", "x"], "--file goes with one data set"),
+        (["check", "aid", "--file", "/nowhere.json"], "cannot read the description file /nowhere.json"),
+        (["check", "--file", "x.json", "--classes", "/nowhere.txt"], "cannot read /nowhere.txt"),
+        (["generate", "/nowhere.txt", "--out", "x"], "neither a text file"),
+        (["generate", "aid", "--out", "x", "--count", "40"], "choose 4 to 8 sentences"),
+        (["generate", "aid", "--out", "x", "--jobs", "0"], "choose 1 or more"),
+        (["generate", "aid", "--out", "x", "--base-url", "http://127.0.0.1:9"], "which model"),
+    ],
+)
 def test_mistakes_are_said(arguments, message, capsys):
-    assert main(arguments) == 2
+    assert describe(arguments) == 2
     assert message in capsys.readouterr().err
 
 
@@ -185,7 +191,7 @@ def test_lists_of_classes(tmp_path):
 
 def test_birds_are_made_anew(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(birds, "DESCRIPTIONS", tmp_path)
-    assert main(["birds"]) == 0
+    assert describe(["birds"]) == 0
     for name in ("cub200.json", "birdsnap.json"):
         assert (tmp_path / name).read_bytes() == (DESCRIPTIONS / name).read_bytes()
 
@@ -260,7 +266,7 @@ def names(tmp_path):
 
 def run(chat: Chat, names: Path, *more: str) -> tuple[int, Path]:
     out = names.parent / "made.json"
-    return main(["generate", str(names), "--out", str(out), "--base-url", chat.url, "--model", "m", *more]), out
+    return describe(["generate", str(names), "--out", str(out), "--base-url", chat.url, "--model", "m", *more]), out
 
 
 def test_generate(chat, names, capsys):
@@ -277,7 +283,7 @@ def test_generate(chat, names, capsys):
 def test_the_environment_names_the_endpoint(chat, names, monkeypatch):
     for name, value in (("BASE_URL", chat.url), ("API_KEY", "env"), ("MODEL", "env-model")):
         monkeypatch.setenv(f"OPENAI_{name}", value)
-    assert main(["generate", str(names), "--out", str(names.parent / "made.json")]) == 0
+    assert describe(["generate", str(names), "--out", str(names.parent / "made.json")]) == 0
     assert set(chat.keys) == {"Bearer env"} and {r["model"] for r in chat.requests} == {"env-model"}
 
 
@@ -324,10 +330,14 @@ def test_a_bad_list_is_sent_back_once(chat, names):
     assert "1 sentences, should be 4 to 8" in complaint and "'iconic'" in complaint
 
 
-@pytest.mark.parametrize("answer", [
-    '<think>a list [of 6] {}</think>\n["One.", "Two [sic]."]', 'Here:\n["One.", "Two [sic]."]\nHope [this] helps.',
-    '["Draft."]\nBetter:\n["One.", "Two [sic]."]',
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '<think>a list [of 6] {}</think>\n["One.", "Two [sic]."]',
+        'Here:\n["One.", "Two [sic]."]\nHope [this] helps.',
+        '["Draft."]\nBetter:\n["One.", "Two [sic]."]',
+    ],
+)
 def test_answers_with_other_brackets(answer):
     assert generate.parse(answer) == ["One.", "Two [sic]."]
 
@@ -350,7 +360,7 @@ def test_broken_rules_are_counted(chat, names, capsys):
 
 
 def test_a_model_without_an_endpoint(names, capsys):
-    assert main(["generate", str(names), "--out", str(names.parent / "made.json"), "--model", "m"]) == 2
+    assert describe(["generate", str(names), "--out", str(names.parent / "made.json"), "--model", "m"]) == 2
     assert "--model needs an endpoint" in capsys.readouterr().err
 
 
@@ -395,17 +405,17 @@ def test_not_a_chat_endpoint():
 
 def test_without_an_endpoint_there_is_a_file_to_fill_in(names, capsys):
     out = names.parent / "made.json"
-    assert main(["generate", str(names), "--out", str(out), "--count", "4"]) == 0
+    assert describe(["generate", str(names), "--out", str(out), "--count", "4"]) == 0
     assert json.loads(out.read_text()) == {name: [""] * 4 for name in ("red_kite", "black kite", "osprey")}
     assert "fill in" in capsys.readouterr().out
 
 
 def test_a_data_set_of_ours(tmp_path):
-    assert main(["generate", "aid", "--out", str(tmp_path / "a.json")]) == 0
+    assert describe(["generate", "aid", "--out", str(tmp_path / "a.json")]) == 0
     assert len(json.loads((tmp_path / "a.json").read_text())) == 30
 
 
 def test_a_folder_that_cannot_be_written_to(names, tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert main(["generate", str(names), "--out", str(tmp_path / "file" / "made.json")]) == 2
+    assert describe(["generate", str(names), "--out", str(tmp_path / "file" / "made.json")]) == 2
     assert "cannot write" in capsys.readouterr().err

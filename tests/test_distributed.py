@@ -10,25 +10,37 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import train
 from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from toys import ROOT, arguments, checkpoint, make_data, run, save_clip, untimed
 
-import train
+from fairclip.core.distributed import gather_list, main_first, processes, rank
+from fairclip.core.errors import UserError
+from fairclip.method.confidence import masked_cross_entropy
+from fairclip.method.losses import fairness
+from fairclip.views.loading import Batches, build_loader
 from trainers import fair
-from trainers.modules.confidence import masked_cross_entropy
-from trainers.modules.distributed import gather_list, main_first, processes, rank
-from trainers.modules.errors import UserError
-from trainers.modules.loading import Batches, build_loader
-from trainers.modules.losses import fairness
 
 EPOCHS = 2
 # What makes a run short, and its parameters move. Adam would make much of gradients that are 0 but for rounding.
 OPTIONS = {
-    "FAIR": ("OPTIM.LR", "1e-3", "TRAINER.FAIR.N_CROPS", "2", "TRAINER.FAIR.TOP_K", "1", "TEST.EVERY_EPOCH", "True",
-             "TRAINER.FAIR.CROP_INFERENCE", "True", "TRAINER.FAIR.TEACHER_EMA", "0.5"),
+    "FAIR": (
+        "OPTIM.LR",
+        "1e-3",
+        "TRAINER.FAIR.N_CROPS",
+        "2",
+        "TRAINER.FAIR.TOP_K",
+        "1",
+        "TEST.EVERY_EPOCH",
+        "True",
+        "TRAINER.FAIR.CROP_INFERENCE",
+        "True",
+        "TRAINER.FAIR.TEACHER_EMA",
+        "0.5",
+    ),
     "MUST": ("OPTIM.NAME", "sgd", "OPTIM.LR", "0.1", "TRAINER.MUST.THRESHOLD", "0.4"),
     "DPA": ("OPTIM.LR", "1e-3"),
     "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
@@ -38,7 +50,7 @@ OPTIONS = {
     "TransCLIP": ("TRAINER.TRANSCLIP.INDUCTIVE", "True"),
     "WCA": ("TRAINER.WCA.N_CROPS", "2"),
     "CuPL": (),
-}  # fmt: skip
+}
 FOLDERS = {"LinearProbe": "linear_probe"}
 UNTRAINED = ("TransCLIP", "WCA", "CuPL")
 
@@ -49,15 +61,26 @@ def torchrun(folder: Path, function, *args) -> list[tuple[str, str]]:
     Returns what each printed to stdout and stderr. Raises ChildFailedError where one fails.
     """
     logs = DefaultLogsSpecs(log_dir=str(folder), redirects=Std.ALL)
-    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=2, rdzv_backend="c10d", start_method="fork",
-                          rdzv_endpoint="localhost:0", max_restarts=0, logs_specs=logs, run_id="test")  # fmt: skip
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_backend="c10d",
+        start_method="fork",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        logs_specs=logs,
+        run_id="test",
+    )
     elastic_launch(config, function)(*args)
     return said(folder)
 
 
 def said(folder: Path) -> list[tuple[str, str]]:
-    return [tuple(next(folder.rglob(f"{number}/std{name}.log")).read_text() for name in ("out", "err"))
-            for number in range(2)]  # fmt: skip
+    return [
+        tuple(next(folder.rglob(f"{number}/std{name}.log")).read_text() for name in ("out", "err"))
+        for number in range(2)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +134,8 @@ def two(data, backbone, tmp_path_factory):
         with processes():
             torch.save(losses_of_parts(), root / f"losses{rank()}.pt")
             for trainer in OPTIONS:
-                assert train.main(arguments(*job(trainer, data, backbone, root / trainer))) == 0
-            assert train.main(arguments(*job("FAIR", data, backbone, root / "resumed"))) == 0
+                assert train(arguments(*job(trainer, data, backbone, root / trainer))) == 0
+            assert train(arguments(*job("FAIR", data, backbone, root / "resumed"))) == 0
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAIR_CACHE", str(root / "cache"))
@@ -189,7 +212,7 @@ def test_begun_by_two_and_ended_by_one(one, data, backbone, tmp_path, monkeypatc
 
     def worker():
         stop_midway(die)
-        sys.exit(train.main(arguments(*job("FAIR", data, backbone, tmp_path / "run"))))
+        sys.exit(train(arguments(*job("FAIR", data, backbone, tmp_path / "run"))))
 
     with pytest.raises(ChildFailedError):
         torchrun(tmp_path / "logs", worker)
@@ -220,8 +243,18 @@ def test_what_fails_in_one_process_is_said_once_and_ends_both(tmp_path):
 def test_a_batch_that_cannot_be_shared(tmp_path):
     """The command itself, as a user gives it."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
-    args = ["--trainer", "FAIR", "--config-file", "configs/trainers/FAIR/tiny.yaml", "--output-dir", str(tmp_path),
-            "DATASET.NAME", "SynthCars", "DATALOADER.TRAIN_X.BATCH_SIZE", "7"]  # fmt: skip
+    args = [
+        "--trainer",
+        "FAIR",
+        "--config-file",
+        "configs/trainers/FAIR/tiny.yaml",
+        "--output-dir",
+        str(tmp_path),
+        "DATASET.NAME",
+        "SynthCars",
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        "7",
+    ]
     ended = subprocess.run([*command, *args], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode != 0
     assert ended.stderr.count("DATALOADER.TRAIN_X.BATCH_SIZE 7 cannot be shared evenly by 2 processes") == 1
@@ -265,10 +298,10 @@ def test_losses_of_the_global_batch_with_gradient(two):
 
 def split(monkeypatch, count: int, size: int, train: bool, workers: int) -> list[list[list[int]]]:
     """The batches of each of several processes."""
-    monkeypatch.setattr("trainers.modules.loading.world", lambda: workers)
+    monkeypatch.setattr("fairclip.views.loading.world", lambda: workers)
     shares = []
     for number in range(workers):
-        monkeypatch.setattr("trainers.modules.loading.rank", lambda number=number: number)
+        monkeypatch.setattr("fairclip.views.loading.rank", lambda number=number: number)
         batches = Batches(count, size, shuffle=train, train=train)
         shares.append(list(batches))
         assert len(batches) == len(shares[-1])
@@ -290,17 +323,17 @@ def test_in_evaluation_every_image_comes_once_and_in_order(count, monkeypatch):
     assert sorted(i for share in shares for part in share for i in part) == list(range(count))
     assert all(len(part) <= 4 for share in shares for part in share)
     rows = [[torch.tensor(part)[:, None] for part in share] for share in shares]
-    monkeypatch.setattr("trainers.modules.distributed.world", lambda: 3)
+    monkeypatch.setattr("fairclip.core.distributed.world", lambda: 3)
     monkeypatch.setattr(
-        "trainers.modules.distributed.gather_objects",
+        "fairclip.core.distributed.gather_objects",
         lambda own: [torch.cat(parts) if parts else None for parts in rows],
     )
     assert gather_list(rows[0]).flatten().tolist() == list(range(count))
 
 
 def test_workers_share_the_cores(monkeypatch):
-    monkeypatch.setattr("trainers.modules.loading.cores", lambda: 8)
+    monkeypatch.setattr("fairclip.views.loading.cores", lambda: 8)
     for processes_here, expected in ((1, 6), (2, 4), (16, 1)):
-        monkeypatch.setattr("trainers.modules.loading.local_world", lambda n=processes_here: n)
+        monkeypatch.setattr("fairclip.views.loading.local_world", lambda n=processes_here: n)
         assert build_loader([0], 1, 6, torch.device("cpu")).num_workers == expected
     assert build_loader([0], 1, 0, torch.device("cpu")).num_workers == 0

@@ -1,4 +1,4 @@
-"""python -m datasets doctor: what it says of every data set, missing, broken or there; and that it only looks."""
+"""fair data doctor: what it says of every data set, missing, broken or there; and that it only looks."""
 
 import argparse
 import os
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import miniatures as mini
 import pytest
+from commands import data
 from conftest import ROOT
 
-from datasets import __main__ as command
-from datasets import doctor, splits
-from datasets.common import class_list
-from datasets.fetch import SOURCES, benchmarks
-from trainers.modules import descriptions
+from fairclip.data import doctor, splits
+from fairclip.data.common import class_list
+from fairclip.data.fetch import SOURCES, benchmarks
+from fairclip.text import descriptions
 
 KNOWN = benchmarks()
 
@@ -32,7 +32,7 @@ def run(tmp_path, capsys):
     """Runs the doctor over `tmp_path`. Returns the exit status, the cells of each row by name, all that was printed."""
 
     def call(*names: str) -> tuple[int, dict[str, dict[str, str]], str]:
-        status = command.main(["doctor", *names, "--root", str(tmp_path)])
+        status = data(["doctor", *names, "--root", str(tmp_path)])
         out = capsys.readouterr().out
         cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
         return status, {row[0]: dict(zip(doctor.HEAD, row, strict=True)) for row in cells[2:]}, out
@@ -62,7 +62,7 @@ def test_an_empty_folder_gives_a_helpful_row_each(run):
     assert status == 1 and list(rows) == list(KNOWN) and {"StanfordCars", "Food101"} <= rows.keys()
     for name, row in rows.items():
         assert row["state"] == "missing" and row["expected"]
-        assert row["problems"] == f"python -m datasets {'fetch' if name in SOURCES else 'doctor'} {name}"
+        assert row["problems"] == f"fair data {'fetch' if name in SOURCES else 'doctor'} {name}"
     assert rows["StanfordCars"]["expected"] == "6,509 / 1,635 / 8,041"
     assert out.rstrip().endswith("|")  # nothing below the table: fourteen texts would be a flood
 
@@ -72,7 +72,7 @@ def test_a_missing_one_asked_for_by_name_is_explained(tmp_path, run, name):
     status, rows, out = run(name)
     assert status == 1 and list(rows) == [name] and rows[name]["problems"] == "see below"
     assert out.count(KNOWN[name].help(tmp_path)) == 1 and str(tmp_path / KNOWN[name].dataset_dir) in out
-    assert (f"python -m datasets fetch {name}" in out) == (name in SOURCES)
+    assert (f"fair data fetch {name}" in out) == (name in SOURCES)
 
 
 @pytest.mark.parametrize("spelling", ["StanfordCars", "stanford_cars", "stanford-cars", "STANFORDCARS"])
@@ -88,19 +88,19 @@ def test_the_names_of_the_config_files_are_known(run, config):
 
 
 def test_an_unknown_name_is_one_message(capsys):
-    assert command.main(["doctor", "stanford_carz"]) == 2
+    assert data(["doctor", "stanford_carz"]) == 2
     out, err = capsys.readouterr()
     assert not out and err.startswith("Error: there is no data set 'stanford_carz', did you mean StanfordCars?")
 
 
 def test_a_root_that_is_not_there(tmp_path, capsys):
-    assert command.main(["doctor", "--root", str(tmp_path / "nowhere")]) == 1
+    assert data(["doctor", "--root", str(tmp_path / "nowhere")]) == 1
     assert f"{tmp_path / 'nowhere'}, which is not a folder" in capsys.readouterr().out
 
 
 def test_the_data_set_itself_given_as_root(tmp_path, capsys):
     home = mini.stanford_cars(tmp_path)
-    assert command.main(["doctor", "--root", str(home)]) == 1
+    assert data(["doctor", "--root", str(home)]) == 1
     assert "itself looks like it: give its parent" in capsys.readouterr().out
 
 
@@ -267,8 +267,8 @@ def test_the_command_itself(tmp_path):
 
 
 def test_fetch_is_a_subcommand(capsys):
-    assert command.main(["fetch", "carz"]) == 2
+    assert data(["fetch", "carz"]) == 2
     assert "there is no data set 'carz'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
-        command.main([])
+        data([])
     assert end.value.code == 2

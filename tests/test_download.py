@@ -7,9 +7,9 @@ import os
 import pytest
 from server import Server
 
-from trainers.modules import download as module
-from trainers.modules.download import download
-from trainers.modules.errors import UserError
+from fairclip.core import download as module
+from fairclip.core.download import download
+from fairclip.core.errors import UserError
 
 
 @pytest.fixture

@@ -22,18 +22,18 @@ from toys import (
     save_clip,
 )
 
-from trainers.modules.backbone import load_clip, norm_parameters
-from trainers.modules.errors import UserError
-from trainers.modules.memory import UNSEEN, MemoryBank, Queue
-from trainers.modules.prompts import PROMPTS, prompts_of
-from trainers.modules.prototypes import (
+from fairclip.backbones.openai import load_clip, norm_parameters
+from fairclip.core.errors import UserError
+from fairclip.method.memory import UNSEEN, MemoryBank, Queue
+from fairclip.method.prototypes import (
     agreement_weights,
     align_distribution,
     alignment_loss,
     image_prototypes,
     mix_predictions,
 )
-from trainers.modules.rates import cosine
+from fairclip.method.rates import cosine
+from fairclip.text.templates import PROMPTS, prompts_of
 
 RATE = ("OPTIM.LR", "1e-3")
 B, N, K, D = 5, 12, 4, 8
@@ -83,13 +83,16 @@ def prototypes_by_hand(features, labels, fallback):
     return rows
 
 
-@pytest.mark.parametrize("labels", [
-    [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3],
-    [0, 0, 3, 3, 0, 0, 3, 3, 0, 0, 0, 3],  # classes 1 and 2 are never predicted
-    [2] * N,
-    [UNSEEN] * N,
-    [0, UNSEEN, 1, 3, UNSEEN, 1, 1, 3, 0, 0, UNSEEN, 3],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3],
+        [0, 0, 3, 3, 0, 0, 3, 3, 0, 0, 0, 3],  # classes 1 and 2 are never predicted
+        [2] * N,
+        [UNSEEN] * N,
+        [0, UNSEEN, 1, 3, UNSEEN, 1, 1, 3, 0, 0, UNSEEN, 3],
+    ],
+)
 def test_image_prototypes(labels):
     features, fallback, labels = units(N, D), units(K, D, seed=1), torch.tensor(labels)
     close(image_prototypes(features, labels, fallback), prototypes_by_hand(features, labels, fallback))
@@ -135,15 +138,18 @@ def test_one_class_is_certain():
 
 def test_mixed_predictions():
     text, image = predictions(), predictions(seed=1)
-    expected = [[0.2 * i + 0.8 * t for t, i in zip(ts, im, strict=True)]
-                for ts, im in zip(text.tolist(), image.tolist(), strict=True)]  # fmt: skip
+    expected = [
+        [0.2 * i + 0.8 * t for t, i in zip(ts, im, strict=True)]
+        for ts, im in zip(text.tolist(), image.tolist(), strict=True)
+    ]
     close(mix_predictions(text, image, 0.2), expected)
 
 
 def test_agreement_weights():
     text, image, labels = predictions(), predictions(seed=1), torch.tensor([0, 1, 2, 3, 0])
-    expected = [t[y] / max(t) * (i[y] / max(i))
-                for t, i, y in zip(text.tolist(), image.tolist(), labels.tolist(), strict=True)]  # fmt: skip
+    expected = [
+        t[y] / max(t) * (i[y] / max(i)) for t, i, y in zip(text.tolist(), image.tolist(), labels.tolist(), strict=True)
+    ]
     close(agreement_weights(text, image, labels), expected)
     assert (agreement_weights(text, text, text.argmax(dim=1)) == 1).all()
 
@@ -198,9 +204,22 @@ def test_cosine():
 
 def test_ensembles_are_those_of_clip():
     sizes = {name: len(templates) for name, templates in PROMPTS.items()}
-    assert sizes == {"AID": 18, "Birdsnap": 1, "CUB200": 1, "Caltech101": 34, "DescribableTextures": 8, "EuroSAT": 3,
-                     "FGVCAircraft": 2, "Food101": 1, "OxfordFlowers": 1, "OxfordPets": 1, "RESISC45": 18,
-                     "StanfordCars": 8, "SUN397": 2, "UCF101": 48}  # fmt: skip
+    assert sizes == {
+        "AID": 18,
+        "Birdsnap": 1,
+        "CUB200": 1,
+        "Caltech101": 34,
+        "DescribableTextures": 8,
+        "EuroSAT": 3,
+        "FGVCAircraft": 2,
+        "Food101": 1,
+        "OxfordFlowers": 1,
+        "OxfordPets": 1,
+        "RESISC45": 18,
+        "StanfordCars": 8,
+        "SUN397": 2,
+        "UCF101": 48,
+    }
     assert all(len(set(templates)) == len(templates) for templates in PROMPTS.values())
     assert all(template.count("{}") == 1 for templates in PROMPTS.values() for template in templates)
     assert prompts_of("SynthCars") == prompts_of("Unheard of") == ("a photo of a {}.",)
@@ -322,26 +341,37 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
     check_same_end("DPA", tmp_path, resumed, out, whole)
 
 
-@pytest.mark.parametrize("opts", [
-    {"IMAGE_SHARE": 0.0}, {"FAIRNESS": 0.0}, {"ALIGN": 0.0}, {"ALIGN_SCALE": 1.0},
-    {"TEMPLATES": "('a {}.', 'the {}.')"}, {"PREC": "bf16"},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"IMAGE_SHARE": 0.0},
+        {"FAIRNESS": 0.0},
+        {"ALIGN": 0.0},
+        {"ALIGN_SCALE": 1.0},
+        {"TEMPLATES": "('a {}.', 'the {}.')"},
+        {"PREC": "bf16"},
+    ],
+    ids=str,
+)
 def test_every_option_matters(finished, data, backbone, tmp_path, opts):
     pairs = [text for key, value in opts.items() for text in (f"TRAINER.DPA.{key}", str(value))]
     run("DPA", data, backbone, tmp_path, *RATE, *pairs)
     assert not same(checkpoint(tmp_path, "DPA")["state_dict"], checkpoint(finished[0], "DPA")["state_dict"])
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.DPA.IMAGE_SHARES", "1"), "did you mean TRAINER.DPA.IMAGE_SHARE?"),
-    (("TRAINER.DPA.IMAGE_SHARE", "1.5"), "between 0 and 1"),
-    (("TRAINER.DPA.QUEUE", "0"), "at least 1 batch"),
-    (("TRAINER.DPA.ALIGN_SCALE", "0.0"), "ALIGN_SCALE"),
-    (("TRAINER.DPA.PREC", "fp8"), "PREC"),
-    (("OPTIM.LR", "0.0"), "above 0"),
-    (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
-    (("DATALOADER.K_TRANSFORMS", "2"), "leave it at 1"),
-    (("DATASET.NUM_SHOTS", "4"), "without labels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.DPA.IMAGE_SHARES", "1"), "did you mean TRAINER.DPA.IMAGE_SHARE?"),
+        (("TRAINER.DPA.IMAGE_SHARE", "1.5"), "between 0 and 1"),
+        (("TRAINER.DPA.QUEUE", "0"), "at least 1 batch"),
+        (("TRAINER.DPA.ALIGN_SCALE", "0.0"), "ALIGN_SCALE"),
+        (("TRAINER.DPA.PREC", "fp8"), "PREC"),
+        (("OPTIM.LR", "0.0"), "above 0"),
+        (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
+        (("DATALOADER.K_TRANSFORMS", "2"), "leave it at 1"),
+        (("DATASET.NUM_SHOTS", "4"), "without labels"),
+    ],
+)
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
     check_refused(arguments("DPA", data, backbone, tmp_path, *RATE, *opts), message, capsys)

@@ -1,6 +1,5 @@
 """The README's picture, on a random CLIP and a few images of SynthCars."""
 
-import importlib.util
 import json
 import random
 import sys
@@ -8,16 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import draw_crops, train
 from PIL import Image
 
-import train
-from datasets import synth
-from trainers.modules.views import crop_boxes, resize_box, to_bytes
+from fairclip.data import synth
+from fairclip.predict import draw
+from fairclip.views.views import crop_boxes, resize_box, to_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("draw_crops", ROOT / "scripts/draw_crops.py")
-sys.modules[spec.name] = draw_crops = importlib.util.module_from_spec(spec)  # dataclass looks its module up
-spec.loader.exec_module(draw_crops)
 
 
 @pytest.fixture(autouse=True)
@@ -51,35 +48,65 @@ def backbone(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "vit.pt"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CLIP(embed_dim=16, image_resolution=32, vision_layers=1, vision_width=64, vision_patch_size=8,
-                     context_length=77, vocab_size=49408, transformer_width=64, transformer_heads=1,
-                     transformer_layers=1)  # fmt: skip
+        model = CLIP(
+            embed_dim=16,
+            image_resolution=32,
+            vision_layers=1,
+            vision_width=64,
+            vision_patch_size=8,
+            context_length=77,
+            vocab_size=49408,
+            transformer_width=64,
+            transformer_heads=1,
+            transformer_layers=1,
+        )
     torch.save(model.half().state_dict(), path)
     return path
 
 
 def train_fair(data: Path, backbone: Path, out: Path, *opts: str) -> Path:
-    argv = ["--root", str(data), "--output-dir", str(out), "--trainer", "FAIR", "--backbone", str(backbone), "--seed",
-            "1", "--dataset-config-file", str(ROOT / "configs/datasets/synth_cars.yaml"), "--config-file",
-            str(ROOT / "configs/trainers/FAIR/tiny.yaml"), "DATALOADER.NUM_WORKERS", "0",
-            "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "1", "OPTIM.LR", "0.1", *opts]  # fmt: skip
-    assert train.main(argv) == 0
+    argv = [
+        "--root",
+        str(data),
+        "--output-dir",
+        str(out),
+        "--trainer",
+        "FAIR",
+        "--backbone",
+        str(backbone),
+        "--seed",
+        "1",
+        "--dataset-config-file",
+        str(ROOT / "configs/datasets/synth_cars.yaml"),
+        "--config-file",
+        str(ROOT / "configs/trainers/FAIR/tiny.yaml"),
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        "4",
+        "OPTIM.MAX_EPOCH",
+        "1",
+        "OPTIM.LR",
+        "0.1",
+        *opts,
+    ]
+    assert train(argv) == 0
     return out
 
 
 def test_an_untrained_model_is_drawn_alike_each_time(data, backbone, tmp_path):
     arguments = ["--root", str(data), "--backbone", str(backbone), "--images", "2", "--output"]
     for name in ("a.png", "new/b.png"):
-        assert draw_crops.main([*arguments, str(tmp_path / name)]) == 0
+        assert draw_crops([*arguments, str(tmp_path / name)]) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "new/b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.size == (1100, draw_crops.HEAD + 2 * (draw_crops.SIDE + draw_crops.GAP))
+        assert picture.size == (1100, draw.HEAD + 2 * (draw.SIDE + draw.GAP))
 
 
 def test_the_crops_shown_are_the_boxes_shown(data, backbone):
-    trainer = draw_crops.load_trainer(str(data), "", str(backbone))
+    trainer = draw.load_trainer(str(data), "", str(backbone))
     path = str(data / "synth_cars/images/1_test_0.png")
-    example = draw_crops.examine(trainer, path, truth=1, seed=5)
+    example = draw.examine(trainer, path, truth=1, seed=5)
     image = Image.open(path).convert("RGB")
     assert example.boxes == crop_boxes(*image.size, 8, 0.7, 1.0, torch.Generator().manual_seed(5))  # tiny.yaml
     assert len(set(example.selected)) == len(example.crops) == 8
@@ -94,34 +121,39 @@ def test_the_crops_shown_are_the_boxes_shown(data, backbone):
 
 def test_a_run_is_drawn_with_its_trained_model(data, backbone, tmp_path):
     run = train_fair(data, backbone, tmp_path / "run", "TRAINER.FAIR.TOP_K", "3")
-    trained = draw_crops.load_trainer(str(data), str(run), "")
+    trained = draw.load_trainer(str(data), str(run), "")
     saved = torch.load(run / "fair/model.pth.tar-1", weights_only=True)["state_dict"]
     assert torch.equal(trained.model.anchors.weight, saved["anchors.weight"])
-    example = draw_crops.examine(trained, str(data / "synth_cars/images/0_test_0.png"), truth=0, seed=0)
+    example = draw.examine(trained, str(data / "synth_cars/images/0_test_0.png"), truth=0, seed=0)
     assert len(example.crops) == 3
-    assert draw_crops.main(["--root", str(data), "--run", str(run), "--images", "3", "--output",
-                            str(tmp_path / "run.png")]) == 0  # fmt: skip
+    assert (
+        draw_crops(["--root", str(data), "--run", str(run), "--images", "3", "--output", str(tmp_path / "run.png")])
+        == 0
+    )
     assert (tmp_path / "run.png").exists()
 
 
 def test_labels_do_not_cover_each_other():
     taken = []
     for _ in range(6):  # as many as fit along the upper and the lower edge of one box
-        left, upper, right, lower = draw_crops.place((40, 30, 300, 290), (80, 21), taken)
+        left, upper, right, lower = draw.place((40, 30, 300, 290), (80, 21), taken)
         assert 40 <= left and right <= 300 and 30 <= upper and lower <= 290
         assert not any(left < t[2] and t[0] < right and upper < t[3] and t[1] < lower for t in taken)
         taken.append((left, upper, right, lower))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--images", "0"], "--images 0"),
-    (["--images", "4"], "from 1 to 3"),
-    (["--run", "nowhere"], "nowhere/config.yaml"),
-    (["--backbone", "ViT-B/33"], "Did you mean"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--images", "0"], "--images 0"),
+        (["--images", "4"], "from 1 to 3"),
+        (["--run", "nowhere"], "nowhere/config.yaml"),
+        (["--backbone", "ViT-B/33"], "Did you mean"),
+    ],
+)
 def test_mistakes_end_in_one_message(data, backbone, tmp_path, capsys, arguments, message):
     output = tmp_path / "crops.png"
-    assert draw_crops.main(["--root", str(data), "--backbone", str(backbone), "--output", str(output), *arguments]) == 2
+    assert draw_crops(["--root", str(data), "--backbone", str(backbone), "--output", str(output), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not output.exists()
@@ -129,5 +161,5 @@ def test_mistakes_end_in_one_message(data, backbone, tmp_path, capsys, arguments
 
 def test_a_run_without_crops_has_nothing_to_draw(data, backbone, tmp_path, capsys):
     run = train_fair(data, backbone, tmp_path / "plain", "TRAINER.FAIR.N_CROPS", "0")
-    assert draw_crops.main(["--root", str(data), "--run", str(run)]) == 2
+    assert draw_crops(["--root", str(data), "--run", str(run)]) == 2
     assert "without crops" in capsys.readouterr().err

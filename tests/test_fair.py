@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 import toys
+from commands import train
 from PIL import Image
 from toys import CLASSES, EPOCHS, ROOT, check_refused, check_same_end, same, save_clip
 
-import train
 import trainers
-from trainers.modules.backbone import load_clip
+from fairclip.backbones.openai import load_clip
+from fairclip.cli import build_parser
+from fairclip.core.plugins import import_plugins
+from fairclip.run import launch
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def arguments(data: Path, backbone: Path, out: Path, *opts: str, trainer: str = 
 
 def run(*args, **kwargs) -> dict:
     argv = arguments(*args, **kwargs)
-    assert train.main(argv) == 0
+    assert train(argv) == 0
     return read(Path(argv[3]))
 
 
@@ -124,8 +127,8 @@ def test_a_finished_run_is_not_run_again(finished, data, backbone, capsys):
     run(data, backbone, finished)
     assert (finished / "results.json").stat().st_mtime_ns == written
     assert "finished already" in capsys.readouterr().out
-    assert train.main(arguments(data, backbone, finished, "TRAINER.FAIR.TOP_K", "2")) == 2
-    assert train.main(arguments(data, backbone, finished, seed=2)) == 2
+    assert train(arguments(data, backbone, finished, "TRAINER.FAIR.TOP_K", "2")) == 2
+    assert train(arguments(data, backbone, finished, seed=2)) == 2
     assert "another --output-dir" in capsys.readouterr().err
 
 
@@ -136,22 +139,22 @@ def test_a_finished_run_of_other_descriptions_is_not_taken_for_this_one(finished
     assert used["file"] == str(data / "descriptions.json")
     used["sha256"] = used["sha256"][::-1]  # as if the file had been edited since
     (out / "results.json").write_text(json.dumps(results))
-    assert train.main(arguments(data, backbone, out)) == 2
+    assert train(arguments(data, backbone, out)) == 2
     error = capsys.readouterr().err
     assert f"other descriptions (SHA-256 of {data}/descriptions.json" in error and "config_hash" not in error
     used["file"] = str(tmp_path / "gone.json")
     (out / "results.json").write_text(json.dumps(results))
-    assert train.main(arguments(data, backbone, out)) == 0
+    assert train(arguments(data, backbone, out)) == 0
 
 
 def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
     accuracy = json.loads((finished / "results.json").read_text())["accuracy"]
     argv = ["--eval-only", "--model-dir", str(finished), "--load-epoch", str(EPOCHS)]
-    assert train.main([*argv, *arguments(data, backbone, tmp_path)]) == 0
+    assert train([*argv, *arguments(data, backbone, tmp_path)]) == 0
     assert f"* accuracy: {accuracy:.1f}%" in capsys.readouterr().out
     assert not (tmp_path / "results.json").exists()
     argv[-1] = "77"
-    assert train.main([*argv, *arguments(data, backbone, tmp_path)]) == 2
+    assert train([*argv, *arguments(data, backbone, tmp_path)]) == 2
     assert "model.pth.tar-77" in capsys.readouterr().err
 
 
@@ -166,28 +169,35 @@ def test_permuted_training_labels_give_identical_weights(finished, data, backbon
     assert same(checkpoint(out)["state_dict"], checkpoint(finished)["state_dict"])
     assert results["accuracy"] == original["accuracy"]
     # The permutation was real: the one figure that is allowed to see labels has changed.
-    assert any(a["pseudo_accuracy"] != b["pseudo_accuracy"]
-               for a, b in zip(results["epochs"], original["epochs"], strict=True))  # fmt: skip
+    assert any(
+        a["pseudo_accuracy"] != b["pseudo_accuracy"] for a, b in zip(results["epochs"], original["epochs"], strict=True)
+    )
 
 
-@pytest.mark.parametrize("opts", [
-    ("DATASET.NUM_SHOTS", "4"),
-    ("DATASET.SUBSAMPLE_CLASSES", "base"),
-    ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"),
-    ("TEST.FINAL_MODEL", "best_val"),
-])
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ("DATASET.NUM_SHOTS", "4"),
+        ("DATASET.SUBSAMPLE_CLASSES", "base"),
+        ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"),
+        ("TEST.FINAL_MODEL", "best_val"),
+    ],
+)
 def test_settings_that_need_labels_are_refused(data, backbone, tmp_path, opts, capsys):
-    assert train.main(arguments(data, backbone, tmp_path, *opts)) == 2
+    assert train(arguments(data, backbone, tmp_path, *opts)) == 2
     assert "label" in capsys.readouterr().err
 
 
 # -- Same seed, same result; killed or not -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"no archive", "cannot read the checkpoint"),
-    (None, "is not a checkpoint of this project's trainers: it lacks backbone"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"no archive", "cannot read the checkpoint"),
+        (None, "is not a checkpoint of this project's trainers: it lacks backbone"),
+    ],
+)
 def test_a_foreign_checkpoint(finished, data, backbone, tmp_path, capsys, content, message):
     (tmp_path / "fair").mkdir()
     (tmp_path / "fair" / "checkpoint").write_text("model.pth.tar-1\n")
@@ -197,20 +207,29 @@ def test_a_foreign_checkpoint(finished, data, backbone, tmp_path, capsys, conten
     else:
         path.write_bytes(content)
     argv = ["--eval-only", "--model-dir", str(tmp_path), *arguments(data, backbone, tmp_path / "out")]
-    assert train.main(argv) == 2
+    assert train(argv) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 
 
 def test_validation_images_are_asked_for_and_missing(data, backbone, tmp_path, capsys):
-    assert train.main(arguments(data, backbone, tmp_path, "TEST.SPLIT", "val", trainer="CuPL")) == 2
+    assert train(arguments(data, backbone, tmp_path, "TEST.SPLIT", "val", trainer="CuPL")) == 2
     assert "Toy has no validation images" in capsys.readouterr().err
 
 
 def test_crops_at_inference_look_at_the_split_that_is_tested(backbone, tmp_path):
     data = toys.make_data(tmp_path / "data", train=4, test=2, val=5)
-    results = run(data, backbone, tmp_path / "out", "TEST.SPLIT", "val", "TRAINER.FAIR.CROP_INFERENCE", "True",
-                  "OPTIM.MAX_EPOCH", "1")  # fmt: skip
+    results = run(
+        data,
+        backbone,
+        tmp_path / "out",
+        "TEST.SPLIT",
+        "val",
+        "TRAINER.FAIR.CROP_INFERENCE",
+        "True",
+        "OPTIM.MAX_EPOCH",
+        "1",
+    )
     assert results["split"] == "val"
     for name in ("accuracy", "crop_accuracy"):
         hits = 15 * results[name] / 100  # of 15 validation images, not of 6 test images
@@ -262,7 +281,7 @@ def test_frozen_anchors_are_those_of_the_run(data, backbone, tmp_path, edited):
     run(data, backbone, tmp_path / "run", *opts)
     edit(file)
     argv = ["--eval-only", "--model-dir", str(tmp_path / "run"), *arguments(data, backbone, tmp_path / "eval", *opts)]
-    assert train.main(argv) == 0
+    assert train(argv) == 0
     first, again = ((tmp_path / folder / "predictions.csv").read_text() for folder in ("run", "eval"))
     assert first == again
 
@@ -280,9 +299,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_a_stopped_run_says_how_to_go_on(data, backbone, tmp_path, stop):
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     argv = arguments(data, backbone, tmp_path, "OPTIM.MAX_EPOCH", "1000", "DATALOADER.NUM_WORKERS", "2")
-    run = subprocess.Popen([sys.executable, "-c", STOPPABLE, str(ROOT / "train.py"), *argv],
-                           env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                           text=True, start_new_session=True)  # fmt: skip
+    run = subprocess.Popen(
+        [sys.executable, "-c", STOPPABLE, str(ROOT / "train.py"), *argv],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         deadline = time.time() + 60
         while not (tmp_path / "fair" / "checkpoint").exists() and run.poll() is None and time.time() < deadline:
@@ -303,18 +327,26 @@ def test_a_stopped_run_says_how_to_go_on(data, backbone, tmp_path, stop):
 def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backbone, tmp_path, capsys):
     run(data, backbone, tmp_path)
     (tmp_path / "results.json").unlink()
-    assert train.main(arguments(data, backbone, tmp_path, "TRAINER.FAIR.TOP_K", "2")) == 2
+    assert train(arguments(data, backbone, tmp_path, "TRAINER.FAIR.TOP_K", "2")) == 2
     assert "another OUTPUT_DIR" in capsys.readouterr().err
 
 
 # -- Every ablation is one config value --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("opts", [
-    {"N_CROPS": 0, "WEIGHT": "none", "ALIGN_QUEUE": 0}, {"ANCHORS": "name"},
-    {"ANCHORS": "mean", "WEIGHT": "anchor_margin"}, {"LEARN_ANCHORS": False}, {"LEARN_NORM": False}, {"PREC": "bf16"},
-    {"N_CROPS": 3, "TOP_K": 3, "FAIRNESS": 0.0},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"N_CROPS": 0, "WEIGHT": "none", "ALIGN_QUEUE": 0},
+        {"ANCHORS": "name"},
+        {"ANCHORS": "mean", "WEIGHT": "anchor_margin"},
+        {"LEARN_ANCHORS": False},
+        {"LEARN_NORM": False},
+        {"PREC": "bf16"},
+        {"N_CROPS": 3, "TOP_K": 3, "FAIRNESS": 0.0},
+    ],
+    ids=str,
+)
 def test_ablations_run(data, backbone, tmp_path, opts):
     pairs = [text for key, value in opts.items() for text in (f"TRAINER.FAIR.{key}", str(value))]
     results = run(data, backbone, tmp_path, *pairs)
@@ -362,12 +394,25 @@ def test_resnet_tower_and_inference_with_crops(data, tmp_path):
     before = load_clip(str(path)).visual
     results = run(data, path, tmp_path / "out", "TRAINER.FAIR.CROP_INFERENCE", "True")
     assert 0 <= results["crop_accuracy"] <= 100
-    without = run(data, path, tmp_path / "none", "TRAINER.FAIR.CROP_INFERENCE", "True", "TRAINER.FAIR.N_CROPS", "0",
-                  "OPTIM.MAX_EPOCH", "1")  # fmt: skip
+    without = run(
+        data,
+        path,
+        tmp_path / "none",
+        "TRAINER.FAIR.CROP_INFERENCE",
+        "True",
+        "TRAINER.FAIR.N_CROPS",
+        "0",
+        "OPTIM.MAX_EPOCH",
+        "1",
+    )
     assert "crop_accuracy" not in without
     trained = checkpoint(tmp_path / "out")["state_dict"]
-    norms = {f"visual.{name}.{kind}" for name, module in before.named_modules()
-             if isinstance(module, torch.nn.BatchNorm2d) for kind in ("weight", "bias")}  # fmt: skip
+    norms = {
+        f"visual.{name}.{kind}"
+        for name, module in before.named_modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+        for kind in ("weight", "bias")
+    }
     assert trained.keys() == norms | {"anchors.weight"}
 
 
@@ -380,14 +425,14 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
     from dassl.data.transforms import build_transform
     from dassl.engine import build_trainer
 
-    from trainers.modules.prompts import ENSEMBLE
+    from fairclip.text.templates import ENSEMBLE
 
     results = run(data, backbone, tmp_path, trainer=trainer)
     assert results["epochs"] == [] and results["trainable_parameters"] == 0
 
-    modules, _ = train.import_plugins()
-    args = train.parse_args(arguments(data, backbone, tmp_path, trainer=trainer))
-    built = build_trainer(train.build_cfg(args, modules))
+    modules, _ = import_plugins("trainers", "datasets")
+    args = build_parser(["train"]).parse_args(["train", *arguments(data, backbone, tmp_path, trainer=trainer)])
+    built = build_trainer(launch.build_cfg(args, modules))
     model = load_clip(str(backbone))
     if trainer == "CuPL":
         described = json.loads((data / "descriptions.json").read_text())
@@ -424,36 +469,39 @@ def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone,
     monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(tmp_path)])
     run(data, backbone, tmp_path / "out", "TRAINER.NAME", "Dropped", trainer="ZeroshotCLIP")
     assert "trainers/broken.py is left out" in capsys.readouterr().out
-    assert train.main(arguments(data, backbone, tmp_path / "none", "TRAINER.NAME", "Broken")) == 2
+    assert train(arguments(data, backbone, tmp_path / "none", "TRAINER.NAME", "Broken")) == 2
     assert "trainers.broken failed to import" in capsys.readouterr().err
 
 
 # -- Mistakes end in one message ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.FAIR.N_CROP", "4"), "did you mean TRAINER.FAIR.N_CROPS?"),
-    (("TRAINER.FAIR.N_CROPS", "many"), "TRAINER.FAIR.N_CROPS"),
-    (("TRAINER.FAIR.TOP_K", "9"), "TOP_K must lie between 1 and N_CROPS"),
-    (("TRAINER.FAIR.WEIGHT", "entropy"), "agreement_margin"),
-    (("TRAINER.FAIR.ANCHORS", "median"), "weighted"),
-    (("TRAINER.FAIR.ALIGN_QUEUE", "-1"), "0 for no alignment"),
-    (("TRAINER.FAIR.ALPHA", "0.95", "TRAINER.FAIR.BETA", "0.9"), "ALPHA <= BETA"),
-    (("TRAINER.FAIR.PREC", "fp8"), "PREC"),
-    (("INPUT.SIZE", "(48, 48)"), "it follows the backbone"),
-    (("TRAINER.NAME", "FAIRR"), "did you mean 'FAIR'?"),
-    (("DATASET.NAME", "Toyy"), "did you mean 'Toy'?"),
-    (("TRAINER.FAIR.DESCRIPTIONS", "absent.json"), "absent.json"),
-    (("OPTIM.LR", "1e-7"), "LR_MIN"),
-    (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.FAIR.N_CROP", "4"), "did you mean TRAINER.FAIR.N_CROPS?"),
+        (("TRAINER.FAIR.N_CROPS", "many"), "TRAINER.FAIR.N_CROPS"),
+        (("TRAINER.FAIR.TOP_K", "9"), "TOP_K must lie between 1 and N_CROPS"),
+        (("TRAINER.FAIR.WEIGHT", "entropy"), "agreement_margin"),
+        (("TRAINER.FAIR.ANCHORS", "median"), "weighted"),
+        (("TRAINER.FAIR.ALIGN_QUEUE", "-1"), "0 for no alignment"),
+        (("TRAINER.FAIR.ALPHA", "0.95", "TRAINER.FAIR.BETA", "0.9"), "ALPHA <= BETA"),
+        (("TRAINER.FAIR.PREC", "fp8"), "PREC"),
+        (("INPUT.SIZE", "(48, 48)"), "it follows the backbone"),
+        (("TRAINER.NAME", "FAIRR"), "did you mean 'FAIR'?"),
+        (("DATASET.NAME", "Toyy"), "did you mean 'Toy'?"),
+        (("TRAINER.FAIR.DESCRIPTIONS", "absent.json"), "absent.json"),
+        (("OPTIM.LR", "1e-7"), "LR_MIN"),
+        (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
+    ],
+)
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
     check_refused(arguments(data, backbone, tmp_path, *opts), message, capsys)
 
 
 def test_a_missing_config_file_and_a_bad_one(tmp_path, capsys):
-    assert train.main(["--config-file", str(tmp_path / "absent.yaml")]) == 2
+    assert train(["--config-file", str(tmp_path / "absent.yaml")]) == 2
     (tmp_path / "bad.yaml").write_text("TRAINER:\n  FAIR:\n    TOPK: 3\n")
-    assert train.main(["--config-file", str(tmp_path / "bad.yaml")]) == 2
+    assert train(["--config-file", str(tmp_path / "bad.yaml")]) == 2
     error = capsys.readouterr().err
     assert "absent.yaml" in error and "TRAINER.FAIR.TOP_K" in error

@@ -11,9 +11,9 @@ from PIL import Image
 from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
-from trainers.modules import cache as module
-from trainers.modules.features import encode_images
-from trainers.modules.views import FixedCrops, RandomCrops
+from fairclip.core import cache as module
+from fairclip.views.features import encode_images
+from fairclip.views.views import FixedCrops, RandomCrops
 
 PLAIN = Compose([Resize(32), CenterCrop(32), ToTensor()])
 CROPS = RandomCrops(32, 3, 0.1, 0.9)
@@ -97,8 +97,12 @@ def test_whatever_features_depend_on_is_in_the_key(tower, tiny_clip, paths, chan
 
 def test_transforms_describe_themselves():
     assert repr(CROPS) == repr(RandomCrops(32, 3, 0.1, 0.9))
-    others = [RandomCrops(16, 3, 0.1, 0.9), RandomCrops(32, 4, 0.1, 0.9),
-              RandomCrops(32, 3, 0.1, 0.8), FixedCrops(32, 3, 0.1, 0.9)]  # fmt: skip
+    others = [
+        RandomCrops(16, 3, 0.1, 0.9),
+        RandomCrops(32, 4, 0.1, 0.9),
+        RandomCrops(32, 3, 0.1, 0.8),
+        FixedCrops(32, 3, 0.1, 0.9),
+    ]
     assert repr(CROPS) not in map(repr, others)
 
 
@@ -115,14 +119,24 @@ def test_a_damaged_cache_is_made_again(tower, paths, cache, damage):
     (file,) = files(cache)
     content = file.read_bytes()
     if damage in ("shape", "pickle", "nan"):
-        array = {"shape": np.zeros((4, 16), np.float32), "pickle": np.array([print] * 5, dtype=object),
-                 "nan": np.full((5, 16), np.nan, np.float32)}[damage]  # fmt: skip
+        array = {
+            "shape": np.zeros((4, 16), np.float32),
+            "pickle": np.array([print] * 5, dtype=object),
+            "nan": np.full((5, 16), np.nan, np.float32),
+        }[damage]
         with open(file, "wb") as stream:
             np.save(stream, array)
             np.save(stream, 1.0)
     else:
-        file.write_bytes({"cut": content[:200], "empty": b"", "text": b"not an array", "zip": b"PK\x03\x04" + content,
-                          "tail": content[:-4]}[damage])  # fmt: skip
+        file.write_bytes(
+            {
+                "cut": content[:200],
+                "empty": b"",
+                "text": b"not an array",
+                "zip": b"PK\x03\x04" + content,
+                "tail": content[:-4],
+            }[damage]
+        )
     again, saved = encode(tower, paths)
     assert torch.equal(first, again) and saved == 0 and tower.images == 10
     assert files(cache) == [file] and encode(tower, paths)[1] > 0  # and mended

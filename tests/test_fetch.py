@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from datasets import fetch as module
-from datasets.archives import unpack
-from datasets.common import Benchmark
-from datasets.fetch import SOURCES, Source, benchmarks, fetch, find
-from datasets.layouts import Copy, find_folder
-from trainers.modules.errors import UserError
+from fairclip.core.errors import UserError
+from fairclip.data import fetch as module
+from fairclip.data.archives import unpack
+from fairclip.data.common import Benchmark
+from fairclip.data.fetch import SOURCES, Source, benchmarks, fetch, find
+from fairclip.data.layouts import Copy, find_folder
 
 FILES = {"toy/images/a/1.jpg": b"one", "toy/images/b/2.jpg": b"two" * 1000, "toy/labels.txt": b"a\nb\n", "junk": b"x"}
 
@@ -55,8 +55,12 @@ def below(folder: Path) -> dict[str, bytes]:
 
 # -- Archives ----------------------------------------------------------------------------------------------------------
 
-PACKERS = {"zip": zipped, "tar": lambda files: tarred(files, mode="w"), "tar.gz": tarred,
-           "tar.xz": lambda files: tarred(files, mode="w:xz")}  # fmt: skip
+PACKERS = {
+    "zip": zipped,
+    "tar": lambda files: tarred(files, mode="w"),
+    "tar.gz": tarred,
+    "tar.xz": lambda files: tarred(files, mode="w:xz"),
+}
 
 
 @pytest.mark.parametrize("kind", PACKERS)
@@ -155,10 +159,19 @@ def spoiled_zip() -> bytes:
     return content.getvalue().replace(b"original", b"spoiled!")
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"<html>Not found</html>", zipped(FILES)[:-40], tarred(FILES)[:-40], tarred(FILES, mode="w")[:3000],
-    lying_zip(), spoiled_zip(),
-], ids=["empty", "page", "cut zip", "cut tar.gz", "cut tar", "lying zip", "spoiled zip"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>Not found</html>",
+        zipped(FILES)[:-40],
+        tarred(FILES)[:-40],
+        tarred(FILES, mode="w")[:3000],
+        lying_zip(),
+        spoiled_zip(),
+    ],
+    ids=["empty", "page", "cut zip", "cut tar.gz", "cut tar", "lying zip", "spoiled zip"],
+)
 def test_damaged_archives_leave_nothing(tmp_path, content):
     (tmp_path / "archive").write_bytes(content)
     with pytest.raises(UserError, match=str(tmp_path / "archive")):
@@ -299,35 +312,69 @@ def test_archive_in_an_archive(offer, tmp_path):
 
 OFFICIAL = {  # what is in the archives, in the order of SOURCES -> CoOp's folder, and what has to be in it
     "Caltech101": (
-        [lambda: zipped({"caltech-101/101_ObjectCategories.tar.gz": tarred({"101_ObjectCategories/ant/1.jpg": b""}),
-                         "caltech-101/Annotations.tar": b""})],
-        "caltech-101", {"101_ObjectCategories/ant/1.jpg"}),
+        [
+            lambda: zipped(
+                {
+                    "caltech-101/101_ObjectCategories.tar.gz": tarred({"101_ObjectCategories/ant/1.jpg": b""}),
+                    "caltech-101/Annotations.tar": b"",
+                }
+            )
+        ],
+        "caltech-101",
+        {"101_ObjectCategories/ant/1.jpg"},
+    ),
     "CUB200": (
-        [lambda: tarred({"attributes.txt": b"", "CUB_200_2011/images/001.A/A_1.jpg": b"",
-                         "CUB_200_2011/images.txt": b""})],
-        "cub200", {"images/001.A/A_1.jpg", "images.txt"}),
+        [
+            lambda: tarred(
+                {"attributes.txt": b"", "CUB_200_2011/images/001.A/A_1.jpg": b"", "CUB_200_2011/images.txt": b""}
+            )
+        ],
+        "cub200",
+        {"images/001.A/A_1.jpg", "images.txt"},
+    ),
     "DescribableTextures": (
         [lambda: tarred({"dtd/images/banded/1.jpg": b"", "dtd/labels/train1.txt": b"", "dtd/imdb/imdb.mat": b""})],
-        "dtd", {"images/banded/1.jpg", "labels/train1.txt", "imdb/imdb.mat"}),
+        "dtd",
+        {"images/banded/1.jpg", "labels/train1.txt", "imdb/imdb.mat"},
+    ),
     "EuroSAT": ([lambda: zipped({"2750/Forest/Forest_1.jpg": b""})], "eurosat", {"2750/Forest/Forest_1.jpg"}),
     "FGVCAircraft": (
-        [lambda: tarred({"fgvc-aircraft-2013b/README": b"", "fgvc-aircraft-2013b/data/images/1.jpg": b"",
-                         "fgvc-aircraft-2013b/data/variants.txt": b""})],
-        "fgvc_aircraft", {"images/1.jpg", "variants.txt"}),
+        [
+            lambda: tarred(
+                {
+                    "fgvc-aircraft-2013b/README": b"",
+                    "fgvc-aircraft-2013b/data/images/1.jpg": b"",
+                    "fgvc-aircraft-2013b/data/variants.txt": b"",
+                }
+            )
+        ],
+        "fgvc_aircraft",
+        {"images/1.jpg", "variants.txt"},
+    ),
     "Food101": (
         [lambda: tarred({"food-101/images/apple_pie/1.jpg": b"", "food-101/meta/train.txt": b""})],
-        "food-101", {"images/apple_pie/1.jpg", "meta/train.txt"}),
+        "food-101",
+        {"images/apple_pie/1.jpg", "meta/train.txt"},
+    ),
     "OxfordFlowers": (
         [lambda: b"labels", lambda: b"ids", lambda: tarred({"jpg/image_00001.jpg": b""})],
-        "oxford_flowers", {"jpg/image_00001.jpg", "imagelabels.mat", "setid.mat"}),
+        "oxford_flowers",
+        {"jpg/image_00001.jpg", "imagelabels.mat", "setid.mat"},
+    ),
     "OxfordPets": (
         [lambda: tarred({"annotations/list.txt": b""}), lambda: tarred({"images/Abyssinian_1.jpg": b""})],
-        "oxford_pets", {"images/Abyssinian_1.jpg", "annotations/list.txt"}),
+        "oxford_pets",
+        {"images/Abyssinian_1.jpg", "annotations/list.txt"},
+    ),
     "UCF101": (
-        [lambda: zipped({"ucfTrainTestlist/classInd.txt": b""}),
-         lambda: zipped({"UCF-101-midframes/Apply_Lipstick/v.jpg": b""})],
-        "ucf101", {"ucfTrainTestlist/classInd.txt", "UCF-101-midframes/Apply_Lipstick/v.jpg"}),
-}  # fmt: skip
+        [
+            lambda: zipped({"ucfTrainTestlist/classInd.txt": b""}),
+            lambda: zipped({"UCF-101-midframes/Apply_Lipstick/v.jpg": b""}),
+        ],
+        "ucf101",
+        {"ucfTrainTestlist/classInd.txt", "UCF-101-midframes/Apply_Lipstick/v.jpg"},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -358,8 +405,10 @@ def test_the_official_archives_become_coops_layout(serve, tmp_path, monkeypatch,
 
 def test_several_sources_and_what_is_there_already(serve, tmp_path, monkeypatch):
     labels, images = serve(b"new labels"), serve(tarred({"images/a/1.jpg": b"one", "list.txt": b"new"}))
-    sources = [Source(f"{labels.url}/labels.mat", "labels.mat", 9, labels.sha256),
-               Source(images.url, "images", 9, images.sha256, ".")]  # fmt: skip
+    sources = [
+        Source(f"{labels.url}/labels.mat", "labels.mat", 9, labels.sha256),
+        Source(images.url, "images", 9, images.sha256, "."),
+    ]
     monkeypatch.setitem(module.SOURCES, "Toy", sources)
     (tmp_path / "toy-set").mkdir()
     (tmp_path / "toy-set" / "list.txt").write_text("mine")
@@ -457,15 +506,18 @@ def test_an_unknown_name_ends_it_before_anything_is_downloaded(offer, tmp_path, 
     server = offer(zipped(FILES))
     with pytest.raises(UserError, match="no data set 'tos', did you mean Toy"):
         fetch(["Toy", "tos"], tmp_path)
-    assert module.main(argparse.Namespace(names=["zzz"], root=str(tmp_path))) == 2
+    with pytest.raises(UserError, match="zzz"):
+        module.main(argparse.Namespace(names=["zzz"], root=str(tmp_path)))
     assert capsys.readouterr().err == "Error: there is no data set 'zzz'. Known: Toy, Gone.\n"
     assert not server.ranges and not list(tmp_path.iterdir())
 
 
 def test_what_is_needless_may_fail(serve, tmp_path, monkeypatch, said):
     images = serve(zipped(FILES))
-    sources = [Source(images.url, "lists", 9, "0" * 32, ".", needless="nobody reads it"),
-               Source(images.url, "images", 9, images.sha256, "toy")]  # fmt: skip
+    sources = [
+        Source(images.url, "lists", 9, "0" * 32, ".", needless="nobody reads it"),
+        Source(images.url, "images", 9, images.sha256, "toy"),
+    ]
     monkeypatch.setitem(module.SOURCES, "Toy", sources)
     assert fetch(["Toy"], tmp_path, said.append) == []
     assert "lists could not be fetched, but nobody reads it" in said[1]
@@ -492,10 +544,14 @@ def test_an_archive_on_drive(drive, tmp_path):
     assert below(tmp_path / "toy-set") == {"images/a/1.jpg": b"one"} and drive.calls == ["some-id"]
 
 
-@pytest.mark.parametrize("answer, message", [
-    (RuntimeError("Too many\naccesses"), "Too many accesses"), (None, "did not give images.zip"),
-    (b"<html>Sign in</html>", "something else"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (RuntimeError("Too many\naccesses"), "Too many accesses"),
+        (None, "did not give images.zip"),
+        (b"<html>Sign in</html>", "something else"),
+    ],
+)
 def test_drive_refuses(drive, tmp_path, said, answer, message):
     drive.answer = answer
     assert fetch(["Toy"], tmp_path, said.append) == ["Toy"]

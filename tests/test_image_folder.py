@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import train
 from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from PIL import Image
 from test_fair import save_clip
 
-import train
-from trainers.modules.descriptions import find_descriptions, load_descriptions
-from trainers.modules.errors import UserError
+from fairclip.core.errors import UserError
+from fairclip.core.plugins import import_plugins
+from fairclip.run import launch
+from fairclip.text.descriptions import find_descriptions, load_descriptions
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "datasets" / "folder.yaml"
@@ -33,14 +35,18 @@ def make(folder: Path, files: Iterable[str], classes: str = "") -> Path:
 
 
 def tree(*classes: str, train: int = 2, test: int = 1) -> list[str]:
-    return [f"{part}/{name}/{i}.jpg" for part, count in (("train", train), ("test", test))
-            for name in classes for i in range(count)]  # fmt: skip
+    return [
+        f"{part}/{name}/{i}.jpg"
+        for part, count in (("train", train), ("test", test))
+        for name in classes
+        for i in range(count)
+    ]
 
 
 def config(root: Path, *opts: str):
-    modules, _ = train.import_plugins()
-    return train.build_cfg(
-        train.parse_args(["--root", str(root), "--dataset-config-file", str(CONFIG), *opts]), modules
+    modules, _ = import_plugins("trainers", "datasets")
+    return launch.build_cfg(
+        launch.parse_args(["--root", str(root), "--dataset-config-file", str(CONFIG), *opts]), modules
     )
 
 
@@ -61,13 +67,19 @@ def test_classes_are_named_after_their_folders_in_natural_order(tmp_path, capsys
     data = load(tmp_path)
     assert data.classnames == ["1", "2", "10", "car b", "Fire truck"]
     assert data.lab2cname == dict(enumerate(data.classnames)) and data.num_classes == 5
-    assert labels(data.test) == {"1/0.jpg": (0, "1"), "2/0.jpg": (1, "2"), "10/0.jpg": (2, "10"),
-                                 "car b/0.jpg": (3, "car b"), "Fire_truck/0.jpg": (4, "Fire truck")}  # fmt: skip
+    assert labels(data.test) == {
+        "1/0.jpg": (0, "1"),
+        "2/0.jpg": (1, "2"),
+        "10/0.jpg": (2, "10"),
+        "car b/0.jpg": (3, "car b"),
+        "Fire_truck/0.jpg": (4, "Fire truck"),
+    }
     assert [d.label for d in data.train_x] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4] and data.val == []
     assert find_descriptions("", data) is None
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ImageFolder:")]
-    assert said == [f"ImageFolder: class folders in {tmp_path}, 5 classes from the folders' names, "
-                    "10 train, 0 val, 5 test"]  # fmt: skip
+    assert said == [
+        f"ImageFolder: class folders in {tmp_path}, 5 classes from the folders' names, 10 train, 0 val, 5 test"
+    ]
 
 
 def test_a_class_list_decides_names_and_order(tmp_path):
@@ -93,8 +105,19 @@ def test_a_class_without_training_images_keeps_its_place(tmp_path, capsys):
 def test_odd_places_and_files(tmp_path):
     """Folders in folders, other endings, dot files, texts, empty folders; parts by other names; a doubled folder."""
     inner = tmp_path / "cats" / "cats"
-    make(inner, ["Train/a/x/1.JPG", "Train/a/2.png", "Train/b/1.webp", "Testing/a/1.jpg", "Testing/b/1.jpg",
-                 "valid/b/1.jpeg", "Train/.hidden/1.jpg", "Train/a/._1.jpg"])  # fmt: skip
+    make(
+        inner,
+        [
+            "Train/a/x/1.JPG",
+            "Train/a/2.png",
+            "Train/b/1.webp",
+            "Testing/a/1.jpg",
+            "Testing/b/1.jpg",
+            "valid/b/1.jpeg",
+            "Train/.hidden/1.jpg",
+            "Train/a/._1.jpg",
+        ],
+    )
     (inner / "Train" / "a" / "notes.txt").touch()
     (inner / "Train" / "empty").mkdir()
     for opts in [("DATASET.FOLDER", "cats"), ("DATASET.FOLDER", str(inner))]:
@@ -155,23 +178,26 @@ def test_what_needs_labels_is_refused(tmp_path, opts):
 # -- Mistakes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("files, classes, message", [
-    ([], "", "no folder train/, only nothing"),
-    (["images/1.jpg"], "", "no folder train/, only images"),
-    (["train/.keep/1.jpg", "test/a/1.jpg"], "", "train holds no images"),
-    (["train/a/1.jpg"], "", "nothing to test on"),
-    (["train/a/1.jpg", "test/1.jpg"], "", "test need labels"),
-    (["train/1.jpg", "test/a/1.jpg"], "", "classes.txt must say what classes there are"),
-    (["train/1.jpg", "test/a/1.jpg"], "# none\n", "names no class"),
-    (["train/1.jpg", "train/a/1.jpg", "test/a/1.jpg"], "a\n", r"both images and folders with images \(a\)"),
-    (tree("a", "b") + ["test/c/1.jpg"], "", "folders of no class: c. The classes are a, b"),
-    (tree("a", "b"), "a\n", "train has folders of no class: b"),
-    (tree("a", "b"), "a\nb\na\n", "the class 'a' is there twice"),
-    (tree("a_b", "a b"), "", "the class 'a b' is there twice"),
-    (tree("a"), "x\ta\ny\ta\n", "the folder 'a' is there twice"),
-    (tree("a") + ["test/A/1.jpg"], "", "two folders of the class 'a': A and a"),
-    (tree("a") + ["training/a/1.jpg"], "", "has train and training: keep one"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "files, classes, message",
+    [
+        ([], "", "no folder train/, only nothing"),
+        (["images/1.jpg"], "", "no folder train/, only images"),
+        (["train/.keep/1.jpg", "test/a/1.jpg"], "", "train holds no images"),
+        (["train/a/1.jpg"], "", "nothing to test on"),
+        (["train/a/1.jpg", "test/1.jpg"], "", "test need labels"),
+        (["train/1.jpg", "test/a/1.jpg"], "", "classes.txt must say what classes there are"),
+        (["train/1.jpg", "test/a/1.jpg"], "# none\n", "names no class"),
+        (["train/1.jpg", "train/a/1.jpg", "test/a/1.jpg"], "a\n", r"both images and folders with images \(a\)"),
+        (tree("a", "b") + ["test/c/1.jpg"], "", "folders of no class: c. The classes are a, b"),
+        (tree("a", "b"), "a\n", "train has folders of no class: b"),
+        (tree("a", "b"), "a\nb\na\n", "the class 'a' is there twice"),
+        (tree("a_b", "a b"), "", "the class 'a b' is there twice"),
+        (tree("a"), "x\ta\ny\ta\n", "the folder 'a' is there twice"),
+        (tree("a") + ["test/A/1.jpg"], "", "two folders of the class 'a': A and a"),
+        (tree("a") + ["training/a/1.jpg"], "", "has train and training: keep one"),
+    ],
+)
 def test_mistakes(tmp_path, files, classes, message):
     with pytest.raises(UserError, match=message) as error:
         load(make(tmp_path, files, classes))
@@ -212,12 +238,32 @@ def backbone(tmp_path_factory) -> Path:
 
 def run(root: Path, backbone: Path, out: Path, monkeypatch) -> dict:
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # setup_logger replaces it
-    assert 0 == train.main([
-        "--root", str(root), "--output-dir", str(out), "--trainer", "FAIR", "--seed", "1", "--backbone", str(backbone),
-        "--dataset-config-file", str(CONFIG), "--config-file", str(ROOT / "configs/trainers/FAIR/tiny.yaml"),
-        "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "DATALOADER.TEST.BATCH_SIZE", "4",
-        "OPTIM.MAX_EPOCH", "2",
-    ])  # fmt: skip
+    assert 0 == train(
+        [
+            "--root",
+            str(root),
+            "--output-dir",
+            str(out),
+            "--trainer",
+            "FAIR",
+            "--seed",
+            "1",
+            "--backbone",
+            str(backbone),
+            "--dataset-config-file",
+            str(CONFIG),
+            "--config-file",
+            str(ROOT / "configs/trainers/FAIR/tiny.yaml"),
+            "DATALOADER.NUM_WORKERS",
+            "0",
+            "DATALOADER.TRAIN_X.BATCH_SIZE",
+            "4",
+            "DATALOADER.TEST.BATCH_SIZE",
+            "4",
+            "OPTIM.MAX_EPOCH",
+            "2",
+        ]
+    )
     return json.loads((out / "results.json").read_text())
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets import images
-from datasets.images import check_images
+from fairclip.data import images
+from fairclip.data.images import check_images
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,7 +73,7 @@ WHOLE = {
     "bmp": lambda: encoded(photo(), "BMP"),
     "webp": lambda: encoded(photo(), "WEBP"),
     "one pixel": lambda: encoded(photo(size=(1, 1)), "JPEG"),
-}  # fmt: skip
+}
 
 BROKEN = {
     "empty": (lambda: b"", "empty file"),
@@ -86,7 +86,7 @@ BROKEN = {
     "gif, half": (lambda: encoded(photo("P"), "GIF")[:1500], ""),
     "tiff, half": (lambda: encoded(photo(), "TIFF", compression="tiff_lzw")[:1500], ""),
     "bomb": (bomb, "decompression bomb"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -223,7 +223,7 @@ INTERRUPTED = """
 import signal, sys, time, toolbox
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 toolbox.use_dassl(announce=False)
-from datasets import images
+from fairclip.data import images
 images._cpus = lambda: 2
 def slow(path):
     print("decoding", flush=True)
@@ -239,9 +239,13 @@ except KeyboardInterrupt:
 def test_breaking_off_leaves_no_record_and_no_noise(cache):
     """Ctrl-C reaches the workers too: they neither print nor live on."""
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         while "decoding" not in process.stdout.readline():
             assert process.poll() is None

@@ -1,7 +1,6 @@
-"""scripts/install_into.py on a checkout made like CoOp: its own train.py, data sets, trainers and clip folder."""
+"""fair install-into on a checkout made like CoOp: its own train.py, data sets, trainers and clip folder."""
 
 import ast
-import importlib.util
 import json
 import os
 import shutil
@@ -9,17 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from PIL import Image
 from yacs.config import CfgNode
 
-from trainers.predictor import Predictor
+from fairclip import install as install_into
+from fairclip.predict.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("install_into", ROOT / "scripts/install_into.py")
-sys.modules[spec.name] = install_into = importlib.util.module_from_spec(spec)  # dataclass looks its module up
-spec.loader.exec_module(install_into)
 
 TRAIN = '''\
 import argparse
@@ -103,7 +101,7 @@ if __name__ == "__main__":
     main(parser.parse_args())
 '''
 
-DATASET = '''\
+DATASET = """\
 import os
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
@@ -122,16 +120,16 @@ class Blobs(DatasetBase):
                 for name in sorted(os.listdir(folder))
             ]
         super().__init__(train_x=parts["train"], val=parts["test"], test=parts["test"])
-'''
+"""
 
-TRAINER = '''\
+TRAINER = """\
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 
 
 @TRAINER_REGISTRY.register()
 class {}(TrainerX):
     pass
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +171,14 @@ def checkout(template, tmp_path) -> Path:
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
     """Every file's content and every folder below a folder; modes as well."""
-    return {f"{path.relative_to(folder)} {path.stat().st_mode:o}": None if path.is_dir() else path.read_bytes()
-            for path in folder.rglob("*")}  # fmt: skip
+    return {
+        f"{path.relative_to(folder)} {path.stat().st_mode:o}": None if path.is_dir() else path.read_bytes()
+        for path in folder.rglob("*")
+    }
 
 
 def install(checkout: Path, *arguments: str) -> int:
-    return install_into.main([str(checkout), *arguments])
+    return commands.install_into([str(checkout), *arguments])
 
 
 # -- What it is for ----------------------------------------------------------------------------------------------------
@@ -186,8 +186,9 @@ def install(checkout: Path, *arguments: str) -> int:
 
 def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
     env = os.environ | {"PYTHONPATH": str(ROOT / "toolbox"), "FAIR_DASSL": "", "PYTHONDONTWRITEBYTECODE": ""}
-    return subprocess.run([sys.executable, "-W", "ignore", *arguments], cwd=checkout, env=env, capture_output=True,
-                          text=True)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments], cwd=checkout, env=env, capture_output=True, text=True
+    )
 
 
 def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, checkout, capsys):
@@ -196,11 +197,32 @@ def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, check
     assert "python train.py --root DATA" in capsys.readouterr().out
 
     out = checkout.parent / "out"
-    done = python(checkout, "train.py", "--root", str(template.parent / "data"), "--seed", "1", "--trainer", "FAIR",
-                  "--dataset-config-file", "configs/datasets/blobs.yaml", "--config-file",
-                  "configs/trainers/FAIR/tiny.yaml", "--output-dir", str(out), "OPTIM.MAX_EPOCH", "1",
-                  "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "12", "TRAINER.FAIR.N_CROPS", "2",
-                  "TRAINER.FAIR.TOP_K", "1")  # fmt: skip
+    done = python(
+        checkout,
+        "train.py",
+        "--root",
+        str(template.parent / "data"),
+        "--seed",
+        "1",
+        "--trainer",
+        "FAIR",
+        "--dataset-config-file",
+        "configs/datasets/blobs.yaml",
+        "--config-file",
+        "configs/trainers/FAIR/tiny.yaml",
+        "--output-dir",
+        str(out),
+        "OPTIM.MAX_EPOCH",
+        "1",
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        "12",
+        "TRAINER.FAIR.N_CROPS",
+        "2",
+        "TRAINER.FAIR.TOP_K",
+        "1",
+    )
     assert done.returncode == 0, done.stderr
     results = json.loads((out / "results.json").read_text())
     assert (results["dataset"], results["trainer"], len(results["epochs"])) == ("Blobs", "FAIR", 1)
@@ -213,8 +235,15 @@ def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, check
 
     assert install(checkout, "--uninstall", "--yes") == 0
     for cache in list(checkout.rglob("__pycache__")):  # of the checkout's own modules
-        assert {file.name.split(".")[0] for file in cache.iterdir()} <= {"__init__", "blobs", "coop", "zsclip", "clip",
-                                                                         "model", "simple_tokenizer"}  # fmt: skip
+        assert {file.name.split(".")[0] for file in cache.iterdir()} <= {
+            "__init__",
+            "blobs",
+            "coop",
+            "zsclip",
+            "clip",
+            "model",
+            "simple_tokenizer",
+        }
         shutil.rmtree(cache)
     assert snapshot(checkout) == before
 
@@ -230,13 +259,18 @@ def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys):
     assert [file.name for file in (checkout / "descriptions").iterdir()] == ["dtd.json"]
 
     # All that registers itself here does so there, and has its config.
-    done = python(checkout, "-c", "import train; from dassl.engine import TRAINER_REGISTRY\n"
-                  "print(TRAINER_REGISTRY.registered_names())\n"
-                  "cfg = train.get_cfg_default(); train.extend_cfg(cfg); print(sorted(cfg.TRAINER))")  # fmt: skip
+    done = python(
+        checkout,
+        "-c",
+        "import train; from dassl.engine import TRAINER_REGISTRY\n"
+        "print(TRAINER_REGISTRY.registered_names())\n"
+        "cfg = train.get_cfg_default(); train.extend_cfg(cfg); print(sorted(cfg.TRAINER))",
+    )
     assert done.returncode == 0, done.stderr
     names, nodes = map(ast.literal_eval, done.stdout.splitlines()[-2:])
-    installed = {name for file, found in install_into.baselines().items() if f"Left out: {file}" not in message
-                 for name in found}  # fmt: skip
+    installed = {
+        name for file, found in install_into.baselines().items() if f"Left out: {file}" not in message for name in found
+    }
     assert {"CuPL", "FAIR"} <= installed | {"FAIR"} <= set(names)
     assert {"COOP", "FAIR", *(name.upper() for name in installed)} <= set(nodes)
 
@@ -249,7 +283,13 @@ def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys):
 def test_without_baselines_only_what_fair_needs_is_copied(checkout):
     assert install(checkout, "--yes") == 0
     assert {file.name for file in (checkout / "trainers").glob("*.py")} == {
-        "__init__.py", "coop.py", "zsclip.py", "base.py", "fair.py", "predictor.py"}  # fmt: skip
+        "__init__.py",
+        "coop.py",
+        "zsclip.py",
+        "base.py",
+        "fair.py",
+        "predictor.py",
+    }
     for file in checkout.glob("trainers/modules/*.py"):
         assert file.read_bytes() == (ROOT / file.relative_to(checkout)).read_bytes()
     modules = {file.stem for file in checkout.glob("trainers/modules/*.py")}
@@ -323,14 +363,14 @@ def newer(monkeypatch, tmp_path) -> Path:
     fair = root / "trainers/fair.py"
     fair.write_text(fair.read_text().replace(".modules.weighting", ".modules.weights_of_images") + "# newer\n")
     (root / "trainers/modules/weighting.py").rename(root / "trainers/modules/weights_of_images.py")
-    monkeypatch.setattr(install_into, "ROOT", root)
+    monkeypatch.setattr(install_into, "HOME", root)
     return root
 
 
 def test_a_later_call_updates(checkout, newer, monkeypatch, capsys):
     before = snapshot(checkout)
     with monkeypatch.context() as patch:
-        patch.setattr(install_into, "ROOT", ROOT)
+        patch.setattr(install_into, "HOME", ROOT)
         assert install(checkout, "--yes") == 0
     capsys.readouterr()
     assert install(checkout, "--yes") == 0
@@ -347,7 +387,7 @@ def test_a_call_that_broke_off_is_made_good(checkout, newer, monkeypatch, capsys
     before = snapshot(checkout)
     if update:
         with monkeypatch.context() as patch:
-            patch.setattr(install_into, "ROOT", ROOT)
+            patch.setattr(install_into, "HOME", ROOT)
             assert install(checkout, "--yes") == 0
     put = install_into.put
 
@@ -359,8 +399,15 @@ def test_a_call_that_broke_off_is_made_good(checkout, newer, monkeypatch, capsys
     with monkeypatch.context() as patch:
         patch.setattr(install_into, "put", full_disk)
         if update:  # views.py is the same in both versions: let the next one fail
-            patch.setattr(install_into, "put", lambda path, content: full_disk(path.with_name("views.py"), content)
-                          if path.name == "weights_of_images.py" else full_disk(path, content))  # fmt: skip
+            patch.setattr(
+                install_into,
+                "put",
+                lambda path, content: (
+                    full_disk(path.with_name("views.py"), content)
+                    if path.name == "weights_of_images.py"
+                    else full_disk(path, content)
+                ),
+            )
         assert install(checkout, "--yes") == 2
     assert "no space left" in capsys.readouterr().err
     broken = shutil.copytree(checkout, checkout.with_name("broken"))
@@ -401,7 +448,7 @@ BODIES = {
 @pytest.mark.parametrize("source", BODIES.values(), ids=BODIES)
 def test_registering_works_and_can_be_taken_back(source):
     before = source.encode("latin-1")
-    modules = {"trainers.fair": True, "trainers.cupl": True, "trainers.base": False}
+    modules = {"trainers.fair": True, "trainers.cupl": True, "fairclip.run.base": False}
     after = install_into.register(before, modules)
     names = {}
     exec(compile(after, "train.py", "exec"), names)
@@ -417,15 +464,18 @@ def test_registering_works_and_can_be_taken_back(source):
     assert install_into.register(after, modules) == after
 
 
-@pytest.mark.parametrize("source, message", [
-    (TRAIN.replace("extend_cfg", "add_cfg"), "no function extend_cfg(cfg)"),
-    (TRAIN.replace("def extend_cfg(cfg)", "def extend_cfg()"), "no function extend_cfg(cfg)"),
-    (TRAIN + "\n\ndef extend_cfg(cfg):\n    pass\n", "several extend_cfg"),
-    (TRAIN.replace("import trainers.", "import models."), "no module of trainers/"),
-    ("import trainers.coop\ndef extend_cfg(cfg): pass\n", "on one line"),
-    (TRAIN + "def\n", "not valid Python"),
-    ((ROOT / "train.py").read_text(), "no module of trainers/"),  # ours finds its trainers by itself
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        (TRAIN.replace("extend_cfg", "add_cfg"), "no function extend_cfg(cfg)"),
+        (TRAIN.replace("def extend_cfg(cfg)", "def extend_cfg()"), "no function extend_cfg(cfg)"),
+        (TRAIN + "\n\ndef extend_cfg(cfg):\n    pass\n", "several extend_cfg"),
+        (TRAIN.replace("import trainers.", "import models."), "no module of trainers/"),
+        ("import trainers.coop\ndef extend_cfg(cfg): pass\n", "on one line"),
+        (TRAIN + "def\n", "not valid Python"),
+        ((ROOT / "train.py").read_text(), "no module of trainers/"),  # ours finds its trainers by itself
+    ],
+)
 def test_another_train_py_is_refused(checkout, capsys, source, message):
     (checkout / "train.py").write_text(source)
     before = snapshot(checkout)
@@ -460,7 +510,7 @@ def test_a_trainer_of_that_name_is_in_the_way(checkout, capsys):
 
 def test_changed_files_are_not_overwritten_and_stay(checkout, newer, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(install_into, "ROOT", ROOT)
+        patch.setattr(install_into, "HOME", ROOT)
         assert install(checkout, "--yes") == 0
     fair = checkout / "trainers/fair.py"
     fair.write_text(fair.read_text() + "# mine\n")
@@ -485,11 +535,14 @@ def test_uninstall_does_not_break_train_py(checkout, capsys):
     assert "train.py uses trainers.fair" in capsys.readouterr().err and snapshot(checkout) == before
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--uninstall"], "nothing is installed there"),
-    (["--descriptions", "stanford_card"], "no descriptions called stanford_card"),
-    (["--uninstall", "--baselines"], "leave --baselines"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--uninstall"], "nothing is installed there"),
+        (["--descriptions", "stanford_card"], "no descriptions called stanford_card"),
+        (["--uninstall", "--baselines"], "leave --baselines"),
+    ],
+)
 def test_mistakes(checkout, capsys, arguments, message):
     before = snapshot(checkout)
     assert install(checkout, "--yes", *arguments) == 2

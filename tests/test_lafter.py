@@ -13,17 +13,20 @@ import numpy as np
 import pytest
 import test_fair
 import torch
+from commands import train
 from PIL import Image
 from test_fair import CLASSES, EPOCHS, ROOT, arguments, read, run, same, save_clip
 from toys import permute_labels
 
-import train
 import trainers.lafter
-from trainers.modules.backbone import load_clip
-from trainers.modules.errors import UserError
-from trainers.modules.lafter_views import RandomBlur, WeakStrong
-from trainers.modules.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
-from trainers.modules.visual_prompts import PromptedClassifier, encode_with_prompts, initial_prompts
+from fairclip.backbones.openai import load_clip
+from fairclip.cli import build_parser
+from fairclip.core.errors import UserError
+from fairclip.core.plugins import import_plugins
+from fairclip.method.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
+from fairclip.method.visual_prompts import PromptedClassifier, encode_with_prompts, initial_prompts
+from fairclip.run import launch
+from fairclip.views.lafter_views import RandomBlur, WeakStrong
 
 data, backbone, console = test_fair.data, test_fair.backbone, test_fair.console  # fixtures
 
@@ -104,15 +107,31 @@ def test_text_classifier_is_trained_as_written(noise, decay):
     features = torch.nn.functional.normalize(normal(7, 4), dim=1)
     features[3] = features[0]  # one text, two classes
     labels = [0, 1, 1, 2, 0, 2, 0]  # the fourth class has no text at all
-    weight = train_text_classifier(features, torch.tensor(labels), 4, steps=6, lr=0.02, noise=noise, smoothing=0.1,
-                                   weight_decay=decay, generator=generator(5))  # fmt: skip
+    weight = train_text_classifier(
+        features,
+        torch.tensor(labels),
+        4,
+        steps=6,
+        lr=0.02,
+        noise=noise,
+        smoothing=0.1,
+        weight_decay=decay,
+        generator=generator(5),
+    )
     close(weight, adamw_by_hand(features, labels, 4, 6, 0.02, noise, 0.1, decay, seed=5))
     assert not weight.requires_grad
 
 
 def settings(**changed) -> dict:
-    return {"n_classes": 3, "steps": 60, "lr": 0.05, "noise": 0.1, "smoothing": 0.1, "weight_decay": 0.01,
-            "generator": generator()} | changed  # fmt: skip
+    return {
+        "n_classes": 3,
+        "steps": 60,
+        "lr": 0.05,
+        "noise": 0.1,
+        "smoothing": 0.1,
+        "weight_decay": 0.01,
+        "generator": generator(),
+    } | changed
 
 
 def test_texts_are_learned_and_their_order_does_not_matter():
@@ -171,8 +190,9 @@ def test_prompts_stand_behind_the_class_token_after_the_first_norm(visual):
 def test_prompts_have_no_order(visual):
     images, prompts = torch.randn(2, 3, 32, 32, generator=generator()), torch.randn(5, 64, generator=generator(1))
     with torch.no_grad():
-        torch.testing.assert_close(encode_with_prompts(visual, images, prompts),
-                                   encode_with_prompts(visual, images, prompts.flip(0)))  # fmt: skip
+        torch.testing.assert_close(
+            encode_with_prompts(visual, images, prompts), encode_with_prompts(visual, images, prompts.flip(0))
+        )
 
 
 def test_prompts_start_within_the_bound_of_this_backbone(visual):
@@ -201,6 +221,7 @@ def test_other_towers_are_refused():
 
 
 # -- Views -------------------------------------------------------------------------------------------------------------
+
 
 def picture(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -241,7 +262,7 @@ def test_strong_views_flip_crop_and_lose_colour_as_often_as_they_should():
 
 def test_blur_is_in_proportion_to_the_input(monkeypatch):
     drawn = []
-    monkeypatch.setattr("trainers.modules.lafter_views.ImageFilter.GaussianBlur", drawn.append)
+    monkeypatch.setattr("fairclip.views.lafter_views.ImageFilter.GaussianBlur", drawn.append)
     monkeypatch.setattr(Image.Image, "filter", lambda image, kind: image)
     for size in (224, 56):
         drawn.clear()
@@ -296,9 +317,9 @@ def test_a_run_leaves_its_results(finished, data, backbone):
 def built(data: Path, backbone: Path, out: Path, *opts: str) -> trainers.lafter.LaFTer:
     from dassl.engine import build_trainer
 
-    modules, _ = train.import_plugins()
-    args = train.parse_args(arguments(data, backbone, out, *opts, trainer="LaFTer"))
-    return build_trainer(train.build_cfg(args, modules))
+    modules, _ = import_plugins("trainers", "datasets")
+    args = build_parser(["train"]).parse_args(["train", *arguments(data, backbone, out, *opts, trainer="LaFTer")])
+    return build_trainer(launch.build_cfg(args, modules))
 
 
 def test_one_step_equals_the_plain_computation(data, backbone, tmp_path):
@@ -328,9 +349,15 @@ def test_one_step_equals_the_plain_computation(data, backbone, tmp_path):
     assert figures["pseudo_accuracy"] == pytest.approx(50, abs=15)  # the norms have moved by one step
 
 
-@pytest.mark.parametrize("opts", [
-    {"N_PROMPTS": 0}, {"PREC": "bf16"}, {"TEMPLATES": "('a {}.', 'one {}.')", "TEXT_STEPS": 5},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"N_PROMPTS": 0},
+        {"PREC": "bf16"},
+        {"TEMPLATES": "('a {}.', 'one {}.')", "TEXT_STEPS": 5},
+    ],
+    ids=str,
+)
 def test_settings_work(data, backbone, tmp_path, opts):
     pairs = [text for key, value in opts.items() for text in (f"TRAINER.LAFTER.{key}", str(value))]
     results = go(data, backbone, tmp_path, *pairs, "OPTIM.MAX_EPOCH", "1")
@@ -345,15 +372,16 @@ def test_steps_of_the_text_stage_by_data_set(data, backbone, tmp_path, monkeypat
     monkeypatch.setitem(trainers.lafter.TEXT_STEPS, "Toy", 7)
     seen = []
     original = train_text_classifier
-    monkeypatch.setattr("trainers.lafter.train_text_classifier",
-                        lambda *args, **kw: seen.append(kw["steps"]) or original(*args, **kw))  # fmt: skip
+    monkeypatch.setattr(
+        "trainers.lafter.train_text_classifier", lambda *args, **kw: seen.append(kw["steps"]) or original(*args, **kw)
+    )
     built(data, backbone, tmp_path)
     built(data, backbone, tmp_path, "TRAINER.LAFTER.TEXT_STEPS", "3")
     assert seen == [7, 3]
 
 
 def test_without_descriptions_names_are_the_texts(data, backbone, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("trainers.base.find_descriptions", lambda path, dataset: None)
+    monkeypatch.setattr("fairclip.run.base.find_descriptions", lambda path, dataset: None)
     built(data, backbone, tmp_path, "TRAINER.LAFTER.TEXT_STEPS", "3")
     assert "3 steps on 3 texts" in capsys.readouterr().out
 
@@ -367,8 +395,9 @@ def test_permuted_training_labels_give_identical_weights(finished, data, backbon
     assert same(checkpoint(tmp_path / "out")["state_dict"], checkpoint(finished)["state_dict"])
     assert results["accuracy"] == original["accuracy"]
     # The permutation was real: the one figure that is allowed to see labels has changed.
-    assert any(a["pseudo_accuracy"] != b["pseudo_accuracy"]
-               for a, b in zip(results["epochs"], original["epochs"], strict=True))  # fmt: skip
+    assert any(
+        a["pseudo_accuracy"] != b["pseudo_accuracy"] for a, b in zip(results["epochs"], original["epochs"], strict=True)
+    )
 
 
 def test_the_seed_decides(finished, data, backbone, tmp_path):
@@ -387,7 +416,7 @@ def stop_midway(self, batch):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch)
 LaFTer.forward_backward = stop_midway
-train.main(sys.argv[1:])
+train(sys.argv[1:])
 """
 
 
@@ -395,8 +424,13 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
     out = tmp_path / "killed"
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     argv = arguments(data, backbone, out, "TRAINER.LAFTER.N_PROMPTS", "6", trainer="LaFTer")
-    killed = subprocess.run([sys.executable, "-c", KILLED, *argv], cwd=tmp_path,
-                            env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)  # fmt: skip
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *argv],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (out / "lafter" / "checkpoint").read_text() == "model.pth.tar-1\n"
 
@@ -414,7 +448,7 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
 
 def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
     argv = arguments(data, backbone, tmp_path, "TRAINER.LAFTER.N_PROMPTS", "6", trainer="LaFTer")
-    assert train.main(["--eval-only", "--model-dir", str(finished), *argv]) == 0
+    assert train(["--eval-only", "--model-dir", str(finished), *argv]) == 0
     assert f"* accuracy: {read(finished)['accuracy']:.1f}%" in capsys.readouterr().out
 
 
@@ -422,7 +456,7 @@ def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_pat
 
 
 def refused(capsys, *args, **kwargs) -> str:
-    assert train.main(arguments(*args, trainer="LaFTer", **kwargs)) == 2
+    assert train(arguments(*args, trainer="LaFTer", **kwargs)) == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: ") and "Traceback" not in error
     return error
@@ -437,18 +471,21 @@ def test_a_resnet_is_refused(data, tmp_path, capsys):
         assert f"{name} is a ResNet" in refused(capsys, data, Path(name), tmp_path / "out")
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.LAFTER.N_PROMPT", "4"), "did you mean TRAINER.LAFTER.N_PROMPTS?"),
-    (("TRAINER.LAFTER.TEXT_STEPS", "-1"), "TEXT_STEPS -1"),
-    (("TRAINER.LAFTER.TEXT_LR", "0.0"), "TEXT_LR"),
-    (("TRAINER.LAFTER.TEXT_WEIGHT_DECAY", "-0.1"), "TEXT_WEIGHT_DECAY"),
-    (("TRAINER.LAFTER.TEXT_NOISE", "-0.1"), "TEXT_NOISE"),
-    (("TRAINER.LAFTER.N_PROMPTS", "-5"), "N_PROMPTS -5"),
-    (("TRAINER.LAFTER.SMOOTHING", "1.0"), "SMOOTHING"),
-    (("TRAINER.LAFTER.PREC", "fp8"), "PREC"),
-    (("TRAINER.LAFTER.DESCRIPTIONS", "absent.json"), "absent.json"),
-    (("DATALOADER.K_TRANSFORMS", "2"), "K_TRANSFORMS"),
-    (("DATASET.NUM_SHOTS", "4"), "without labels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.LAFTER.N_PROMPT", "4"), "did you mean TRAINER.LAFTER.N_PROMPTS?"),
+        (("TRAINER.LAFTER.TEXT_STEPS", "-1"), "TEXT_STEPS -1"),
+        (("TRAINER.LAFTER.TEXT_LR", "0.0"), "TEXT_LR"),
+        (("TRAINER.LAFTER.TEXT_WEIGHT_DECAY", "-0.1"), "TEXT_WEIGHT_DECAY"),
+        (("TRAINER.LAFTER.TEXT_NOISE", "-0.1"), "TEXT_NOISE"),
+        (("TRAINER.LAFTER.N_PROMPTS", "-5"), "N_PROMPTS -5"),
+        (("TRAINER.LAFTER.SMOOTHING", "1.0"), "SMOOTHING"),
+        (("TRAINER.LAFTER.PREC", "fp8"), "PREC"),
+        (("TRAINER.LAFTER.DESCRIPTIONS", "absent.json"), "absent.json"),
+        (("DATALOADER.K_TRANSFORMS", "2"), "K_TRANSFORMS"),
+        (("DATASET.NUM_SHOTS", "4"), "without labels"),
+    ],
+)
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
     assert message in refused(capsys, data, backbone, tmp_path, *opts)

@@ -9,18 +9,29 @@ from pathlib import Path
 
 import miniatures
 import pytest
+from commands import train
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from miniatures import CARS, CARS_LAYOUTS, CARS_WITH_COOPS_NAMES, TEST, TRAIN, config, food101, stanford_cars
 
-import train
-from datasets import common, splits
-from datasets.common import class_list
 from datasets.food101 import Food101
-from datasets.layouts import class_folders, images_below, match_names, nth, part_folders, read_lines, rows, see_through
-from datasets.splits import keep_split, load_split, split_all, split_places, split_trainval, write_split
 from datasets.stanford_cars import StanfordCars
-from trainers.modules.errors import UserError
+from fairclip.cli import build_parser
+from fairclip.core.errors import UserError
+from fairclip.data import common, splits
+from fairclip.data.common import class_list
+from fairclip.data.layouts import (
+    class_folders,
+    images_below,
+    match_names,
+    nth,
+    part_folders,
+    read_lines,
+    rows,
+    see_through,
+)
+from fairclip.data.splits import keep_split, load_split, split_all, split_places, split_trainval, write_split
+from fairclip.run import launch
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = splits.PARTS
@@ -136,11 +147,30 @@ def test_fair_gives_the_same_result_in_every_layout(tmp_path, monkeypatch):
     for layout in ("coop", "kaggle", "doubled", "tree"):
         stanford_cars(tmp_path / layout, layout)
         out = tmp_path / f"out {layout}"
-        arguments = ["--root", tmp_path / layout, "--output-dir", out, "--trainer", "FAIR", "--seed", 1,
-                     "--no-download", "--dataset-config-file", ROOT / "configs/datasets/stanford_cars.yaml",
-                     "--config-file", ROOT / "configs/trainers/FAIR/tiny_rn.yaml", "OPTIM.MAX_EPOCH", 1,
-                     "TRAINER.FAIR.N_CROPS", 2, "TRAINER.FAIR.TOP_K", 1, "DATALOADER.NUM_WORKERS", 0]  # fmt: skip
-        assert train.main([str(argument) for argument in arguments]) == 0
+        arguments = [
+            "--root",
+            tmp_path / layout,
+            "--output-dir",
+            out,
+            "--trainer",
+            "FAIR",
+            "--seed",
+            1,
+            "--no-download",
+            "--dataset-config-file",
+            ROOT / "configs/datasets/stanford_cars.yaml",
+            "--config-file",
+            ROOT / "configs/trainers/FAIR/tiny_rn.yaml",
+            "OPTIM.MAX_EPOCH",
+            1,
+            "TRAINER.FAIR.N_CROPS",
+            2,
+            "TRAINER.FAIR.TOP_K",
+            1,
+            "DATALOADER.NUM_WORKERS",
+            0,
+        ]
+        assert train([str(argument) for argument in arguments]) == 0
         result = json.loads((out / "results.json").read_text())
         assert result["epochs"][0]["loss"] > 0
         results[layout] = result["epochs"][0]["loss"], result["accuracy"], result["macro_f1"], result["config_hash"]
@@ -320,11 +350,11 @@ def test_it_works_where_coops_train_py_declares_the_keys(tmp_path):
 
 
 def test_how_a_run_is_done_is_not_in_its_hash():
-    from trainers.base import run_hash
+    from fairclip.run.base import run_hash
 
     settings = ["DATALOADER.TEST.BATCH_SIZE", "7", "TRAIN.CHECKPOINT_FREQ", "2", "TEST.EVERY_EPOCH", "True"]
     plain, flagged, watched = (
-        train.build_cfg(train.parse_args(argv), [common])
+        launch.build_cfg(build_parser(["train"]).parse_args(["train", *argv]), [common])
         for argv in ([], ["--no-download", "--check-images"], settings)
     )
     assert (plain.DATASET.DOWNLOAD, plain.DATASET.CHECK_IMAGES) == (True, False)
@@ -527,8 +557,11 @@ def test_unknown_split(tmp_path):
 
 
 def test_coops_rules_round_as_python_does():
-    items = [(f"{name}{number:03}", label) for label, (name, n) in enumerate([("a", 41), ("b", 83), ("c", 7), ("d", 1)])
-             for number in range(n)]  # fmt: skip
+    items = [
+        (f"{name}{number:03}", label)
+        for label, (name, n) in enumerate([("a", 41), ("b", 83), ("c", 7), ("d", 1)])
+        for number in range(n)
+    ]
     names = ["a", "b", "c", "d"]
 
     def numbers(made):
@@ -674,13 +707,36 @@ def test_torchvisions_and_kaggles_folder_names(tmp_path):
 
 def test_names_match_in_many_spellings_but_never_two_ways():
     classes = [
-        ("Black-footed Albatross", "001.Black_footed_Albatross"), ("F/A-18", "F/A-18"), ("707-320", "707-320"),
-        ("ab c", "ab c"), ("a bc", "a bc"), ("5", "5"),
-    ]  # fmt: skip
-    found = ["001.Black_footed_Albatross", "Black_footed_Albatross", "BLACK FOOTED ALBATROSS", "F-A-18", "001_F_A_18",
-             "707-320", "ab c", "abc", "320", "5", "Boeing"]  # fmt: skip
-    labels = {"001.Black_footed_Albatross": 0, "Black_footed_Albatross": 0, "BLACK FOOTED ALBATROSS": 0, "F-A-18": 1,
-              "001_F_A_18": 1, "707-320": 2, "ab c": 3, "5": 5}  # fmt: skip
+        ("Black-footed Albatross", "001.Black_footed_Albatross"),
+        ("F/A-18", "F/A-18"),
+        ("707-320", "707-320"),
+        ("ab c", "ab c"),
+        ("a bc", "a bc"),
+        ("5", "5"),
+    ]
+    found = [
+        "001.Black_footed_Albatross",
+        "Black_footed_Albatross",
+        "BLACK FOOTED ALBATROSS",
+        "F-A-18",
+        "001_F_A_18",
+        "707-320",
+        "ab c",
+        "abc",
+        "320",
+        "5",
+        "Boeing",
+    ]
+    labels = {
+        "001.Black_footed_Albatross": 0,
+        "Black_footed_Albatross": 0,
+        "BLACK FOOTED ALBATROSS": 0,
+        "F-A-18": 1,
+        "001_F_A_18": 1,
+        "707-320": 2,
+        "ab c": 3,
+        "5": 5,
+    }
     assert match_names(found, classes) == labels
 
 

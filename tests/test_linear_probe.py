@@ -7,12 +7,12 @@ import time
 
 import pytest
 import torch
+from commands import train
 from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run, save_clip
 
-import train
-from trainers.modules import features as features_module
-from trainers.modules.errors import UserError
-from trainers.modules.linear_probe import fit_logistic_regression, regularisation_path
+from fairclip.core.errors import UserError
+from fairclip.method.linear_probe import fit_logistic_regression, regularisation_path
+from fairclip.views import features as features_module
 
 
 def loop_loss_and_gradient(features, labels, weight, bias, penalty):
@@ -196,7 +196,7 @@ def test_seed_and_interruption_do_not_change_the_result(data, vit, tmp_path, cac
 
     with monkeypatch.context() as patch:
         patch.setattr("trainers.linear_probe.LinearProbe.after_train", stop)  # fitted and saved, not tested
-        assert train.main(arguments("LinearProbe", data, vit, tmp_path / "c")) == 130
+        assert train(arguments("LinearProbe", data, vit, tmp_path / "c")) == 130
     for file in (cache / "features").iterdir():
         file.unlink()
     run("LinearProbe", data, vit, tmp_path / "c")
@@ -221,19 +221,22 @@ def test_reported_seconds_do_not_depend_on_the_cache(data, vit, tmp_path, monkey
 def test_eval_only_gives_the_reported_accuracy(data, vit, tmp_path, capsys):
     accuracy = run("LinearProbe", data, vit, tmp_path / "run")["accuracy"]
     argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
-    assert train.main(argv + arguments("LinearProbe", data, vit, tmp_path / "eval")) == 0
+    assert train(argv + arguments("LinearProbe", data, vit, tmp_path / "eval")) == 0
     assert capsys.readouterr().out.count(f"* accuracy: {accuracy:.1f}%") == 2
     argv[-1] = str(tmp_path / "absent")
-    assert train.main(argv + arguments("LinearProbe", data, vit, tmp_path / "eval")) == 2
+    assert train(argv + arguments("LinearProbe", data, vit, tmp_path / "eval")) == 2
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.LINEARPROBE.L1", "(1.0,)"), "did you mean TRAINER.LINEARPROBE.L2?"),
-    (("TRAINER.LINEARPROBE.L2", "()"), "above 0"),
-    (("TRAINER.LINEARPROBE.L2", "(0.1, -1.0)"), "above 0"),
-    (("TRAINER.LINEARPROBE.ITERATIONS", "0"), "at least 1"),
-    (("TEST.FINAL_MODEL", "best_val"), "last_step"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.LINEARPROBE.L1", "(1.0,)"), "did you mean TRAINER.LINEARPROBE.L2?"),
+        (("TRAINER.LINEARPROBE.L2", "()"), "above 0"),
+        (("TRAINER.LINEARPROBE.L2", "(0.1, -1.0)"), "above 0"),
+        (("TRAINER.LINEARPROBE.ITERATIONS", "0"), "at least 1"),
+        (("TEST.FINAL_MODEL", "best_val"), "last_step"),
+    ],
+)
 def test_mistakes(data, vit, tmp_path, capsys, opts, message):
     check_refused(arguments("LinearProbe", data, vit, tmp_path, *opts), message, capsys)
 

@@ -26,13 +26,23 @@ from datasets import (  # noqa: F401  (each registers itself)
     sun397,
     ucf101,
 )
-from trainers.modules.errors import UserError
+from fairclip.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = {
-    "FGVCAircraft": 100, "OxfordFlowers": 102, "OxfordPets": 37, "DescribableTextures": 47, "EuroSAT": 10,
-    "SUN397": 397, "UCF101": 101, "Caltech101": 100, "CUB200": 200, "Birdsnap": 500, "RESISC45": 45, "AID": 30,
-}  # fmt: skip
+    "FGVCAircraft": 100,
+    "OxfordFlowers": 102,
+    "OxfordPets": 37,
+    "DescribableTextures": 47,
+    "EuroSAT": 10,
+    "SUN397": 397,
+    "UCF101": 101,
+    "Caltech101": 100,
+    "CUB200": 200,
+    "Birdsnap": 500,
+    "RESISC45": 45,
+    "AID": 30,
+}
 ALL = [(name, layout) for name, layouts in LAYOUTS.items() for layout in layouts]
 
 
@@ -151,9 +161,15 @@ def test_coops_split_file_fits_a_tree(tmp_path, name, capsys):
     assert "split: zhou file" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name, other", [
-    ("EuroSAT", "zenodo"), ("CUB200", "archive"), ("OxfordFlowers", "torchvision"), ("Birdsnap", "doubled"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, other",
+    [
+        ("EuroSAT", "zenodo"),
+        ("CUB200", "archive"),
+        ("OxfordFlowers", "torchvision"),
+        ("Birdsnap", "doubled"),
+    ],
+)
 def test_two_copies_are_both_named(tmp_path, name, other):
     first = next(iter(LAYOUTS[name]))
     for layout in (first, other):
@@ -232,15 +248,18 @@ def test_a_label_outside_of_the_classes(tmp_path):
         load(tmp_path, "OxfordFlowers", SPLIT="official")
 
 
-@pytest.mark.parametrize("name, layout, file, message", [
-    ("FGVCAircraft", "coop", "images_variant_val.txt", r"images_variant_val\.txt is missing"),
-    ("OxfordFlowers", "coop", "imagelabels.mat", r"no split_zhou_OxfordFlowers\.json.*imagelabels\.mat is missing"),
-    ("OxfordPets", "kaggle", "annotations/annotations/test.txt", r"test\.txt is missing"),
-    ("SUN397", "coop", "Testing_01.txt", r"no split_zhou_SUN397\.json.*Testing_01\.txt.* is missing"),
-    ("UCF101", "coop", "ucfTrainTestlist/trainlist01.txt", r"trainlist01\.txt is missing"),
-    ("CUB200", "coop", "train_test_split.txt", r"train_test_split\.txt is missing"),
-    ("Birdsnap", "script", "species.txt", r"species\.txt is missing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, layout, file, message",
+    [
+        ("FGVCAircraft", "coop", "images_variant_val.txt", r"images_variant_val\.txt is missing"),
+        ("OxfordFlowers", "coop", "imagelabels.mat", r"no split_zhou_OxfordFlowers\.json.*imagelabels\.mat is missing"),
+        ("OxfordPets", "kaggle", "annotations/annotations/test.txt", r"test\.txt is missing"),
+        ("SUN397", "coop", "Testing_01.txt", r"no split_zhou_SUN397\.json.*Testing_01\.txt.* is missing"),
+        ("UCF101", "coop", "ucfTrainTestlist/trainlist01.txt", r"trainlist01\.txt is missing"),
+        ("CUB200", "coop", "train_test_split.txt", r"train_test_split\.txt is missing"),
+        ("Birdsnap", "script", "species.txt", r"species\.txt is missing"),
+    ],
+)
 def test_a_missing_annotation_file_is_named(tmp_path, name, layout, file, message):
     build(tmp_path, name, layout)
     (tmp_path / MINIS[name].dataset_dir / file).unlink()

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from trainers.modules.alignment import aggregate, alignment_scores, select_crops
-from trainers.modules.anchors import Anchors, description_anchors
-from trainers.modules.errors import UserError
-from trainers.modules.losses import fairness, weighted_cross_entropy
-from trainers.modules.views import FixedCrops, Normalize, Views, crop_boxes, resize_box, to_bytes
-from trainers.modules.weighting import SCHEMES, self_training_weight
+from fairclip.core.errors import UserError
+from fairclip.method.alignment import aggregate, alignment_scores, select_crops
+from fairclip.method.anchors import Anchors, description_anchors
+from fairclip.method.losses import fairness, weighted_cross_entropy
+from fairclip.method.weighting import SCHEMES, self_training_weight
+from fairclip.views.views import FixedCrops, Normalize, Views, crop_boxes, resize_box, to_bytes
 
 B, N, K, M, D, TAU = 5, 6, 4, 3, 8, 20.0
 
@@ -150,8 +150,13 @@ def weight_by_hand(kind, u, z, anchors):
         margin = 1 - p[second] / p[first]
         normal = unit([float(x - y) for x, y in zip(anchors[first], anchors[second], strict=True)])
         anchor_margin = 1 - math.exp(-TAU * dot(u, normal))  # the plane goes through 0: anchors have equal length
-    return {"none": 1.0, "agreement": agreement, "margin": margin, "anchor_margin": anchor_margin,
-            "agreement_margin": agreement * margin}[kind]  # fmt: skip
+    return {
+        "none": 1.0,
+        "agreement": agreement,
+        "margin": margin,
+        "anchor_margin": anchor_margin,
+        "agreement_margin": agreement * margin,
+    }[kind]
 
 
 @pytest.mark.parametrize("classes", [K, 2, 1])

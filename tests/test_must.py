@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from commands import train
 from torch import nn
 from torch.nn import functional as F
 from toys import (
@@ -22,12 +23,11 @@ from toys import (
     save_clip,
 )
 
-import train
-from trainers.modules.backbone import load_clip
-from trainers.modules.confidence import confident_labels, masked_cross_entropy
-from trainers.modules.ema import EMA, ramped_decay
-from trainers.modules.errors import UserError
-from trainers.modules.rates import layer_depths
+from fairclip.backbones.openai import load_clip
+from fairclip.core.errors import UserError
+from fairclip.method.confidence import confident_labels, masked_cross_entropy
+from fairclip.method.ema import EMA, ramped_decay
+from fairclip.method.rates import layer_depths
 
 B, K = 6, 4
 RATE = ("OPTIM.LR", "1e-3")
@@ -61,8 +61,11 @@ def test_a_confidence_at_the_threshold_is_not_enough():
 @pytest.mark.parametrize("mask", [[1, 1, 1, 1, 1, 1], [0, 1, 0, 0, 1, 1], [0, 0, 0, 1, 0, 0]])
 def test_masked_cross_entropy(mask):
     given, labels = logits(), torch.tensor([0, 3, 1, 1, 2, 0])
-    kept = [-math.log(softmax(row)[label])
-            for row, label, keep in zip(given.tolist(), labels.tolist(), mask, strict=True) if keep]  # fmt: skip
+    kept = [
+        -math.log(softmax(row)[label])
+        for row, label, keep in zip(given.tolist(), labels.tolist(), mask, strict=True)
+        if keep
+    ]
     loss = masked_cross_entropy(given, labels, torch.tensor(mask).bool())
     assert loss.item() == pytest.approx(sum(kept) / len(kept), rel=1e-12)
 
@@ -83,8 +86,9 @@ def test_permuted_classes_permute_labels():
     probs, order = logits().softmax(dim=1), torch.tensor([2, 0, 3, 1])  # new class c was class order[c]
     (labels, mask), (renamed, same_mask) = confident_labels(probs, 0.6), confident_labels(probs[:, order], 0.6)
     assert torch.equal(order[renamed], labels) and torch.equal(mask, same_mask)
-    torch.testing.assert_close(masked_cross_entropy(logits(1)[:, order], renamed, mask),
-                               masked_cross_entropy(logits(1), labels, mask))  # fmt: skip
+    torch.testing.assert_close(
+        masked_cross_entropy(logits(1)[:, order], renamed, mask), masked_cross_entropy(logits(1), labels, mask)
+    )
 
 
 # -- Teacher -----------------------------------------------------------------------------------------------------------
@@ -105,8 +109,10 @@ def test_teacher_is_the_moving_average_of_what_is_trained():
         with torch.no_grad():
             student[0].weight.add_(torch.randn(2, 3, generator=torch.Generator().manual_seed(step)))
         ema.update(student, decay)
-        average = [[decay * a + (1 - decay) * w for a, w in zip(old, new, strict=True)]
-                   for old, new in zip(average, student[0].weight.tolist(), strict=True)]  # fmt: skip
+        average = [
+            [decay * a + (1 - decay) * w for a, w in zip(old, new, strict=True)]
+            for old, new in zip(average, student[0].weight.tolist(), strict=True)
+        ]
     torch.testing.assert_close(ema.model[0].weight, torch.tensor(average, dtype=torch.float64), rtol=1e-12, atol=1e-12)
     assert ema.model[1].weight is student[1].weight and ema.model[1].running_mean is student[1].running_mean
     assert not any(p.requires_grad for p in ema.model.parameters()) and student[0].weight.requires_grad
@@ -265,7 +271,7 @@ def test_many_classes_turn_on_the_running_average(finished, data, backbone, tmp_
 def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
     out, results = finished
     argv = arguments("MUST", data, backbone, tmp_path, *RATE)
-    assert train.main(["--eval-only", "--model-dir", str(out), *argv]) == 0
+    assert train(["--eval-only", "--model-dir", str(out), *argv]) == 0
     said = capsys.readouterr().out
     assert f"* accuracy: {results['accuracy']:.1f}%" in said and "teacher" not in said  # it was not loaded
 
@@ -292,10 +298,20 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
     assert run("MUST", data, backbone, tmp_path, *RATE, *SURE)["ema_accuracy"] == whole["ema_accuracy"]
 
 
-@pytest.mark.parametrize("opts", [
-    {"THRESHOLD": 0.6}, {"FAIRNESS": 0.0}, {"EMA_START": 0.5}, {"EMA_END": 0.99}, {"EMA_STEPS": 3},
-    {"LAYER_DECAY": 1.0}, {"LR_MIN": 1e-3}, {"PREC": "bf16"},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"THRESHOLD": 0.6},
+        {"FAIRNESS": 0.0},
+        {"EMA_START": 0.5},
+        {"EMA_END": 0.99},
+        {"EMA_STEPS": 3},
+        {"LAYER_DECAY": 1.0},
+        {"LR_MIN": 1e-3},
+        {"PREC": "bf16"},
+    ],
+    ids=str,
+)
 def test_every_option_matters(finished, data, backbone, tmp_path, opts):
     pairs = [text for key, value in opts.items() for text in (f"TRAINER.MUST.{key}", str(value))]
     run("MUST", data, backbone, tmp_path, *RATE, *SURE, *pairs)
@@ -303,17 +319,20 @@ def test_every_option_matters(finished, data, backbone, tmp_path, opts):
     assert not same(a["extra"]["teacher"], b["extra"]["teacher"])
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.MUST.TRESHOLD", "0.5"), "did you mean TRAINER.MUST.THRESHOLD?"),
-    (("TRAINER.MUST.THRESHOLD", "1.0"), "a confidence lies in [0, 1)"),
-    (("TRAINER.MUST.EMA_START", "0.99999"), "EMA_START <= EMA_END"),
-    (("TRAINER.MUST.LAYER_DECAY", "0.0"), "LAYER_DECAY"),
-    (("TRAINER.MUST.PREC", "fp8"), "PREC"),
-    (("OPTIM.LR", "0.0"), "above 0"),
-    (("OPTIM.LR", "1e-7"), "LR_MIN"),
-    (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
-    (("DATALOADER.K_TRANSFORMS", "2"), "leave it at 1"),
-    (("DATASET.NUM_SHOTS", "4"), "without labels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.MUST.TRESHOLD", "0.5"), "did you mean TRAINER.MUST.THRESHOLD?"),
+        (("TRAINER.MUST.THRESHOLD", "1.0"), "a confidence lies in [0, 1)"),
+        (("TRAINER.MUST.EMA_START", "0.99999"), "EMA_START <= EMA_END"),
+        (("TRAINER.MUST.LAYER_DECAY", "0.0"), "LAYER_DECAY"),
+        (("TRAINER.MUST.PREC", "fp8"), "PREC"),
+        (("OPTIM.LR", "0.0"), "above 0"),
+        (("OPTIM.LR", "1e-7"), "LR_MIN"),
+        (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
+        (("DATALOADER.K_TRANSFORMS", "2"), "leave it at 1"),
+        (("DATASET.NUM_SHOTS", "4"), "without labels"),
+    ],
+)
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
     check_refused(arguments("MUST", data, backbone, tmp_path, *RATE, *opts), message, capsys)

@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.transforms import InterpolationMode, RandAugment
 
-from trainers.modules import image_cache
-from trainers.modules.device_views import DrawOnly, UncutViews, cut_boxes
-from trainers.modules.errors import UserError
-from trainers.modules.image_cache import ImageCache, check_cache
-from trainers.modules.loading import Images, build_loader, collate, let_reader_leave, read_image, set_seed, shrink
-from trainers.modules.randaugment import NAMES, OPERATIONS, apply_in_groups, apply_operation, draw_operations
-from trainers.modules.views import Views, crop_boxes, resize_box, to_bytes
+from fairclip.core.errors import UserError
+from fairclip.views import image_cache
+from fairclip.views.device_views import DrawOnly, UncutViews, cut_boxes
+from fairclip.views.image_cache import ImageCache, check_cache
+from fairclip.views.loading import Images, build_loader, collate, let_reader_leave, read_image, set_seed, shrink
+from fairclip.views.randaugment import NAMES, OPERATIONS, apply_in_groups, apply_operation, draw_operations
+from fairclip.views.views import Views, crop_boxes, resize_box, to_bytes
 
 CPU = torch.device("cpu")
 
@@ -81,8 +81,11 @@ def test_boxes_are_cut_as_one_by_one(dtype, mean):
     """Images of several sizes, larger and smaller than the views; boxes at the edges; flips."""
     size, images = 48, [photo(90, 70), photo(33, 140, 1), photo(200, 180, 2), photo(20, 24, 3)]
     torch.manual_seed(0)
-    boxes = [[(0, 0, *image.size), (image.width - 9, image.height - 7, *image.size), (0, 0, 5, 3)]
-             + crop_boxes(*image.size, 5, 0.2, 1.0) for image in images]  # fmt: skip
+    boxes = [
+        [(0, 0, *image.size), (image.width - 9, image.height - 7, *image.size), (0, 0, 5, 3)]
+        + crop_boxes(*image.size, 5, 0.2, 1.0)
+        for image in images
+    ]
     flips = torch.rand(4, 8) < 0.5
     pixels = torch.zeros(4, 184, 200, 3, dtype=torch.uint8)
     for image, place in zip(images, pixels, strict=True):
@@ -104,7 +107,7 @@ def test_chunks_do_not_matter(monkeypatch):
     pixels = torch.randint(256, (5, 40, 48, 3), dtype=torch.uint8)
     boxes, flips = torch.tensor([0, 0, 40, 40]).expand(5, 3, 4), torch.zeros(5, 3, dtype=torch.bool)
     whole = cut_boxes(pixels, boxes, flips, 16)
-    monkeypatch.setattr("trainers.modules.device_views.CHUNK", 1)
+    monkeypatch.setattr("fairclip.views.device_views.CHUNK", 1)
     assert torch.equal(cut_boxes(pixels, boxes, flips, 16), whole)
 
 
@@ -223,7 +226,7 @@ def epoch(loader: DataLoader) -> torch.Tensor:
 @pytest.mark.parametrize(("kind", "context"), [("ram", None), ("disk", None), ("disk", "fork"), ("ram", "spawn")])
 def test_second_epoch_opens_no_file(kind, context, files, memory, monkeypatch):
     if context:
-        monkeypatch.setattr("trainers.modules.loading.cores", lambda: 2)
+        monkeypatch.setattr("fairclip.views.loading.cores", lambda: 2)
     paths, views, cache = list(map(str, files)), Views(32, 2, 0.5, 0.9), ImageCache(kind, 1)
     plain = epoch(build_loader(Images(paths, None, views), 2, 0, CPU))
     workers = {None: 0, "fork": 2, "spawn": 1}[context]
@@ -270,7 +273,7 @@ def test_full_disk_costs_one_warning(workers, files, monkeypatch, capfd):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(image_cache, "atomic", full)
-    monkeypatch.setattr("trainers.modules.loading.cores", lambda: 2)
+    monkeypatch.setattr("fairclip.views.loading.cores", lambda: 2)
     paths, views, cache = list(map(str, files)), Views(40), ImageCache("disk", 1)
     loader = build_loader(Images(paths, None, views, read=cache.read), 1, workers, CPU)
     plain = epoch(build_loader(Images(paths, None, views), 1, 0, CPU))

@@ -1,8 +1,7 @@
-"""Predictions of finished runs: the Python API, and scripts/predict.py."""
+"""Predictions of finished runs: the Python API, and fair predict."""
 # ruff: noqa: F811 - fixtures of another module
 
 import csv
-import importlib.util
 import json
 import os
 import shutil
@@ -13,19 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from commands import predict
 from PIL import Image
 from test_fair import CLASSES, backbone, console, data, finished, run, save_clip  # noqa: F401
 
-import train
-from trainers.modules.backbone import fingerprint, load_clip
-from trainers.modules.errors import UserError
-from trainers.modules.views import resize_box, to_bytes
-from trainers.predictor import Predictor, read_image
+from fairclip.backbones.openai import fingerprint, load_clip
+from fairclip.core.errors import UserError
+from fairclip.predict.predictor import Predictor, read_image
+from fairclip.views.views import resize_box, to_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("predict", ROOT / "scripts/predict.py")
-sys.modules[spec.name] = predict = importlib.util.module_from_spec(spec)  # dataclass looks its module up
-spec.loader.exec_module(predict)
 
 
 def predictions(folder: Path) -> list[dict[str, str]]:
@@ -78,8 +74,21 @@ def resnet(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resnet")
     path = save_clip(folder / "rn.pt", "resnet")
     stdout = sys.stdout
-    run(data, path, folder / "run", "TRAINER.FAIR.CROP_INFERENCE", "True", "OPTIM.MAX_EPOCH", "1",
-        "TRAINER.FAIR.TOP_K", "3", "TRAINER.FAIR.ALPHA", "0.3", "TRAINER.FAIR.BETA", "0.9")  # fmt: skip
+    run(
+        data,
+        path,
+        folder / "run",
+        "TRAINER.FAIR.CROP_INFERENCE",
+        "True",
+        "OPTIM.MAX_EPOCH",
+        "1",
+        "TRAINER.FAIR.TOP_K",
+        "3",
+        "TRAINER.FAIR.ALPHA",
+        "0.3",
+        "TRAINER.FAIR.BETA",
+        "0.9",
+    )
     sys.stdout = stdout
     return folder / "run"
 
@@ -155,22 +164,22 @@ class Absent:
         if name.split(".")[0] in ("dassl", "datasets", "toolbox"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
-from trainers.predictor import Predictor
+from fairclip.predict.predictor import Predictor
 print(Predictor.load(sys.argv[1])(sys.argv[2:]).tolist())
 """
 
 
 def test_neither_dassl_nor_data_sets_are_needed(finished, data, tmp_path):
     images = [str(data / f"test_{i}_0.png") for i in range(3)]
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE, str(finished), *images], cwd=tmp_path,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ALONE, str(finished), *images],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), Predictor.load(finished)(images))
-
-
-def test_train_py_takes_the_module_as_one_of_many():
-    modules, failed = train.import_plugins()
-    assert "trainers.predictor" in {module.__name__ for module in modules} and "trainers.predictor" not in failed
 
 
 # -- What does not belong together is refused --------------------------------------------------------------------------
@@ -229,15 +238,18 @@ def test_the_fingerprint_sees_every_value(backbone):
     assert fingerprint(tower.state_dict()) != before
 
 
-@pytest.mark.parametrize("new, message", [
-    ({"classnames": CLASSES[:2]}, "3 anchors for 2 different class names"),
-    ({"classnames": ["a", "a", "b"]}, "3 anchors for 2 different class names"),
-    ({"config_hash": "0123456789ab"}, "belong to different runs"),
-    ({"anchors": None}, None),  # FAIR's are in the state dict as well
-    ({"state_dict": {"visual.ln_9.weight": torch.ones(1)}}, "lacks: visual.ln_9.weight"),
-    ({"state_dict": {"visual.ln_post.weight": torch.ones(1)}}, "does not fit"),
-    ({"classnames": "gone"}, "lacks classnames"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "new, message",
+    [
+        ({"classnames": CLASSES[:2]}, "3 anchors for 2 different class names"),
+        ({"classnames": ["a", "a", "b"]}, "3 anchors for 2 different class names"),
+        ({"config_hash": "0123456789ab"}, "belong to different runs"),
+        ({"anchors": None}, None),  # FAIR's are in the state dict as well
+        ({"state_dict": {"visual.ln_9.weight": torch.ones(1)}}, "lacks: visual.ln_9.weight"),
+        ({"state_dict": {"visual.ln_post.weight": torch.ones(1)}}, "does not fit"),
+        ({"classnames": "gone"}, "lacks classnames"),
+    ],
+)
 def test_files_that_do_not_fit(finished, tmp_path, new, message):
     other = copy_of(finished, tmp_path / "other")
     change(other / "fair/model.pth.tar-3", **new)
@@ -284,7 +296,7 @@ def test_a_run_without_crops_explains_nothing(data, backbone, tmp_path):
             call()
 
 
-# -- scripts/predict.py ------------------------------------------------------------------------------------------------
+# -- fair predict ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -302,7 +314,7 @@ def images(data, tmp_path) -> Path:
 
 def test_a_folder_becomes_a_table(finished, images, tmp_path, capsys):
     output = tmp_path / "out" / "all.csv"
-    assert predict.main([str(finished), str(images), "--top", "2", "--output", str(output), "--batch", "2"]) == 1
+    assert predict([str(finished), str(images), "--top", "2", "--output", str(output), "--batch", "2"]) == 1
     message = capsys.readouterr()
     assert message.out == ""
     assert f"Skipped: {images}/deep/cut.png: " in message.err
@@ -322,7 +334,7 @@ def test_a_folder_becomes_a_table(finished, images, tmp_path, capsys):
 def test_crops_boxes_and_the_picture(resnet, images, tmp_path, capsys):
     boxes, show = tmp_path / "boxes.csv", tmp_path / "show.png"
     paths = [str(images / "0.png"), str(images / "deep/1.png")]
-    assert predict.main([str(resnet), *paths, paths[0], "--boxes", str(boxes), "--show", str(show)]) == 0
+    assert predict([str(resnet), *paths, paths[0], "--boxes", str(boxes), "--show", str(show)]) == 0
     predictor = Predictor.load(resnet)
     head, *rows = csv.reader(capsys.readouterr().out.splitlines())
     assert [row[0] for row in rows] == paths and len(head) == 7
@@ -348,7 +360,7 @@ def test_crops_boxes_and_the_picture(resnet, images, tmp_path, capsys):
 
 def test_only_so_many_images_are_drawn(resnet, images, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(predict, "SHOWN", 1)
-    assert predict.main([str(resnet), str(images), "--show", str(tmp_path / "a.png")]) == 1
+    assert predict([str(resnet), str(images), "--show", str(tmp_path / "a.png")]) == 1
     message = capsys.readouterr()
     assert "the first 1 of 3 images" in message.err and len(message.out.splitlines()) == 4
     with Image.open(tmp_path / "a.png") as picture:
@@ -357,34 +369,36 @@ def test_only_so_many_images_are_drawn(resnet, images, tmp_path, capsys, monkeyp
 
 def test_nothing_is_written_if_no_image_can_be_read(finished, images, tmp_path, capsys):
     output = tmp_path / "none.csv"
-    assert predict.main([str(finished), str(images / "empty.jpg"), str(images / "notes.txt"), "--output",
-                         str(output)]) == 1  # fmt: skip
+    assert predict([str(finished), str(images / "empty.jpg"), str(images / "notes.txt"), "--output", str(output)]) == 1
     error = capsys.readouterr().err
     assert "notes.txt: not an image" in error and "nothing is written" in error and not output.exists()
 
 
 def test_saving_needs_no_images(finished, images, tmp_path, capsys):
     saved = tmp_path / "cars.pt"
-    assert predict.main([str(finished), "--save", str(saved)]) == 0
-    assert predict.main([str(saved), str(images / "0.png")]) == 0
+    assert predict([str(finished), "--save", str(saved)]) == 0
+    assert predict([str(saved), str(images / "0.png")]) == 0
     assert f"{images}/0.png," in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["absent.png"], "there is no image or folder absent.png"),
-    ([], "name images"),
-    (["--show", "a.png", "--save", "a.pt"], "need images"),
-    (["EMPTY"], "there are no images in"),
-    (["IMAGES", "--top", "0"], "from 1"),
-    (["IMAGES", "--epoch", "7"], "model.pth.tar-7"),
-    (["IMAGES", "--backbone", "ViT-B/33"], "Did you mean"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["absent.png"], "there is no image or folder absent.png"),
+        ([], "name images"),
+        (["--show", "a.png", "--save", "a.pt"], "need images"),
+        (["EMPTY"], "there are no images in"),
+        (["IMAGES", "--top", "0"], "from 1"),
+        (["IMAGES", "--epoch", "7"], "model.pth.tar-7"),
+        (["IMAGES", "--backbone", "ViT-B/33"], "Did you mean"),
+    ],
+)
 def test_mistakes_end_in_one_message(finished, images, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nothing").mkdir()
     places = {"IMAGES": str(images), "EMPTY": str(tmp_path / "nothing")}
     before = sorted(os.listdir())
-    assert predict.main([str(finished), *(places.get(word, word) for word in arguments), "--output", "a.csv"]) == 2
+    assert predict([str(finished), *(places.get(word, word) for word in arguments), "--output", "a.csv"]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("Error: ") and message in captured.err and captured.out == ""
     assert sorted(os.listdir()) == before

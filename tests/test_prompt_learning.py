@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import train
 from dassl.engine import TRAINER_REGISTRY
 from toys import (
     CLASSES,
@@ -23,9 +24,11 @@ from toys import (
     untimed,
 )
 
-import train
-from trainers.modules.context import initial_context
-from trainers.modules.loading import mixed_seed
+from fairclip.cli import build_parser
+from fairclip.core.plugins import import_plugins
+from fairclip.method.context import initial_context
+from fairclip.run import launch
+from fairclip.views.loading import mixed_seed
 from trainers.prompt_learning import PromptLearning
 from trainers.upl import UPL
 
@@ -56,7 +59,7 @@ def finished(data, backbone, tmp_path_factory) -> Path:
 
 
 def weights(out: Path) -> torch.Tensor:
-    (name, value), = checkpoint(out, "promptlearning")["state_dict"].items()
+    ((name, value),) = checkpoint(out, "promptlearning")["state_dict"].items()
     assert name == "contexts"
     return value
 
@@ -70,9 +73,9 @@ def test_a_run(finished):
 
 def test_it_is_marked_and_stands_beside_coop():
     assert PromptLearning.uses_labels and not getattr(UPL, "uses_labels", False)
-    modules, _ = train.import_plugins()
+    modules, _ = import_plugins("trainers", "datasets")
     assert "CoOp" not in TRAINER_REGISTRY.registered_names()
-    cfg = train.build_cfg(train.parse_args([]), modules)
+    cfg = launch.build_cfg(build_parser(["train"]).parse_args(["train", *[]]), modules)
     assert cfg.TRAINER.COOP.PREC == "fp16" and cfg.TRAINER.PROMPTLEARNING.PREC == "fp32"
 
 
@@ -144,7 +147,7 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
 def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
     accuracy = json.loads((finished / "results.json").read_text())["accuracy"]
     argv = ["--eval-only", "--model-dir", str(finished), "--load-epoch", str(EPOCHS)]
-    assert train.main([*argv, *arguments(NAME, data, backbone, tmp_path)]) == 0
+    assert train([*argv, *arguments(NAME, data, backbone, tmp_path)]) == 0
     assert f"* accuracy: {accuracy:.1f}%" in capsys.readouterr().out
 
 
@@ -156,20 +159,23 @@ def test_images_without_labels_are_refused(data, backbone, tmp_path, capsys):
     (root / "test" / CLASSES[0] / "b.png").symlink_to(data / "test_0_0.png")
     (root / "classes.txt").write_text("\n".join(CLASSES))
     opts = ("DATASET.NAME", "ImageFolder", "DATASET.NUM_SHOTS", "-1")
-    assert train.main(arguments(NAME, root, backbone, tmp_path / "out", *opts)) == 2
+    assert train(arguments(NAME, root, backbone, tmp_path / "out", *opts)) == 2
     assert "1 training images have none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.PROMPTLEARNING.NCTX", "4"), "did you mean TRAINER.PROMPTLEARNING.N_CTX?"),
-    (("TRAINER.PROMPTLEARNING.N_CTX", "0"), "N_CTX 0"),
-    (("TRAINER.PROMPTLEARNING.PREC", "fp16"), "PREC"),
-    (("OPTIM.LR_SCHEDULER", "single_step"), "LR_SCHEDULER"),
-    (("OPTIM.WARMUP_TYPE", "linear"), "WARMUP_TYPE"),
-    (("OPTIM.LR", "0.0"), "OPTIM.LR"),
-    (("DATALOADER.K_TRANSFORMS", "2"), "K_TRANSFORMS"),
-    (("TEST.FINAL_MODEL", "best_val"), "last_step"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.PROMPTLEARNING.NCTX", "4"), "did you mean TRAINER.PROMPTLEARNING.N_CTX?"),
+        (("TRAINER.PROMPTLEARNING.N_CTX", "0"), "N_CTX 0"),
+        (("TRAINER.PROMPTLEARNING.PREC", "fp16"), "PREC"),
+        (("OPTIM.LR_SCHEDULER", "single_step"), "LR_SCHEDULER"),
+        (("OPTIM.WARMUP_TYPE", "linear"), "WARMUP_TYPE"),
+        (("OPTIM.LR", "0.0"), "OPTIM.LR"),
+        (("DATALOADER.K_TRANSFORMS", "2"), "K_TRANSFORMS"),
+        (("TEST.FINAL_MODEL", "best_val"), "last_step"),
+    ],
+)
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
     check_refused(arguments(NAME, data, backbone, tmp_path, *opts), message, capsys)
 

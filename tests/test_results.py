@@ -11,9 +11,10 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from trainers.modules import results
-from trainers.modules.errors import UserError
-from trainers.modules.results import atomic, commit, config_hash, read_results, versions, write_results
+from fairclip.core.errors import UserError
+from fairclip.core.files import atomic
+from fairclip.run import results
+from fairclip.run.results import commit, config_hash, read_results, versions, write_results
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -28,11 +29,31 @@ def test_round_trip(tmp_path):
 
 
 def test_numbers_of_other_libraries(tmp_path):
-    write_results(tmp_path, {"a": np.float64(0.1), "b": np.int64(3), "c": torch.tensor(0.5), "d": torch.ones(2),
-                             "e": np.zeros((1, 2)), "f": (1, 2), "g": tmp_path, 4: float("nan"),
-                             "h": [float("inf"), torch.tensor(float("nan"))]})
-    assert read_results(tmp_path) == {"a": 0.1, "b": 3, "c": 0.5, "d": [1, 1], "e": [[0, 0]], "f": [1, 2],
-                                      "g": str(tmp_path), "4": None, "h": [None, None]}
+    write_results(
+        tmp_path,
+        {
+            "a": np.float64(0.1),
+            "b": np.int64(3),
+            "c": torch.tensor(0.5),
+            "d": torch.ones(2),
+            "e": np.zeros((1, 2)),
+            "f": (1, 2),
+            "g": tmp_path,
+            4: float("nan"),
+            "h": [float("inf"), torch.tensor(float("nan"))],
+        },
+    )
+    assert read_results(tmp_path) == {
+        "a": 0.1,
+        "b": 3,
+        "c": 0.5,
+        "d": [1, 1],
+        "e": [[0, 0]],
+        "f": [1, 2],
+        "g": str(tmp_path),
+        "4": None,
+        "h": [None, None],
+    }
 
 
 def test_what_json_cannot_hold_leaves_the_old_file(tmp_path):
@@ -66,25 +87,50 @@ def test_unfinished_and_damaged_runs(tmp_path):
 # The facts
 # ---------------------------------------------------------------------------------------------------------------------
 def config(**changes) -> CfgNode:
-    cfg = CfgNode({"SEED": 1, "OUTPUT_DIR": "a", "RESUME": "", "USE_CUDA": True, "VERBOSE": True,
-                   "DATASET": {"ROOT": "/data", "NAME": "SynthCars"}, "DATALOADER": {"NUM_WORKERS": 2},
-                   "TRAIN": {"PRINT_FREQ": 10}, "OPTIM": {"LR": 1e-4, "STEPSIZE": (-1,)}, "INPUT": {"SIZE": (64, 64)}})
+    cfg = CfgNode(
+        {
+            "SEED": 1,
+            "OUTPUT_DIR": "a",
+            "RESUME": "",
+            "USE_CUDA": True,
+            "VERBOSE": True,
+            "DATASET": {"ROOT": "/data", "NAME": "SynthCars"},
+            "DATALOADER": {"NUM_WORKERS": 2},
+            "TRAIN": {"PRINT_FREQ": 10},
+            "OPTIM": {"LR": 1e-4, "STEPSIZE": (-1,)},
+            "INPUT": {"SIZE": (64, 64)},
+        }
+    )
     cfg.merge_from_list([item for key, value in changes.items() for item in (key.replace("__", "."), value)])
     return cfg
 
 
-@pytest.mark.parametrize("changes", [
-    {"SEED": 2}, {"OUTPUT_DIR": "b"}, {"RESUME": "b"}, {"USE_CUDA": False}, {"VERBOSE": False},
-    {"DATASET__ROOT": "/other"}, {"DATALOADER__NUM_WORKERS": 0}, {"TRAIN__PRINT_FREQ": 1},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SEED": 2},
+        {"OUTPUT_DIR": "b"},
+        {"RESUME": "b"},
+        {"USE_CUDA": False},
+        {"VERBOSE": False},
+        {"DATASET__ROOT": "/other"},
+        {"DATALOADER__NUM_WORKERS": 0},
+        {"TRAIN__PRINT_FREQ": 1},
+    ],
+)
 def test_hash_ignores_where_a_run_is_done(changes):
     assert config_hash(config(**changes)) == config_hash(config())
 
 
-@pytest.mark.parametrize("changes", [
-    {"DATASET__NAME": "StanfordCars"}, {"OPTIM__LR": 1.0000001e-4}, {"OPTIM__STEPSIZE": (-1, 3)},
-    {"INPUT__SIZE": (64, 32)},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"DATASET__NAME": "StanfordCars"},
+        {"OPTIM__LR": 1.0000001e-4},
+        {"OPTIM__STEPSIZE": (-1, 3)},
+        {"INPUT__SIZE": (64, 32)},
+    ],
+)
 def test_hash_sees_what_is_computed(changes):
     assert config_hash(config(**changes)) != config_hash(config())
 
@@ -122,7 +168,7 @@ def test_commit(tmp_path, monkeypatch):
 
     for name in [name for name in os.environ if name.startswith("GIT_")]:  # set while a git hook runs the tests
         monkeypatch.delenv(name)
-    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(results, "HOME", tmp_path)
     assert commit() is None  # no repository
     git("init", "-q")
     assert commit() is None  # no commit
@@ -136,8 +182,8 @@ def test_commit(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("2")
     assert commit() == head + "-dirty"
     (tmp_path / "inner").mkdir()
-    monkeypatch.setattr(results, "REPOSITORY", tmp_path / "inner")
+    monkeypatch.setattr(results, "HOME", tmp_path / "inner")
     assert commit() is None  # somebody else's repository
-    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(results, "HOME", tmp_path)
     monkeypatch.setenv("PATH", "")
     assert commit() is None  # no git

@@ -40,8 +40,15 @@ def bash(clone: Path, script: str, *arguments: str, cwd: Path | None = None, **e
     """Runs a script of the clone, from another folder; returns (exit status, stdout, stderr)."""
     env = {k: v for k, v in os.environ.items() if k not in ("DATA", "OUTPUT", "TAG", "PYTHON")}
     env = {**env, "PYTHON": str(clone / "fake python"), **environment}
-    done = subprocess.run(["bash", str(clone / "scripts" / script), *arguments], capture_output=True, text=True,
-                          env=env, cwd=cwd or clone.parent, timeout=60, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        ["bash", str(clone / "scripts" / script), *arguments],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=cwd or clone.parent,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -85,8 +92,20 @@ def test_another_render_of_the_built_in_data(clone):
 def test_options_and_folders_pass_through_untouched(clone):
     (clone.parent / "my data").mkdir()
     value = "$(touch hacked) 'quoted' *"
-    status, out, _ = bash(clone, "run.sh", "FAIR", "stanford_cars", "rn50", "1", "--", "A.KEY", value,
-                          TAG="try.2", DATA="my data", OUTPUT="my output")
+    status, out, _ = bash(
+        clone,
+        "run.sh",
+        "FAIR",
+        "stanford_cars",
+        "rn50",
+        "1",
+        "--",
+        "A.KEY",
+        value,
+        TAG="try.2",
+        DATA="my data",
+        OUTPUT="my output",
+    )
     assert status == 0
     assert calls(out)[0].endswith(f"[A.KEY] [{value}]")
     assert "[--root] [my data] [--output-dir] [my output/stanford_cars/FAIR/rn50_try.2/seed1]" in calls(out)[0]
@@ -124,12 +143,15 @@ def test_wrong_arguments_end_in_one_message(clone, arguments, environment, messa
     assert ": line " not in err  # a message of ours, not of bash
 
 
-@pytest.mark.parametrize("arguments, part", [
-    (["run.sh", "--help"], "TRAINER  CuPL"),
-    (["run.sh", "FAIR", "-h"], "run.sh FAIR DATASET"),
-    (["fair/main.sh", "--help"], "[SEED...]"),
-    (["compare.sh", "--help"], "--print"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["run.sh", "--help"], "TRAINER  CuPL"),
+        (["run.sh", "FAIR", "-h"], "run.sh FAIR DATASET"),
+        (["fair/main.sh", "--help"], "[SEED...]"),
+        (["compare.sh", "--help"], "--print"),
+    ],
+)
 def test_help_is_an_answer(clone, arguments, part):
     status, out, err = bash(clone, *arguments)
     assert (status, err, calls(out)) == (0, "", []) and part in out
@@ -141,14 +163,22 @@ def test_help_is_an_answer(clone, arguments, part):
 def test_main_runs_the_rows_and_the_table(clone):
     status, out, err = bash(clone, "fair/main.sh", "synth_cars", "tiny", "1", "2")
     assert (status, err) == (0, "")
-    seen = [call.split("[--output-dir] [")[1].split("]")[0].removeprefix(f"{clone}/output/synth_cars/")
-            for call in calls(out)[:-1]]
-    assert seen == ["ZeroshotCLIP/tiny/seed1", "CuPL/tiny/seed1", "FAIR/tiny_plain/seed1",
-                    "FAIR/tiny_plain/seed2", "FAIR/tiny_aligned/seed1", "FAIR/tiny_aligned/seed2", "FAIR/tiny/seed1",
-                    "FAIR/tiny/seed2"]
+    seen = [
+        call.split("[--output-dir] [")[1].split("]")[0].removeprefix(f"{clone}/output/synth_cars/")
+        for call in calls(out)[:-1]
+    ]
+    assert seen == [
+        "ZeroshotCLIP/tiny/seed1",
+        "CuPL/tiny/seed1",
+        "FAIR/tiny_plain/seed1",
+        "FAIR/tiny_plain/seed2",
+        "FAIR/tiny_aligned/seed1",
+        "FAIR/tiny_aligned/seed2",
+        "FAIR/tiny/seed1",
+        "FAIR/tiny/seed2",
+    ]
     assert "[TRAINER.FAIR.N_CROPS] [0] [TRAINER.FAIR.WEIGHT] [none]" in calls(out)[2]
-    assert calls(out)[-1] == (f"CALL compare.py [{clone}/output] [--datasets] [synth_cars/tiny] "
-                              "[--by-seed]")
+    assert calls(out)[-1] == (f"CALL compare.py [{clone}/output] [--datasets] [synth_cars/tiny] [--by-seed]")
 
 
 def test_zero_shot_runs_once(clone):
@@ -238,8 +268,11 @@ def test_setup_makes_the_environment_once_and_completes_a_broken_one(clone):
 
 def check(clone: Path) -> tuple[int, str]:
     command = 'source "$1"; check "$2"'
-    done = subprocess.run(["bash", "-c", command, "bash", str(clone / "scripts" / "setup.sh"), sys.executable],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", str(clone / "scripts" / "setup.sh"), sys.executable],
+        capture_output=True,
+        text=True,
+    )
     assert done.stderr == ""
     return done.returncode, done.stdout.strip()
 

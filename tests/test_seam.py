@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ASK = "import toolbox; print('ANSWER', toolbox.use_dassl()); import dassl; print('FILE', dassl.__file__)"
+ASK = (
+    "from fairclip.core import toolbox; print('ANSWER', toolbox.use_dassl()); "
+    "import dassl; print('FILE', dassl.__file__)"
+)
 
 
 def ask(*path: Path | str, choice: str | None = None, code: str = ASK) -> subprocess.CompletedProcess:
@@ -101,5 +104,8 @@ def test_absent_upstream_is_no_news():
 
 
 def test_announcement_can_be_left_out_and_a_second_call_agrees():
-    run = ask(code="import toolbox as t; print(t.use_dassl(False) == t.use_dassl(announce=False))", choice="bundled")
+    run = ask(
+        code="from fairclip.core import toolbox as t; print(t.use_dassl(False) == t.use_dassl(announce=False))",
+        choice="bundled",
+    )
     assert run.stdout == "True\n", run.stderr

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import synth
-from datasets.synth.captions import ATTRIBUTES, UNKNOWN, Car, agreement, caption
-from datasets.synth.catalogue import BODIES, PARTS, catalogue, describe, random_parts
-from datasets.synth.render import SIZE, render
+from fairclip.data import synth
+from fairclip.data.synth.captions import ATTRIBUTES, UNKNOWN, Car, agreement, caption
+from fairclip.data.synth.catalogue import BODIES, PARTS, catalogue, describe, random_parts
+from fairclip.data.synth.render import SIZE, render
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,9 +8,9 @@ import torch
 from clip import clip
 from clip.model import CLIP
 
-from trainers.modules.errors import UserError
-from trainers.modules.prompts import ENSEMBLE, PROMPTS, TEMPLATES, prompt, template_of
-from trainers.modules.text import encode_ragged, encode_texts, name_prompts
+from fairclip.core.errors import UserError
+from fairclip.text.embeddings import encode_ragged, encode_texts, name_prompts
+from fairclip.text.templates import ENSEMBLE, PROMPTS, TEMPLATES, prompt, template_of
 
 
 @pytest.fixture(scope="module")

@@ -8,22 +8,22 @@ import weakref
 import pytest
 import torch
 import toys
+from commands import train
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from toys import build, checkpoint, make_data, run, same, save_clip, untimed
 
-import train
-import trainers.base
+import fairclip.run.base
 import trainers.upl
-from trainers.modules import towers
-from trainers.modules.anchors import AnchorClassifier
-from trainers.modules.backbone import load_clip, norm_parameters
-from trainers.modules.context import ContextClassifier
-from trainers.modules.ema import EMA
-from trainers.modules.errors import UserError
-from trainers.modules.linear_probe import ProbeClassifier
-from trainers.modules.towers import ImageClassifier, Passes, channels_last, fitting, out_of_memory
-from trainers.modules.visual_prompts import PromptedClassifier
+from fairclip.backbones import towers
+from fairclip.backbones.openai import load_clip, norm_parameters
+from fairclip.backbones.towers import ImageClassifier, Passes, channels_last, fitting, out_of_memory
+from fairclip.core.errors import UserError
+from fairclip.method.anchors import AnchorClassifier
+from fairclip.method.context import ContextClassifier
+from fairclip.method.ema import EMA
+from fairclip.method.linear_probe import ProbeClassifier
+from fairclip.method.visual_prompts import PromptedClassifier
 
 EPOCH = ("OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True")
 CROPS = ("TRAINER.FAIR.N_CROPS", "2", "TRAINER.FAIR.TOP_K", "1")
@@ -218,8 +218,10 @@ def test_halved_pieces_are_as_if_memory_had_never_run_out(data, backbone, tmp_pa
         run(trainer, data, backbone, tmp_path / "halved", *opts, "TRAIN.AUTO_CHUNK", "True")
         assert memory.failures == 2  # one of a pass without, one with gradients
     lines = [line for line in (tmp_path / "halved/log.txt").read_text().splitlines() if "Out of memory" in line]
-    assert lines == ["Out of memory with 8 images at once: TRAIN.CHUNK 4 from here on",
-                     "Out of memory with 8 images at once: TRAIN.MICRO_BATCH 4 from here on"]  # fmt: skip
+    assert lines == [
+        "Out of memory with 8 images at once: TRAIN.CHUNK 4 from here on",
+        "Out of memory with 8 images at once: TRAIN.MICRO_BATCH 4 from here on",
+    ]
     assert same(trained(tmp_path / "halved", trainer), trained(tmp_path / "set", trainer))
     predictions = [(tmp_path / name / "predictions.csv").read_text() for name in ("set", "halved")]
     assert predictions[0] == predictions[1]
@@ -246,7 +248,7 @@ def test_a_failing_backward_pass_leaves_no_trace(data, backbone, tmp_path, monke
 def test_out_of_memory_names_the_settings(data, backbone, tmp_path, monkeypatch, capsys, auto, limit):
     SmallMemory(monkeypatch, limit)
     argv = toys.arguments("FAIR", data, backbone, tmp_path, *EPOCH, *CROPS, "TRAIN.AUTO_CHUNK", auto)
-    assert train.main(argv) == 2
+    assert train(argv) == 2
     message = capsys.readouterr().err
     assert message.startswith("Error: out of memory (CUDA out of memory. Tried to allocate 2 GiB)")
     for setting in ("TRAIN.CHUNK", "TRAIN.MICRO_BATCH (now 0", "BATCH_SIZE (now 8", "TRAINER.FAIR.PREC (now fp32"):
@@ -362,8 +364,20 @@ def test_without_a_compiler_nothing_changes(tiny_clip, monkeypatch, capsys):
 
 # -- What a run holds, and waits for -----------------------------------------------------------------------------------
 
-ALL = ["FAIR", "MUST", "DPA", "LaFTer", "UPL", "PromptLearning", "LinearProbe", "WCA", "CuPL", "TransCLIP",
-       "ZeroshotCLIP", "ZeroshotCLIP2"]  # fmt: skip
+ALL = [
+    "FAIR",
+    "MUST",
+    "DPA",
+    "LaFTer",
+    "UPL",
+    "PromptLearning",
+    "LinearProbe",
+    "WCA",
+    "CuPL",
+    "TransCLIP",
+    "ZeroshotCLIP",
+    "ZeroshotCLIP2",
+]
 
 
 @pytest.mark.parametrize("trainer", ALL)
@@ -375,7 +389,7 @@ def test_text_towers_are_let_go(data, backbone, tmp_path, monkeypatch, trainer):
         texts.append(weakref.ref(model.transformer))
         return model
 
-    for module in (trainers.base, trainers.upl):
+    for module in (fairclip.run.base, trainers.upl):
         monkeypatch.setattr(module, "load_clip", load)
     built = build(trainer, data, backbone, tmp_path, *EPOCH, *settings(trainer))
     if trainer == "UPL":

@@ -5,10 +5,10 @@ import sys
 
 import miniatures as mini
 import pytest
+from commands import train
 from toys import ROOT, arguments, build, save_clip
 
-import train
-from trainers.modules.results import read_results
+from fairclip.run.results import read_results
 
 TRAINERS = sorted(folder.name for folder in (ROOT / "configs" / "trainers").iterdir())
 SMALL = {  # what makes a run short
@@ -36,10 +36,21 @@ def tower(tmp_path_factory, request):
 def test_every_trainer(trainer, tower, cars, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # setup_logger replaces it
     shape, clip = tower
-    status = train.main(arguments(
-        trainer, cars, clip, tmp_path, "DATASET.NAME", "StanfordCars", "OPTIM.MAX_EPOCH", "1",
-        "DATALOADER.TRAIN_X.BATCH_SIZE", "16", *SMALL.get(trainer, ()),
-    ))  # fmt: skip
+    status = train(
+        arguments(
+            trainer,
+            cars,
+            clip,
+            tmp_path,
+            "DATASET.NAME",
+            "StanfordCars",
+            "OPTIM.MAX_EPOCH",
+            "1",
+            "DATALOADER.TRAIN_X.BATCH_SIZE",
+            "16",
+            *SMALL.get(trainer, ()),
+        )
+    )
     if (trainer, shape) == ("LaFTer", "resnet"):
         assert status == 2 and "ViT" in capsys.readouterr().err
         return

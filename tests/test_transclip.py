@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import train
 from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run, save_clip
 
-import train
-from trainers.modules import transclip as module
-from trainers.modules.backbone import load_clip
-from trainers.modules.errors import UserError
-from trainers.modules.text import name_prompts
-from trainers.modules.transclip import (
+from fairclip.backbones.openai import load_clip
+from fairclip.core.errors import UserError
+from fairclip.method import transclip as module
+from fairclip.method.transclip import (
     SMALLEST_VARIANCE,
     fit,
     initial_means,
@@ -25,6 +24,7 @@ from trainers.modules.transclip import (
     update_means,
     update_variances,
 )
+from fairclip.text.embeddings import name_prompts
 
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
 
@@ -47,8 +47,9 @@ def loop_neighbours(q, k):
 
 
 def loop_likelihood(q, mu, sigma):
-    return [[-0.5 * sum((x - m) ** 2 / s for x, m, s in zip(row, centre, sigma, strict=True)) for centre in mu]
-            for row in q]  # fmt: skip
+    return [
+        [-0.5 * sum((x - m) ** 2 / s for x, m, s in zip(row, centre, sigma, strict=True)) for centre in mu] for row in q
+    ]
 
 
 def loop_assignments(y, likelihood, w, z, k, lam):
@@ -68,14 +69,19 @@ def loop_means(q, z, old):
     means = []
     for c in range(len(z[0])):
         mass = sum(row[c] for row in z)
-        means.append(unit([sum(z[i][c] * q[i][d] for i in range(len(q))) / mass for d in range(len(q[0]))])
-                     if mass > 0 else old[c])  # fmt: skip
+        means.append(
+            unit([sum(z[i][c] * q[i][d] for i in range(len(q))) / mass for d in range(len(q[0]))])
+            if mass > 0
+            else old[c]
+        )
     return means
 
 
 def loop_variances(q, z, mu):
-    return [sum(z[i][c] * (q[i][d] - mu[c][d]) ** 2 for i in range(len(q)) for c in range(len(mu))) / len(q)
-            for d in range(len(q[0]))]  # fmt: skip
+    return [
+        sum(z[i][c] * (q[i][d] - mu[c][d]) ** 2 for i in range(len(q)) for c in range(len(mu))) / len(q)
+        for d in range(len(q[0]))
+    ]
 
 
 def loop_initial(q, z, count):
@@ -131,8 +137,11 @@ def test_no_image_is_its_own_neighbour_even_among_duplicates():
 
 def test_votes_go_both_ways():
     q, z = random_case()
-    expected = [[sum((w.get(j, 0) + v[j].get(i, 0)) * z[j, c].item() for j in range(14)) for c in range(4)]
-                for v in [loop_neighbours(q.tolist(), 3)] for i, w in enumerate(v)]  # fmt: skip
+    expected = [
+        [sum((w.get(j, 0) + v[j].get(i, 0)) * z[j, c].item() for j in range(14)) for c in range(4)]
+        for v in [loop_neighbours(q.tolist(), 3)]
+        for i, w in enumerate(v)
+    ]
     close(neighbour_votes(z, *nearest_neighbours(q, 3)), expected)
 
 
@@ -147,8 +156,10 @@ def test_each_update():
     votes = neighbour_votes(z, *nearest_neighbours(q, 3))
     w = loop_neighbours(q.tolist(), 3)
     for lam in (0.0, 0.5, 1.0):
-        close(update_assignments(y.log(), likelihood, votes, 3, lam),
-              loop_assignments(y.tolist(), likelihood.tolist(), w, z.tolist(), 3, lam))  # fmt: skip
+        close(
+            update_assignments(y.log(), likelihood, votes, 3, lam),
+            loop_assignments(y.tolist(), likelihood.tolist(), w, z.tolist(), 3, lam),
+        )
     close(update_means(q, z, mu), loop_means(q.tolist(), z.tolist(), mu.tolist()))
     close(update_variances(q, z, mu), loop_variances(q.tolist(), z.tolist(), mu.tolist()))
     z[:, 1] *= 1e-30  # a class that hardly claims an image has a unit mean too
@@ -156,8 +167,10 @@ def test_each_update():
     close(update_means(q, z, mu), loop_means(q.tolist(), z.tolist(), mu.tolist()))
 
 
-@pytest.mark.parametrize("case", ["random", "sharp", "few images", "one class", "duplicates", "class never predicted",
-                                  "class all but impossible"])  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    ["random", "sharp", "few images", "one class", "duplicates", "class never predicted", "class all but impossible"],
+)
 def test_the_whole_fit(case):
     q, y = random_case(sharpness=30.0 if case == "sharp" else 4.0)
     init = 8
@@ -319,16 +332,19 @@ def test_a_run_again_gives_the_same(data, vit, tmp_path, cache):
 def test_eval_only_fits_again(data, vit, tmp_path, capsys):
     accuracy = run("TransCLIP", data, vit, tmp_path / "run", *INDUCTIVE)["accuracy"]
     argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
-    assert train.main(argv + arguments("TransCLIP", data, vit, tmp_path / "eval", *INDUCTIVE)) == 0
+    assert train(argv + arguments("TransCLIP", data, vit, tmp_path / "eval", *INDUCTIVE)) == 0
     assert capsys.readouterr().out.count(f"* accuracy: {accuracy:.1f}%") == 2
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.TRANSCLIP.NEIGHBOUR", "3"), "did you mean TRAINER.TRANSCLIP.NEIGHBOURS?"),
-    (("TRAINER.TRANSCLIP.NEIGHBOURS", "0"), "at least 1"),
-    (("TRAINER.TRANSCLIP.OUTER", "-1"), "at least 0"),
-    (("TRAINER.TRANSCLIP.PREC", "fp8"), "PREC"),
-    ((*INDUCTIVE, "DATASET.NUM_SHOTS", "4"), "without labels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.TRANSCLIP.NEIGHBOUR", "3"), "did you mean TRAINER.TRANSCLIP.NEIGHBOURS?"),
+        (("TRAINER.TRANSCLIP.NEIGHBOURS", "0"), "at least 1"),
+        (("TRAINER.TRANSCLIP.OUTER", "-1"), "at least 0"),
+        (("TRAINER.TRANSCLIP.PREC", "fp8"), "PREC"),
+        ((*INDUCTIVE, "DATASET.NUM_SHOTS", "4"), "without labels"),
+    ],
+)
 def test_mistakes(data, vit, tmp_path, capsys, opts, message):
     check_refused(arguments("TransCLIP", data, vit, tmp_path, *opts), message, capsys)

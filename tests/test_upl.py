@@ -22,10 +22,12 @@ from toys import (
     untimed,
 )
 
-import train
-from trainers.modules.backbone import load_clip
-from trainers.modules.errors import UserError
-from trainers.modules.selection import select_top_k
+from fairclip.backbones.openai import load_clip
+from fairclip.cli import build_parser
+from fairclip.core.errors import UserError
+from fairclip.core.plugins import import_plugins
+from fairclip.method.selection import select_top_k
+from fairclip.run import launch
 from trainers.upl import UPL
 
 # -- Selection ---------------------------------------------------------------------------------------------------------
@@ -55,11 +57,18 @@ def never_predicted() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("k", [1, 3, 100])
-@pytest.mark.parametrize("probs", [
-    random_probs(40, 5), random_probs(3, 5), never_predicted(), torch.ones(6, 1),
-    random_probs(5, 3)[[0, 1, 0, 2, 1, 0, 3, 4, 4]],  # the same image more than once
-    torch.full((6, 3), 1 / 3),  # ties everywhere
-], ids=["plain", "few", "never predicted", "one class", "duplicates", "ties"])  # fmt: skip
+@pytest.mark.parametrize(
+    "probs",
+    [
+        random_probs(40, 5),
+        random_probs(3, 5),
+        never_predicted(),
+        torch.ones(6, 1),
+        random_probs(5, 3)[[0, 1, 0, 2, 1, 0, 3, 4, 4]],  # the same image more than once
+        torch.full((6, 3), 1 / 3),  # ties everywhere
+    ],
+    ids=["plain", "few", "never predicted", "one class", "duplicates", "ties"],
+)
 def test_selection(probs, k):
     chosen, labels = select_top_k(probs, k)
     expected = select_by_hand(probs.tolist(), k)
@@ -118,8 +127,10 @@ def probabilities(data: Path, backbone: Path, pixels: int = 32) -> torch.Tensor:
     """Zero-shot probabilities of the training images, one at a time."""
     from clip import clip
 
-    modules, _ = train.import_plugins()
-    cfg = train.build_cfg(train.parse_args(arguments("UPL", data, backbone, data)), modules)
+    modules, _ = import_plugins("trainers", "datasets")
+    cfg = launch.build_cfg(
+        build_parser(["train"]).parse_args(["train", *arguments("UPL", data, backbone, data)]), modules
+    )
     cfg.defrost()
     cfg.INPUT.SIZE = (pixels, pixels)
     transform, model, rows = build_transform(cfg, is_train=False), load_clip(str(backbone)), []
@@ -234,16 +245,19 @@ def test_several_models_label_together(data, backbone, tmp_path):
     assert chosen == select_by_hand(mean.tolist(), 5) != select_by_hand(probabilities(data, backbone).tolist(), 5)
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.UPL.TOPK", "4"), "did you mean TRAINER.UPL.TOP_K?"),
-    (("TRAINER.UPL.TOP_K", "0"), "TRAINER.UPL.TOP_K 0"),
-    (("TRAINER.UPL.ENSEMBLE", "0"), "TRAINER.UPL.ENSEMBLE 0"),
-    (("TRAINER.UPL.N_CTX", "0"), "TRAINER.UPL.N_CTX 0"),
-    (("TRAINER.UPL.N_CTX", "75"), "N_CTX 72 or less"),
-    (("TRAINER.UPL.LABELLERS", "('RN5O',)"), "Did you mean 'RN50'?"),
-    (("TRAINER.UPL.TEMPLATES", "('a photo',)"), "no {} for the class name"),
-    (("DATASET.NUM_SHOTS", "4"), "label"),
-    (("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler"), "label"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.UPL.TOPK", "4"), "did you mean TRAINER.UPL.TOP_K?"),
+        (("TRAINER.UPL.TOP_K", "0"), "TRAINER.UPL.TOP_K 0"),
+        (("TRAINER.UPL.ENSEMBLE", "0"), "TRAINER.UPL.ENSEMBLE 0"),
+        (("TRAINER.UPL.N_CTX", "0"), "TRAINER.UPL.N_CTX 0"),
+        (("TRAINER.UPL.N_CTX", "75"), "N_CTX 72 or less"),
+        (("TRAINER.UPL.LABELLERS", "('RN5O',)"), "Did you mean 'RN50'?"),
+        (("TRAINER.UPL.TEMPLATES", "('a photo',)"), "no {} for the class name"),
+        (("DATASET.NUM_SHOTS", "4"), "label"),
+        (("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler"), "label"),
+    ],
+)
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):
     check_refused(arguments("UPL", data, backbone, tmp_path, *opts), message, capsys)

@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from commands import train
 from PIL import Image
 from torch.nn.functional import normalize
 from toys import arguments, build, check_refused, make_data, run, save_clip
 
-import train
-from trainers.modules.anchors import description_anchors, relevance_mean
-from trainers.modules.backbone import clip_module, load_clip
-from trainers.modules.wca import cross_alignment
+from fairclip.backbones.openai import clip_module, load_clip
+from fairclip.method.anchors import description_anchors, relevance_mean
+from fairclip.method.wca import cross_alignment
 
 
 def dot(a, b):
@@ -82,8 +82,9 @@ def test_edge_cases():
 def test_unit_sums_are_the_weighted_anchors():
     t, texts = rows(4, 6), rows(4, 3, 6, seed=1)
     mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
-    torch.testing.assert_close(normalize(relevance_mean(t, texts, math.exp(2), mask), dim=-1),
-                               description_anchors(t, texts, mask, math.exp(2)))  # fmt: skip
+    torch.testing.assert_close(
+        normalize(relevance_mean(t, texts, math.exp(2), mask), dim=-1), description_anchors(t, texts, mask, math.exp(2))
+    )
 
 
 # -- Runs --------------------------------------------------------------------------------------------------------------
@@ -181,16 +182,19 @@ def test_training_images_are_not_looked_at(data, vit, tmp_path, cache):
 def test_eval_only_gives_the_reported_accuracy(data, vit, tmp_path, capsys):
     accuracy = run("WCA", data, vit, tmp_path / "run", *FEW)["accuracy"]
     argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
-    assert train.main(argv + arguments("WCA", data, vit, tmp_path / "eval", *FEW)) == 0
+    assert train(argv + arguments("WCA", data, vit, tmp_path / "eval", *FEW)) == 0
     assert capsys.readouterr().out.count(f"* accuracy: {accuracy:.1f}%") == 2
 
 
-@pytest.mark.parametrize("opts, message", [
-    (("TRAINER.WCA.N_CROP", "4"), "did you mean TRAINER.WCA.N_CROPS?"),
-    (("TRAINER.WCA.N_CROPS", "0"), "at least one crop"),
-    (("TRAINER.WCA.ALPHA", "0.95"), "ALPHA <= BETA"),
-    (("TRAINER.WCA.NORMALIZE_CLASS", "maybe"), "NORMALIZE_CLASS"),
-    (("TRAINER.WCA.DESCRIPTIONS", "absent.json"), "absent.json"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (("TRAINER.WCA.N_CROP", "4"), "did you mean TRAINER.WCA.N_CROPS?"),
+        (("TRAINER.WCA.N_CROPS", "0"), "at least one crop"),
+        (("TRAINER.WCA.ALPHA", "0.95"), "ALPHA <= BETA"),
+        (("TRAINER.WCA.NORMALIZE_CLASS", "maybe"), "NORMALIZE_CLASS"),
+        (("TRAINER.WCA.DESCRIPTIONS", "absent.json"), "absent.json"),
+    ],
+)
 def test_mistakes(data, vit, tmp_path, capsys, opts, message):
     check_refused(arguments("WCA", data, vit, tmp_path, *opts), message, capsys)

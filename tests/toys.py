@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from commands import train
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from PIL import Image
 
-import train
+from fairclip.cli import build_parser
+from fairclip.core.plugins import import_plugins
+from fairclip.run import launch
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ["red car", "green car", "blue car"]
@@ -51,8 +54,9 @@ def make_data(root: Path, train: int = 12, test: int = 4, val: int = 0) -> Path:
                 Image.fromarray(pixels).save(root / name)
                 split[part].append((name, label))
     (root / "split.json").write_text(json.dumps(split))
-    sentences = {name: [f"a {name} on a road.", f"a {name} with four wheels."][: 1 + i % 2]
-                 for i, name in enumerate(CLASSES)}  # fmt: skip
+    sentences = {
+        name: [f"a {name} on a road.", f"a {name} with four wheels."][: 1 + i % 2] for i, name in enumerate(CLASSES)
+    }
     (root / "descriptions.json").write_text(json.dumps(sentences))
     return root
 
@@ -82,8 +86,16 @@ def save_clip(path: Path, tower: str = "vit", seed: int = 0, pixels: int = 32) -
     }[tower]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = CLIP(embed_dim=16, image_resolution=pixels, context_length=77, vocab_size=49408, transformer_width=64,
-                     transformer_heads=1, transformer_layers=1, **vision)  # fmt: skip
+        model = CLIP(
+            embed_dim=16,
+            image_resolution=pixels,
+            context_length=77,
+            vocab_size=49408,
+            transformer_width=64,
+            transformer_heads=1,
+            transformer_layers=1,
+            **vision,
+        )
         # A random network sees everything alike. Without the common part it tells images and texts apart.
         with torch.no_grad():
             if tower != "resnet":
@@ -101,11 +113,30 @@ def _remove_mean(projection: torch.Tensor, features: torch.Tensor) -> None:
 def arguments(trainer: str, data: Path, backbone: Path, out: Path, *opts: str, seed: int = 1) -> list[str]:
     """The command line of a run of three epochs in batches of 8."""
     return [
-        "--root", str(data), "--output-dir", str(out), "--trainer", trainer, "--seed", str(seed),
-        "--backbone", str(backbone), "--config-file", str(ROOT / f"configs/trainers/{trainer}/tiny.yaml"),
-        "DATASET.NAME", "Toy", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "8",
-        "DATALOADER.TEST.BATCH_SIZE", "8", "OPTIM.MAX_EPOCH", str(EPOCHS), *opts,
-    ]  # fmt: skip
+        "--root",
+        str(data),
+        "--output-dir",
+        str(out),
+        "--trainer",
+        trainer,
+        "--seed",
+        str(seed),
+        "--backbone",
+        str(backbone),
+        "--config-file",
+        str(ROOT / f"configs/trainers/{trainer}/tiny.yaml"),
+        "DATASET.NAME",
+        "Toy",
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        "8",
+        "DATALOADER.TEST.BATCH_SIZE",
+        "8",
+        "OPTIM.MAX_EPOCH",
+        str(EPOCHS),
+        *opts,
+    ]
 
 
 def run(*args, **kwargs) -> dict:
@@ -113,7 +144,7 @@ def run(*args, **kwargs) -> dict:
     argv = arguments(*args, **kwargs)
     stdout = sys.stdout  # setup_logger replaces it
     try:
-        assert train.main(argv) == 0
+        assert train(argv) == 0
     finally:
         sys.stdout = stdout
     return json.loads((Path(argv[3]) / "results.json").read_text())
@@ -123,13 +154,16 @@ def build(*args, **kwargs):
     """The trainer that such a run would use, before it trains."""
     from dassl.engine import build_trainer
 
-    modules, _ = train.import_plugins()
-    return build_trainer(train.build_cfg(train.parse_args(arguments(*args, **kwargs)), modules))
+    modules, _ = import_plugins("trainers", "datasets")
+    return build_trainer(
+        launch.build_cfg(build_parser(["train"]).parse_args(["train", *arguments(*args, **kwargs)]), modules)
+    )
 
 
 KILLED = """
 import importlib, os, signal, sys
-import conftest, toys, train
+import conftest, toys
+from commands import train
 trainer = getattr(importlib.import_module("trainers." + sys.argv[1]), sys.argv[2])
 step = trainer.forward_backward
 def stop_midway(self, batch):
@@ -137,7 +171,7 @@ def stop_midway(self, batch):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch)
 trainer.forward_backward = stop_midway
-train.main(sys.argv[3:])
+train(sys.argv[3:])
 """
 
 
@@ -151,7 +185,7 @@ def run_killed(module: str, trainer: str, *args, **kwargs) -> None:
 
 def check_refused(argv: list[str], message: str, capsys) -> None:
     """train.py must end with one message that says this, and no traceback."""
-    assert train.main(argv) == 2
+    assert train(argv) == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: ") and message in error and "Traceback" not in error
 
@@ -162,8 +196,9 @@ def check_labels_unused(trainer: str, out: Path, results: dict, other: Path, ori
     assert same(a["state_dict"], b["state_dict"]) and same(a["extra"], b["extra"])
     assert results["accuracy"] == original["accuracy"]
     # The permutation was real: the one figure that is allowed to see labels has changed.
-    assert any(x["pseudo_accuracy"] != y["pseudo_accuracy"]
-               for x, y in zip(results["epochs"], original["epochs"], strict=True))  # fmt: skip
+    assert any(
+        x["pseudo_accuracy"] != y["pseudo_accuracy"] for x, y in zip(results["epochs"], original["epochs"], strict=True)
+    )
 
 
 def check_same_end(trainer: str, out: Path, resumed: dict, other: Path, whole: dict) -> None:

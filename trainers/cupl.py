@@ -4,8 +4,8 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import ZeroShotTrainer
-from .modules.anchors import description_anchors
+from fairclip.method.anchors import description_anchors
+from fairclip.run.base import ZeroShotTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:

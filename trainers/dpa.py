@@ -14,33 +14,41 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
-from .base import AdaptationTrainer
-from .modules.anchors import AnchorClassifier
-from .modules.backbone import norm_parameters
-from .modules.distributed import gather, global_mean
-from .modules.errors import UserError
-from .modules.loading import mixed_seed, set_seed
-from .modules.losses import fairness, weighted_cross_entropy
-from .modules.memory import MemoryBank, Queue
-from .modules.prompts import prompts_of
-from .modules.prototypes import agreement_weights, align_distribution, alignment_loss, image_prototypes, mix_predictions
-from .modules.rates import cosine
-from .modules.views import Views
+from fairclip.backbones.openai import norm_parameters
+from fairclip.core.distributed import gather, global_mean
+from fairclip.core.errors import UserError
+from fairclip.method.anchors import AnchorClassifier
+from fairclip.method.losses import fairness, weighted_cross_entropy
+from fairclip.method.memory import MemoryBank, Queue
+from fairclip.method.prototypes import (
+    agreement_weights,
+    align_distribution,
+    alignment_loss,
+    image_prototypes,
+    mix_predictions,
+)
+from fairclip.method.rates import cosine
+from fairclip.run.base import AdaptationTrainer
+from fairclip.text.templates import prompts_of
+from fairclip.views.loading import mixed_seed, set_seed
+from fairclip.views.views import Views
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """DPA's config. The defaults are the public code's for Stanford Cars and most other data sets."""
-    cfg.TRAINER.DPA = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        "TEMPLATES": (),  # templates of the class names; (): CLIP's ensemble for the data set, as in the public code
-        "IMAGE_SHARE": 0.5,  # a. Public code: 0.2 for DTD and Food101, 0.01 for Oxford Pets
-        "QUEUE": 32,  # batches whose mean prediction distribution alignment divides by
-        "FAIRNESS": 1.0,  # Public code: 0.2 for SUN397
-        "ALIGN": 1.0,  # weight of the alignment of Z to P. Public code: 0.01 for EuroSAT
-        "ALIGN_SCALE": 100.0,  # w_t. Public code: 1 for Oxford Flowers and EuroSAT
-        # Where the cosine ends, public code. Above OPTIM.LR the rate rises, as it does there for SUN397 and Food101.
-        "LR_MIN": 2e-6,
-    })
+    cfg.TRAINER.DPA = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set, as in the public code
+            "IMAGE_SHARE": 0.5,  # a. Public code: 0.2 for DTD and Food101, 0.01 for Oxford Pets
+            "QUEUE": 32,  # batches whose mean prediction distribution alignment divides by
+            "FAIRNESS": 1.0,  # Public code: 0.2 for SUN397
+            "ALIGN": 1.0,  # weight of the alignment of Z to P. Public code: 0.01 for EuroSAT
+            "ALIGN_SCALE": 100.0,  # w_t. Public code: 1 for Oxford Flowers and EuroSAT
+            # Where the cosine ends, public code. Above OPTIM.LR the rate rises, as there for SUN397 and Food101.
+            "LR_MIN": 2e-6,
+        }
+    )
 
 
 @TRAINER_REGISTRY.register()
@@ -154,8 +162,13 @@ class DPA(AdaptationTrainer):
         self.recent.push(mean)
         self.memory.write(gather(batch["index"]), gather(z), gather(y))
 
-        figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "loss_align": loss_align,
-                   "weight": w.mean()}  # fmt: skip
+        figures = {
+            "loss": loss,
+            "loss_st": loss_st,
+            "loss_fair": loss_fair,
+            "loss_align": loss_align,
+            "weight": w.mean(),
+        }
         return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(y, batch)
 
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
@@ -184,6 +197,6 @@ class DPA(AdaptationTrainer):
             (opt.ALIGN_SCALE <= 0, f"TRAINER.DPA.ALIGN_SCALE {opt.ALIGN_SCALE}: an inverse temperature is above 0"),
             (cfg.OPTIM.LR <= 0, f"OPTIM.LR {cfg.OPTIM.LR}: a learning rate is above 0"),
             (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: DPA's schedule is a cosine without warm-up"),
-        ):  # fmt: skip
+        ):
             if wrong:
                 raise UserError(message)

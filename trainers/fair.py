@@ -19,46 +19,48 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from yacs.config import CfgNode
 
-from .base import AdaptationTrainer
-from .modules.alignment import alignment_scores
-from .modules.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
-from .modules.backbone import norm_parameters
-from .modules.distributed import global_mean
-from .modules.ema import EMA
-from .modules.errors import UserError
-from .modules.losses import MANY_CLASSES, fairness, weighted_cross_entropy
-from .modules.memory import Queue
-from .modules.prototypes import align_distribution
-from .modules.views import FixedCrops, Views
-from .modules.weighting import SCHEMES, self_training_weight
+from fairclip.backbones.openai import norm_parameters
+from fairclip.core.distributed import global_mean
+from fairclip.core.errors import UserError
+from fairclip.method.alignment import alignment_scores
+from fairclip.method.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
+from fairclip.method.ema import EMA
+from fairclip.method.losses import MANY_CLASSES, fairness, weighted_cross_entropy
+from fairclip.method.memory import Queue
+from fairclip.method.prototypes import align_distribution
+from fairclip.method.weighting import SCHEMES, self_training_weight
+from fairclip.run.base import AdaptationTrainer
+from fairclip.views.views import FixedCrops, Views
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """FAIR's config with its defaults; every ablation is one value."""
-    cfg.TRAINER.FAIR = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        # Anchors
-        "DESCRIPTIONS": "",  # JSON file; "": the data set's own
-        "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
-        "ANCHORS": "weighted",  # weighted | mean | name
-        "ANCHOR_SCALE": math.exp(2),  # s_t [F: WCA]
-        "LEARN_ANCHORS": True,
-        "LEARN_NORM": True,
-        # Views and alignment score
-        "N_CROPS": 8,  # N [F: microCLIP]; 0: the whole image labels
-        "TOP_K": 4,  # k, crops kept
-        "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side [F: microCLIP]
-        "BETA": 0.9,
-        "CROP_SCALE": math.exp(4),  # s_i [F: WCA]
-        # Self-training
-        "ALIGN_QUEUE": 0,  # p is divided by its mean over so many batches before it labels [F: DPA]; 0: it is not
-        "WEIGHT": "agreement_margin",  # none | agreement | margin | anchor_margin | agreement_margin
-        "FAIRNESS": 1.0,  # lambda [F: MUST]
-        "TEACHER_EMA": 0.0,  # decay of an averaged teacher [O]; 0: the current model labels
-        "LR_MIN": 2e-6,  # where the cosine ends [F]
-        # Inference
-        "CROP_INFERENCE": False,  # also report the accuracy of LAS with crops, apart (where N_CROPS is above 0)
-    })
+    cfg.TRAINER.FAIR = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            # Anchors
+            "DESCRIPTIONS": "",  # JSON file; "": the data set's own
+            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "ANCHORS": "weighted",  # weighted | mean | name
+            "ANCHOR_SCALE": math.exp(2),  # s_t [F: WCA]
+            "LEARN_ANCHORS": True,
+            "LEARN_NORM": True,
+            # Views and alignment score
+            "N_CROPS": 8,  # N [F: microCLIP]; 0: the whole image labels
+            "TOP_K": 4,  # k, crops kept
+            "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side [F: microCLIP]
+            "BETA": 0.9,
+            "CROP_SCALE": math.exp(4),  # s_i [F: WCA]
+            # Self-training
+            "ALIGN_QUEUE": 0,  # p is divided by its mean over so many batches before it labels [F: DPA]; 0: it is not
+            "WEIGHT": "agreement_margin",  # none | agreement | margin | anchor_margin | agreement_margin
+            "FAIRNESS": 1.0,  # lambda [F: MUST]
+            "TEACHER_EMA": 0.0,  # decay of an averaged teacher [O]; 0: the current model labels
+            "LR_MIN": 2e-6,  # where the cosine ends [F]
+            # Inference
+            "CROP_INFERENCE": False,  # also report the accuracy of LAS with crops, apart (where N_CROPS is above 0)
+        }
+    )
 
 
 @TRAINER_REGISTRY.register()
@@ -159,8 +161,13 @@ class FAIR(AdaptationTrainer):
         if self.average:
             self.average.update(self.model, self.options.TEACHER_EMA)
 
-        figures = {"loss": loss, "loss_st": loss_st, "loss_fair": loss_fair, "weight": w.mean(),
-                   "agreement": agreed.float().mean()}  # fmt: skip
+        figures = {
+            "loss": loss,
+            "loss_st": loss_st,
+            "loss_fair": loss_fair,
+            "weight": w.mean(),
+            "agreement": agreed.float().mean(),
+        }
         return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(y, batch)
 
     def before_epoch(self) -> None:
@@ -204,17 +211,19 @@ class FAIR(AdaptationTrainer):
         for wrong, message in (
             (opt.ANCHORS not in ANCHOR_KINDS, f"ANCHORS {opt.ANCHORS!r}: choose one of {', '.join(ANCHOR_KINDS)}"),
             (opt.WEIGHT not in SCHEMES, f"WEIGHT {opt.WEIGHT!r}: choose one of {', '.join(SCHEMES)}"),
-            (opt.N_CROPS > 0 and not 1 <= opt.TOP_K <= opt.N_CROPS,
-             f"TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 1 and N_CROPS"),
+            (
+                opt.N_CROPS > 0 and not 1 <= opt.TOP_K <= opt.N_CROPS,
+                f"TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 1 and N_CROPS",
+            ),
             (not opt.LEARN_ANCHORS and not opt.LEARN_NORM, "LEARN_ANCHORS and LEARN_NORM are both off: nothing to do"),
             (opt.ALIGN_QUEUE < 0, f"ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0 for no alignment"),
             (not 0 <= opt.TEACHER_EMA < 1, f"TEACHER_EMA {opt.TEACHER_EMA}: a decay lies in [0, 1), 0 turns it off"),
-        ):  # fmt: skip
+        ):
             if wrong:
                 raise UserError(f"TRAINER.FAIR.{message}")
         for wrong, message in (
             (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.FAIR.LR_MIN {opt.LR_MIN}"),
             (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: FAIR's schedule is a cosine without warm-up"),
-        ):  # fmt: skip
+        ):
             if wrong:
                 raise UserError(message)

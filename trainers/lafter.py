@@ -14,12 +14,12 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import AdaptationTrainer
-from .modules.backbone import norm_parameters
-from .modules.errors import UserError
-from .modules.lafter_views import WeakStrong
-from .modules.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
-from .modules.visual_prompts import PromptedClassifier, check_vit, initial_prompts, vit_needed
+from fairclip.backbones.openai import norm_parameters
+from fairclip.core.errors import UserError
+from fairclip.method.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
+from fairclip.method.visual_prompts import PromptedClassifier, check_vit, initial_prompts, vit_needed
+from fairclip.run.base import AdaptationTrainer
+from fairclip.views.lafter_views import WeakStrong
 
 # Steps of the text stage by data set, from the public code. What it has for all large ones is our choice for those that
 # it does not know (Stanford Cars, Oxford Pets, ...).
@@ -29,20 +29,22 @@ OTHER_TEXT_STEPS = 500
 
 def extend_cfg(cfg: CfgNode) -> None:
     """LaFTer's config; the defaults are the public code's, with the learning rate of its scripts."""
-    cfg.TRAINER.LAFTER = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        # Text stage
-        "DESCRIPTIONS": "",  # JSON file; "": the data set's own
-        "TEMPLATES": (),  # each makes one more text of every class; (): the data set's usual one
-        "TEXT_STEPS": 0,  # 0: the data set's (see above)
-        "TEXT_LR": 5e-4,
-        "TEXT_WEIGHT_DECAY": 0.01,
-        "TEXT_NOISE": 0.1,  # standard deviation of the noise on each number of a text's feature
-        # Image stage
-        "N_PROMPTS": 50,
-        # Both
-        "SMOOTHING": 0.1,  # of the targets
-    })
+    cfg.TRAINER.LAFTER = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            # Text stage
+            "DESCRIPTIONS": "",  # JSON file; "": the data set's own
+            "TEMPLATES": (),  # each makes one more text of every class; (): the data set's usual one
+            "TEXT_STEPS": 0,  # 0: the data set's (see above)
+            "TEXT_LR": 5e-4,
+            "TEXT_WEIGHT_DECAY": 0.01,
+            "TEXT_NOISE": 0.1,  # standard deviation of the noise on each number of a text's feature
+            # Image stage
+            "N_PROMPTS": 50,
+            # Both
+            "SMOOTHING": 0.1,  # of the targets
+        }
+    )
 
 
 @TRAINER_REGISTRY.register()
@@ -108,9 +110,16 @@ class LaFTer(AdaptationTrainer):
         texts, labels = gather_texts(torch.stack(names), descriptions, mask)
         steps = opt.TEXT_STEPS or TEXT_STEPS.get(self.cfg.DATASET.NAME, OTHER_TEXT_STEPS)
         weight = train_text_classifier(
-            texts, labels, self.num_classes, steps=steps, lr=opt.TEXT_LR, noise=opt.TEXT_NOISE, smoothing=opt.SMOOTHING,
-            weight_decay=opt.TEXT_WEIGHT_DECAY, generator=generator,
-        )  # fmt: skip
+            texts,
+            labels,
+            self.num_classes,
+            steps=steps,
+            lr=opt.TEXT_LR,
+            noise=opt.TEXT_NOISE,
+            smoothing=opt.SMOOTHING,
+            weight_decay=opt.TEXT_WEIGHT_DECAY,
+            generator=generator,
+        )
         right = (texts @ weight.t()).argmax(dim=1) == labels
         print(f"Text classifier: {steps} steps on {len(texts)} texts, {100 * right.float().mean():.1f}% of them right")
         return weight
@@ -160,6 +169,6 @@ class LaFTer(AdaptationTrainer):
             (opt.TEXT_NOISE < 0, f"TEXT_NOISE {opt.TEXT_NOISE}: a standard deviation is not negative"),
             (opt.N_PROMPTS < 0, f"N_PROMPTS {opt.N_PROMPTS}: must not be negative; 0 does without"),
             (not 0 <= opt.SMOOTHING < 1, f"SMOOTHING {opt.SMOOTHING}: must lie in [0, 1), 0 turns it off"),
-        ):  # fmt: skip
+        ):
             if wrong:
                 raise UserError(f"TRAINER.LAFTER.{message}")

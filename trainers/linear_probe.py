@@ -11,24 +11,26 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import AdaptationTrainer
-from .frozen import FrozenFeatures
-from .modules.backbone import feature_dim
-from .modules.errors import UserError
-from .modules.linear_probe import ProbeClassifier, regularisation_path
-from .modules.loading import Images
+from fairclip.backbones.openai import feature_dim
+from fairclip.core.errors import UserError
+from fairclip.method.linear_probe import ProbeClassifier, regularisation_path
+from fairclip.run.base import AdaptationTrainer
+from fairclip.run.frozen import FrozenFeatures
+from fairclip.views.loading import Images
 
 WITHOUT_VALIDATION = 1e-3  # the L2 penalty where there are no validation images to choose one by
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Config of the linear probe."""
-    cfg.TRAINER.LINEARPROBE = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        # L2 penalties, on standardised features. Of several, the validation images choose; one is fixed.
-        "L2": (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6),
-        "ITERATIONS": 1000,  # of L-BFGS, at most, for each penalty; the paper's
-    })
+    cfg.TRAINER.LINEARPROBE = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            # L2 penalties, on standardised features. Of several, the validation images choose; one is fixed.
+            "L2": (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6),
+            "ITERATIONS": 1000,  # of L-BFGS, at most, for each penalty; the paper's
+        }
+    )
 
 
 @TRAINER_REGISTRY.register()
@@ -62,8 +64,10 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
         """Features in float64 and labels of a split."""
         labels = torch.tensor(images.labels, device=self.device)
         if (labels < 0).any():
-            raise UserError(f"LinearProbe trains with labels, and {(labels < 0).sum().item()} of {len(images)} {title} "
-                            "images have none")  # fmt: skip
+            raise UserError(
+                f"LinearProbe trains with labels, and {(labels < 0).sum().item()} of {len(images)} {title} "
+                "images have none"
+            )
         return self.encode_all(images, title).double(), labels
 
     def fit(self) -> None:
@@ -72,8 +76,10 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
         self.seconds_saved = 0.0
         penalties = list(opt.L2)
         if len(penalties) > 1 and not self.dm.dataset.val:
-            print(f"Warning: {self.cfg.DATASET.NAME} has no validation images to choose TRAINER.LINEARPROBE.L2 by: "
-                  f"{WITHOUT_VALIDATION} is taken")  # fmt: skip
+            print(
+                f"Warning: {self.cfg.DATASET.NAME} has no validation images to choose TRAINER.LINEARPROBE.L2 by: "
+                f"{WITHOUT_VALIDATION} is taken"
+            )
             penalties = [WITHOUT_VALIDATION]
         features, labels = self.labelled(self.train_loader_x.dataset, "train")
         probes = regularisation_path(features, labels, self.num_classes, penalties, opt.ITERATIONS)
@@ -82,8 +88,10 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
             features, labels = self.labelled(self.val_loader.dataset, "val")
             for penalty, probe in probes.items():
                 accuracies[penalty] = 100 * (probe(features).argmax(dim=1) == labels).double().mean().item()
-                print(f"L2 {penalty:g}: accuracy on validation images {accuracies[penalty]:.2f}, "
-                      f"training loss {probe.loss:.4f}")  # fmt: skip
+                print(
+                    f"L2 {penalty:g}: accuracy on validation images {accuracies[penalty]:.2f}, "
+                    f"training loss {probe.loss:.4f}"
+                )
         best = max(probes, key=accuracies.__getitem__)  # of equals the first, which is the strongest
         with torch.no_grad():
             self.model.head.weight.copy_(probes[best].weight)

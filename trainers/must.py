@@ -14,32 +14,34 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
-from .base import AdaptationTrainer
-from .modules.anchors import AnchorClassifier
-from .modules.confidence import confident_labels, masked_cross_entropy
-from .modules.ema import EMA, ramped_decay
-from .modules.errors import UserError
-from .modules.losses import MANY_CLASSES, fairness
-from .modules.prompts import prompts_of
-from .modules.rates import cosine, layer_depths
-from .modules.views import Views
+from fairclip.core.errors import UserError
+from fairclip.method.anchors import AnchorClassifier
+from fairclip.method.confidence import confident_labels, masked_cross_entropy
+from fairclip.method.ema import EMA, ramped_decay
+from fairclip.method.losses import MANY_CLASSES, fairness
+from fairclip.method.rates import cosine, layer_depths
+from fairclip.run.base import AdaptationTrainer
+from fairclip.text.templates import prompts_of
+from fairclip.views.views import Views
 
 LR_BATCH = 256  # images that OPTIM.LR and LR_MIN are for
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """MUST's config. The defaults are the public code's; where it sets them by data set, those of UCF101, ViT-B/16."""
-    cfg.TRAINER.MUST = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        "TEMPLATES": (),  # templates of the class names; (): CLIP's ensemble for the data set, as in the public code
-        "THRESHOLD": 0.5,  # confidence. Public code: 0.7 for Pets, Caltech101 and Food101, 0.4 for DTD and SUN397
-        "FAIRNESS": 1.0,  # the paper: 0.2 for SUN397
-        "EMA_START": 0.99,  # decay at the first step. Public code: 0.999 for Food101
-        "EMA_END": 0.9998,
-        "EMA_STEPS": 500,  # over which it rises. Public code: 100 for DTD, Pets, Caltech101; 2000 for Food101
-        "LAYER_DECAY": 0.65,  # of the learning rate, from each block to the one below
-        "LR_MIN": 1e-6,  # where the cosine ends, for 256 images like OPTIM.LR
-    })
+    cfg.TRAINER.MUST = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set, as in the public code
+            "THRESHOLD": 0.5,  # confidence. Public code: 0.7 for Pets, Caltech101 and Food101, 0.4 for DTD and SUN397
+            "FAIRNESS": 1.0,  # the paper: 0.2 for SUN397
+            "EMA_START": 0.99,  # decay at the first step. Public code: 0.999 for Food101
+            "EMA_END": 0.9998,
+            "EMA_STEPS": 500,  # over which it rises. Public code: 100 for DTD, Pets, Caltech101; 2000 for Food101
+            "LAYER_DECAY": 0.65,  # of the learning rate, from each block to the one below
+            "LR_MIN": 1e-6,  # where the cosine ends, for 256 images like OPTIM.LR
+        }
+    )
 
 
 class LinearClassifier(AnchorClassifier):
@@ -177,12 +179,14 @@ class MUST(AdaptationTrainer):
         opt = cfg.TRAINER.MUST
         for wrong, message in (
             (not 0 <= opt.THRESHOLD < 1, f"TRAINER.MUST.THRESHOLD {opt.THRESHOLD}: a confidence lies in [0, 1)"),
-            (not 0 <= opt.EMA_START <= opt.EMA_END <= 1,
-             f"TRAINER.MUST.EMA_START {opt.EMA_START}, EMA_END {opt.EMA_END}: need 0 <= EMA_START <= EMA_END <= 1"),
+            (
+                not 0 <= opt.EMA_START <= opt.EMA_END <= 1,
+                f"TRAINER.MUST.EMA_START {opt.EMA_START}, EMA_END {opt.EMA_END}: need 0 <= EMA_START <= EMA_END <= 1",
+            ),
             (not 0 < opt.LAYER_DECAY <= 1, f"TRAINER.MUST.LAYER_DECAY {opt.LAYER_DECAY}: it lies in (0, 1], 1 is none"),
             (cfg.OPTIM.LR <= 0, f"OPTIM.LR {cfg.OPTIM.LR}: a learning rate is above 0"),
             (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.MUST.LR_MIN {opt.LR_MIN}"),
             (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: MUST's schedule is a cosine without warm-up"),
-        ):  # fmt: skip
+        ):
             if wrong:
                 raise UserError(message)

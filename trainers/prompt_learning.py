@@ -11,21 +11,23 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
-from .base import AdaptationTrainer
-from .frozen import FrozenFeatures
-from .modules.context import ContextClassifier, initial_context
-from .modules.errors import UserError
-from .modules.loading import mixed_seed
-from .modules.rates import warmup_cosine
+from fairclip.core.errors import UserError
+from fairclip.method.context import ContextClassifier, initial_context
+from fairclip.method.rates import warmup_cosine
+from fairclip.run.base import AdaptationTrainer
+from fairclip.run.frozen import FrozenFeatures
+from fairclip.views.loading import mixed_seed
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """PromptLearning's config, with CoOp's defaults but for PREC."""
-    cfg.TRAINER.PROMPTLEARNING = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        "N_CTX": 16,  # context vectors in front of the class name [CoOp]
-        "CSC": False,  # a context of each class's own [CoOp: for fine-grained classes with many shots]
-    })
+    cfg.TRAINER.PROMPTLEARNING = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            "N_CTX": 16,  # context vectors in front of the class name [CoOp]
+            "CSC": False,  # a context of each class's own [CoOp: for fine-grained classes with many shots]
+        }
+    )
 
 
 class PromptTrainer(FrozenFeatures, AdaptationTrainer):
@@ -81,9 +83,11 @@ class PromptTrainer(FrozenFeatures, AdaptationTrainer):
             (opt.N_CTX < 1, f"{node}.N_CTX {opt.N_CTX}: a prompt needs at least one context vector"),
             (optim.LR <= 0, f"OPTIM.LR {optim.LR}: a learning rate is above 0"),
             (optim.LR_SCHEDULER != "cosine", f"OPTIM.LR_SCHEDULER {optim.LR_SCHEDULER!r}: prompt learning uses cosine"),
-            (optim.WARMUP_EPOCH > 0 and optim.WARMUP_TYPE != "constant",
-             f"OPTIM.WARMUP_TYPE {optim.WARMUP_TYPE!r}: a warm-up here is at a constant rate, set it to constant"),
-        ):  # fmt: skip
+            (
+                optim.WARMUP_EPOCH > 0 and optim.WARMUP_TYPE != "constant",
+                f"OPTIM.WARMUP_TYPE {optim.WARMUP_TYPE!r}: a warm-up here is at a constant rate, set it to constant",
+            ),
+        ):
             if wrong:
                 raise UserError(message)
 

@@ -8,24 +8,26 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import ZeroShotTrainer
-from .frozen import FrozenFeatures
-from .modules.errors import UserError
-from .modules.transclip import fit, log_likelihood, update_assignments
+from fairclip.core.errors import UserError
+from fairclip.method.transclip import fit, log_likelihood, update_assignments
+from fairclip.run.base import ZeroShotTrainer
+from fairclip.run.frozen import FrozenFeatures
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Defaults are the public code's."""
-    cfg.TRAINER.TRANSCLIP = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
-        "INDUCTIVE": False,  # True: fit on the unlabelled training images, then score test images one by one
-        "LAMBDA": 1.0,  # weight of the text classifier's opinion
-        "NEIGHBOURS": 3,  # images that each image listens to
-        "OUTER": 10,  # updates of means and variances
-        "INNER": 5,  # updates of the assignments between them
-        "INIT": 8,  # images per class that the first means are made of
-    })
+    cfg.TRAINER.TRANSCLIP = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "INDUCTIVE": False,  # True: fit on the unlabelled training images, then score test images one by one
+            "LAMBDA": 1.0,  # weight of the text classifier's opinion
+            "NEIGHBOURS": 3,  # images that each image listens to
+            "OUTER": 10,  # updates of means and variances
+            "INNER": 5,  # updates of the assignments between them
+            "INIT": 8,  # images per class that the first means are made of
+        }
+    )
 
 
 @TRAINER_REGISTRY.register()
@@ -62,8 +64,9 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
     def fit(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Assignments z [N, K], means [K, d] and variances [d] for these images."""
         opt = self.options
-        return fit(features.double(), self.log_prior(features), opt.NEIGHBOURS, opt.OUTER, opt.INNER, opt.INIT,
-                   opt.LAMBDA)  # fmt: skip
+        return fit(
+            features.double(), self.log_prior(features), opt.NEIGHBOURS, opt.OUTER, opt.INNER, opt.INIT, opt.LAMBDA
+        )
 
     def scores(self, features: Tensor) -> Tensor:
         """Log-probabilities, [N, K]."""

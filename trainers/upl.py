@@ -10,29 +10,32 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .modules.anchors import AnchorClassifier
-from .modules.backbone import input_resolution, load_clip
-from .modules.distributed import main_first
-from .modules.errors import UserError, few
-from .modules.prompts import template_of
-from .modules.selection import select_top_k
-from .modules.text import name_prompts
+from fairclip.backbones.openai import input_resolution, load_clip
+from fairclip.core.distributed import main_first
+from fairclip.core.errors import UserError, few
+from fairclip.method.anchors import AnchorClassifier
+from fairclip.method.selection import select_top_k
+from fairclip.text.embeddings import name_prompts
+from fairclip.text.templates import template_of
+
 from .prompt_learning import PromptTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """UPL's config; defaults from its public code but for PREC."""
-    cfg.TRAINER.UPL = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        # Pseudo-labels
-        "LABELLERS": (),  # CLIP models whose mean probabilities label; (): the run's own backbone. UPL* takes eight
-        "TEMPLATES": (),  # templates of their name prompts; (): the data set's usual one
-        "TOP_K": 16,  # images kept of each predicted class
-        # Prompts
-        "N_CTX": 16,  # context vectors in front of the class name
-        "CSC": False,  # a context of each class's own
-        "ENSEMBLE": 1,  # prompts learned in one run, whose logits are averaged at test; the paper averages 16 runs
-    })
+    cfg.TRAINER.UPL = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            # Pseudo-labels
+            "LABELLERS": (),  # CLIP models whose mean probabilities label; (): the run's own backbone. UPL* takes eight
+            "TEMPLATES": (),  # templates of their name prompts; (): the data set's usual one
+            "TOP_K": 16,  # images kept of each predicted class
+            # Prompts
+            "N_CTX": 16,  # context vectors in front of the class name
+            "CSC": False,  # a context of each class's own
+            "ENSEMBLE": 1,  # prompts learned in one run, whose logits are averaged at test; the paper averages 16 runs
+        }
+    )
 
 
 @TRAINER_REGISTRY.register()
@@ -83,10 +86,14 @@ class UPL(PromptTrainer):
             cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
             del clip_model  # the text tower has done its work
             loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
-            total = total + self.over(
-                loader, lambda batch, model=model: model(batch["img"].to(self.device)).softmax(dim=1),
-                f"labels by {name}",
-            ).cpu()  # fmt: skip
+            total = (
+                total
+                + self.over(
+                    loader,
+                    lambda batch, model=model: model(batch["img"].to(self.device)).softmax(dim=1),
+                    f"labels by {name}",
+                ).cpu()
+            )
         return total / len(models)
 
     def before_train(self) -> None:
@@ -97,16 +104,21 @@ class UPL(PromptTrainer):
             self.selected, self.pseudo_labels = select_top_k(probs, self.options.TOP_K)
         per_class = self.pseudo_labels.bincount(minlength=self.num_classes)
         never = [name for name, count in zip(self.classnames, per_class, strict=True) if count == 0]
-        print(f"Selected {len(self.selected)} of {len(self.dm.dataset.train_x)} training images, at most "
-              f"{self.options.TOP_K} of each predicted class"
-              + (f"; {len(never)} classes were never predicted: {few(never)}" if never else ""))  # fmt: skip
+        print(
+            f"Selected {len(self.selected)} of {len(self.dm.dataset.train_x)} training images, at most "
+            f"{self.options.TOP_K} of each predicted class"
+            + (f"; {len(never)} classes were never predicted: {few(never)}" if never else "")
+        )
         images = [self.dm.dataset.train_x[i] for i in self.selected.tolist()]
         self.labels = torch.tensor([item.label for item in images])
         self.train_loader_x = self.loader(
-            [Datum(impath=item.impath, label=label, domain=item.domain, classname=self.classnames[label])
-             for item, label in zip(images, self.pseudo_labels.tolist(), strict=True)],
-            build_transform(self.cfg, is_train=True), train=True,
-        )  # fmt: skip
+            [
+                Datum(impath=item.impath, label=label, domain=item.domain, classname=self.classnames[label])
+                for item, label in zip(images, self.pseudo_labels.tolist(), strict=True)
+            ],
+            build_transform(self.cfg, is_train=True),
+            train=True,
+        )
 
     # -- One step on the selected images -------------------------------------------------------------------------------
 

@@ -11,28 +11,30 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import ZeroShotTrainer
-from .frozen import FrozenFeatures
-from .modules.anchors import relevance_mean
-from .modules.errors import UserError
-from .modules.views import RandomCrops
-from .modules.wca import cross_alignment
+from fairclip.core.errors import UserError
+from fairclip.method.anchors import relevance_mean
+from fairclip.method.wca import cross_alignment
+from fairclip.run.base import ZeroShotTrainer
+from fairclip.run.frozen import FrozenFeatures
+from fairclip.views.views import RandomCrops
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Defaults are what takes effect in the public code, the template apart: it has "a photo of a {}." everywhere."""
-    cfg.TRAINER.WCA = CfgNode({
-        "PREC": "fp32",  # fp32 | amp | bf16
-        "DESCRIPTIONS": "",  # JSON file; "": the data set's own
-        "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
-        "N_CROPS": 60,  # per image; public code
-        "ALPHA": 0.1,  # side of a crop: U(ALPHA, BETA) times the short side. 0.1 is what the public code draws; 0.5,
-        # in its configs, never reaches the crops
-        "BETA": 0.9,
-        "IMAGE_SCALE": math.exp(4),  # sharpness of the crops' weights; public code
-        "TEXT_SCALE": math.exp(2),  # sharpness of the descriptions' weights; public code
-        "NORMALIZE_CLASS": True,  # True: public code's score, class sums made unit; False: the paper's plain sum
-    })
+    cfg.TRAINER.WCA = CfgNode(
+        {
+            "PREC": "fp32",  # fp32 | amp | bf16
+            "DESCRIPTIONS": "",  # JSON file; "": the data set's own
+            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "N_CROPS": 60,  # per image; public code
+            "ALPHA": 0.1,  # side of a crop: U(ALPHA, BETA) times the short side. 0.1 is what public code draws; 0.5,
+            # in its configs, never reaches the crops
+            "BETA": 0.9,
+            "IMAGE_SCALE": math.exp(4),  # sharpness of the crops' weights; public code
+            "TEXT_SCALE": math.exp(2),  # sharpness of the descriptions' weights; public code
+            "NORMALIZE_CLASS": True,  # True: public code's score, class sums made unit; False: the paper's plain sum
+        }
+    )
 
 
 @TRAINER_REGISTRY.register()

@@ -4,8 +4,8 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import ZeroShotTrainer
-from .modules.prompts import ENSEMBLE, template_of
+from fairclip.run.base import ZeroShotTrainer
+from fairclip.text.templates import ENSEMBLE, template_of
 
 
 def extend_cfg(cfg: CfgNode) -> None:

@@ -1,0 +1,232 @@
+"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. Nothing else here loads weights.
+
+The `clip` package is whichever one `from clip import clip` finds: clip-anytorch, OpenAI's own, or the `clip/` folder
+of a CoOp checkout. Only what all of them share is used.
+"""
+
+import difflib
+import hashlib
+import os
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fairclip.core.download import checksum_of, download
+from fairclip.core.errors import UserError, few
+
+if TYPE_CHECKING:
+    from clip.model import CLIP
+
+# Backbones that come with the repository, and the SHA-256 of their files.
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+BUNDLED = {
+    "tiny": "aa4c69ff71f3a55f6eeffad04943f7c423c0c0a93e8990eb20f6d0942d976328",
+    "tiny_rn": "211d285b41f5831e7a50d988ca1b08b0dbf5603e0fce896dd2040fd31ef79301",
+}
+
+CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models
+# ---------------------------------------------------------------------------------------------------------------------
+def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
+    """Load a CLIP model in float32 and evaluation mode.
+
+    Args:
+        name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny`), or the path of a checkpoint:
+            a TorchScript archive as OpenAI publishes them, or a state dict, bare or under "state_dict" or "model".
+            A state dict does not record the head width and the activation, so the file's must be OpenAI's
+            (64 channels a head, QuickGELU).
+        device: where to put the model.
+
+    Raises:
+        UserError: unknown name, failed download, or a file that is not a CLIP checkpoint.
+    """
+    clip = clip_module()
+    path = _fetch(_locate(name, clip))
+    state = _read_state(path)
+    required = {"text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale"}
+    if missing := sorted(required - state.keys()):
+        raise UserError(
+            f"{path} is not a CLIP checkpoint in OpenAI's layout: it lacks {', '.join(missing)} "
+            f"(it has {few(sorted(state)) or 'no tensors'})"
+        )
+    try:
+        # build_model reads the architecture off the shapes and rounds to half precision: load again in full precision.
+        model = clip.build_model(dict(state)).float()
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError, AssertionError, ZeroDivisionError) as error:
+        raise UserError(f"{path} does not fit the CLIP architecture: {error}") from error
+    return model.to(device).eval()
+
+
+def input_resolution(model: "CLIP") -> int:
+    """Side in pixels of the square images that the image tower takes."""
+    return int(model.visual.input_resolution)
+
+
+def feature_dim(model: "CLIP") -> int:
+    """Width d of the space that images and texts share."""
+    return int(model.text_projection.shape[1])
+
+
+def norm_parameters(visual: nn.Module) -> dict[str, nn.Parameter]:
+    """Affine parameters of the image tower's normalisation layers, by name, in module order.
+
+    LayerNorm weights and biases in a ViT, BatchNorm weights and biases in a ResNet.
+    """
+    kinds = (nn.LayerNorm, nn.BatchNorm2d)
+    found = {
+        f"{prefix}.{name}".lstrip("."): parameter
+        for prefix, module in visual.named_modules()
+        if isinstance(module, kinds)
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+    if not found:
+        raise UserError("the image tower has neither LayerNorm nor BatchNorm layers: nothing to adapt")
+    return found
+
+
+def fingerprint(tensors: Mapping[str, Tensor], *facts: object) -> str:
+    """SHA-256 over the names, types, shapes and values of tensors, such as a module's state_dict(), the same in any
+    order and on every device; and over other facts, by their repr."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for fact in facts:
+        digest.update(f"{fact!r}\0".encode())
+    return digest.hexdigest()
+
+
+def autocast(device: str | torch.device, prec: str) -> AbstractContextManager:
+    """The forward pass's precision: `fp32` (none), `amp` (float16, GPU) or `bf16` (where the device has it).
+
+    Raises:
+        UserError: unknown value, or one that the device cannot do.
+    """
+    kind = torch.device(device).type
+    if prec == "fp32":
+        return nullcontext()
+    if prec == "bf16":
+        if kind == "cuda" and not torch.cuda.is_bf16_supported():
+            raise UserError("PREC bf16: this GPU has no bfloat16 arithmetic. Use amp or fp32.")
+        return torch.autocast(kind, dtype=torch.bfloat16)
+    if prec == "amp":
+        if kind == "cpu":
+            raise UserError("PREC amp needs a GPU, and this run is on the CPU. Use fp32 or bf16.")
+        return torch.autocast(kind, dtype=torch.float16)
+    raise UserError(f"PREC '{prec}' is unknown. Use fp32, amp (mixed float16, GPU) or bf16 (mixed bfloat16).")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The clip package
+# ---------------------------------------------------------------------------------------------------------------------
+def clip_module() -> ModuleType:
+    """`clip.clip`, the module that CoOp code gets by `from clip import clip`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pkg_resources announces its own removal on every import
+            from clip import clip
+    except ImportError as error:
+        if "pkg_resources" in str(error):
+            raise UserError(
+                "the clip package imports pkg_resources, which setuptools 81 and later no longer provide: "
+                "pip install 'setuptools<81'"
+            ) from error
+        raise UserError(f"cannot import the clip package ({error}): pip install clip-anytorch") from error
+    return clip
+
+
+def share_with_clip() -> None:
+    """Teach the clip package our backbones and our downloader.
+
+    Trainers written for CoOp take a backbone by `clip._download(clip._MODELS[name])`: after this call that finds the
+    bundled backbones and checkpoint files too, and never leaves half a file behind. Calling it again changes nothing.
+    """
+    clip = clip_module()
+    clip._MODELS = _Sources(clip._MODELS, **{name: str(WEIGHTS / f"{name}.pt") for name in BUNDLED})
+    clip._download = _fetch
+
+
+class _Sources(dict):
+    """Backbone name -> URL or path, in which the path of a file stands for itself."""
+
+    def __missing__(self, name: str) -> str:
+        return _locate(name, clip_module())
+
+
+def _locate(name: str, clip: ModuleType) -> str:
+    """URL or path of the backbone called `name`."""
+    if name in BUNDLED:
+        return str(WEIGHTS / f"{name}.pt")
+    if name in clip._MODELS:
+        return clip._MODELS[name]
+    path = Path(name).expanduser()
+    if path.is_file():
+        return str(path)
+    known = sorted({*BUNDLED, *clip._MODELS})
+    close = difflib.get_close_matches(name, known, n=1)
+    raise UserError(
+        f"MODEL.BACKBONE.NAME '{name}' is neither a known backbone nor a file."
+        + (f" Did you mean '{close[0]}'?" if close else "")
+        + f" Known: {', '.join(known)}; or give the path of a CLIP checkpoint."
+    )
+
+
+def _fetch(source: str, root: str | None = None) -> str:
+    """Path of the file behind a URL of OpenAI's (the folder in it is the file's SHA-256) or a local path.
+
+    Stands in for `clip._download`, hence `root`: a folder other than CLIP's default one is obeyed.
+    """
+    if source.startswith(("http://", "https://")):
+        default = root is None or root == os.path.expanduser(CLIP_CACHE)
+        folder = Path(os.environ.get("FAIR_CACHE") or CLIP_CACHE if default else root).expanduser()
+        *_, sha256, filename = source.split("/")
+        return str(download(source, folder / filename, sha256))
+    path = Path(source)
+    if path.parent == WEIGHTS and path.stem in BUNDLED:
+        if not path.is_file():
+            raise UserError(f"the bundled backbone '{path.stem}' has no file at {path}: the checkout is incomplete")
+        if checksum_of(path) != BUNDLED[path.stem]:
+            raise UserError(f"{path} is damaged: its SHA-256 is not the recorded one. Check it out again.")
+    return source
+
+
+def _read_state(path: str) -> dict[str, Tensor]:
+    """The tensors in a checkpoint file, without unpickling anything else."""
+    try:
+        if _is_torchscript(path):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch.jit is deprecated, OpenAI's files remain
+                content = torch.jit.load(path, map_location="cpu").state_dict()
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{path} is neither a TorchScript archive nor a state dict of tensors: {reason}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path} holds no state dict (a mapping of parameter names to tensors)")
+    state = {key.removeprefix("module."): value for key, value in content.items()}
+    for fact in ("input_resolution", "context_length", "vocab_size"):  # OpenAI's archives keep these as tensors
+        state.pop(fact, None)
+    return state
+
+
+def _is_torchscript(path: str) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())

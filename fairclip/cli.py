@@ -1,0 +1,83 @@
+"""The command `fair`: one word for what to do, then its arguments. `fair COMMAND --help` explains each.
+
+fair compare synth_cars --methods fair,upl
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fairclip.core.errors import UserError
+from fairclip.core.toolbox import use_dassl
+
+
+@dataclass(frozen=True)
+class Command:
+    """A module that has `add_arguments(parser)` and `main(args) -> exit status or None`; its docstring is the help."""
+
+    module: str
+    help: str
+    dassl: bool = True  # whether it needs one
+
+
+COMMANDS: dict[str, Command | dict[str, Command]] = {
+    "train": Command("fairclip.run.launch", "train and test one trainer on one data set, by CoOp's flags", False),
+    "table": Command("fairclip.compare.command", "tables and a report of finished runs", False),
+    "predict": Command("fairclip.predict.command", "classify images with a finished run", False),
+    "draw-crops": Command("fairclip.predict.draw", "draw the crops that a finished run of FAIR goes by"),
+    "data": {
+        "doctor": Command("fairclip.data.doctor", "which data sets are there, and what is wrong with them"),
+        "fetch": Command("fairclip.data.fetch", "download data sets that are on the web"),
+    },
+    "describe": {
+        "check": Command("fairclip.describe.check", "hold description files against the rules"),
+        "generate": Command("fairclip.describe.generate", "make a description file for classes of your own"),
+        "birds": Command("fairclip.describe.birds", "write cub200.json and birdsnap.json anew from birds.json"),
+    },
+    "bench": Command("fairclip.bench", "how fast FAIR is on this machine"),
+    "install-into": Command("fairclip.install", "put FAIR into a checkout of CoOp, or one made like it", False),
+}
+GROUPS = {"data": "look after data sets", "describe": "look after class descriptions"}
+
+
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; of the commands, only the one that ``argv`` names is imported."""
+    parser = argparse.ArgumentParser("fair", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words, commands, subparsers = list(argv), COMMANDS, parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command in commands.items():
+        if isinstance(command, Command):
+            add_command(subparsers, name, command, words[:1] == [name])
+            continue
+        group = subparsers.add_parser(name, help=GROUPS[name], description=GROUPS[name])
+        members = group.add_subparsers(metavar="COMMAND", required=True)
+        for member, what in command.items():
+            add_command(members, member, what, words[:2] == [name, member])
+    return parser
+
+
+def add_command(subparsers: argparse._SubParsersAction, name: str, command: Command, named: bool) -> None:
+    parser = subparsers.add_parser(
+        name, help=command.help, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    if named:
+        if command.dassl:
+            use_dassl(announce=False)
+        module = importlib.import_module(command.module)
+        parser.description = module.__doc__
+        module.add_arguments(parser)
+        parser.set_defaults(main=module.main)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: that of the command, 2 after a message for the user, 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        args = build_parser(argv).parse_args(argv)
+        return args.main(args) or 0
+    except (UserError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,102 @@
+"""Test images with the crops that a finished FAIR run selects, looked at and drawn by scripts/draw_crops.py."""
+
+import base64
+import contextlib
+import importlib.util
+import io
+import sys
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from types import ModuleType
+
+from PIL import Image
+
+from fairclip.compare.runs import Run
+from fairclip.core.errors import UserError
+
+DRAW_CROPS = Path(__file__).resolve().parents[1] / "draw_crops.py"
+TOP = 3  # classes listed
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why there are no pictures."""
+
+    reason: str
+
+
+def examples(run: Run, data: Path | None, count: int) -> list[str] | Missing:
+    """HTML figures of the first test images of evenly spaced classes: what the model makes of them plays no part.
+
+    Args:
+        data: the folder with all data sets; None: where the run found them.
+    """
+    if run.results.get("trainer") != "FAIR":
+        return Missing("no FAIR run is finished")
+    root = data or (Path(run.settings["DATASET.ROOT"]).expanduser() if run.settings else None)
+    if root is None or not run.predictions:
+        return Missing(f"{run.folder} has no config.yaml or predictions.csv to say where the images are")
+    if absent := next((image for image, _, _ in run.predictions if not (root / image).is_file()), None):
+        return Missing(f"the images are not in {root} (no {absent})")  # nothing is downloaded or drawn for a report
+    labels = list(dict.fromkeys(label for _, label, _ in run.predictions))
+    count = min(count, len(labels))
+    chosen = [labels[i * len(labels) // count] for i in range(count)]
+    try:
+        # What loading says belongs neither into the page nor on a screen that the page is printed on.
+        with contextlib.redirect_stdout(io.StringIO()):
+            draw_crops = _load_draw_crops()
+            trainer = draw_crops.load_trainer(str(root), str(run.folder), "")
+            names = trainer.classnames
+            figures = []
+            for row, label in enumerate(chosen):
+                image = next(image for image, of, _ in run.predictions if of == label)
+                example = draw_crops.examine(trainer, str(root / image), names.index(label), row)
+                figures.append(_figure(draw_crops, example, names))
+            return figures
+    except (UserError, OSError, RuntimeError, ValueError) as error:
+        return Missing(str(error))
+
+
+def _load_draw_crops() -> ModuleType:
+    if "draw_crops" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("draw_crops", DRAW_CROPS)
+        sys.modules["draw_crops"] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules["draw_crops"]
+
+
+def data_uri(image: Image.Image, photo: bool) -> str:
+    """JPEG for photographs, PNG for what must keep each pixel."""
+    stream, kind = io.BytesIO(), "jpeg" if photo else "png"
+    image.convert("RGB").save(stream, format=kind, **({"quality": 85} if photo else {"optimize": True}))
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _figure(draw_crops: ModuleType, example, names: list[str]) -> str:
+    truth = names[example.truth]
+    picture = draw_crops.draw_boxes(example)
+    crops = "".join(
+        f'<li><img src="{data_uri(crop, photo=False)}" width="{crop.width}" height="{crop.height}" '
+        f'alt="Crop {rank}">{rank}: w {weight:.2f}</li>'
+        for rank, (crop, weight) in enumerate(zip(example.crops, example.weights, strict=True), start=1)
+    )
+    lists = []
+    for title, probabilities in (("By the selected crops", example.local), ("By the whole image", example.whole)):
+        rows = []
+        for p, label in zip(*(t.tolist() for t in probabilities.topk(min(TOP, len(names)))), strict=True):
+            true = label == example.truth
+            rows.append(
+                f"<dt{' class=true' if true else ''}>{escape(names[label])}{' (true)' if true else ''}</dt>"
+                f"<dd>{100 * p:.0f} %</dd>"
+            )
+        lists.append(f'<p class="note">{title}</p><dl>{"".join(rows)}</dl>')
+    alt = (
+        f"A test image of {truth} with {len(example.boxes)} crops as boxes, the {len(example.crops)} most relevant "
+        "in colour and numbered"
+    )
+    return (
+        f'<figure class="example"><img src="{data_uri(picture, photo=True)}" width="{picture.width}" '
+        f'height="{picture.height}" alt="{escape(alt)}"><figcaption>True class: {escape(truth)}</figcaption>'
+        f'<ul class="crops">{crops}</ul>{"".join(lists)}</figure>'
+    )

@@ -1,0 +1,98 @@
+"""Statistics over seeds: mean ± standard deviation, averages over data sets, ranks, and paired intervals."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fairclip.compare.runs import INDUCTIVE, Column, Comparison, Method
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A method's accuracies by seed. Where the seed does not matter there is one, and it stands for every seed."""
+
+    by_seed: Mapping[int, float]
+    once: bool = False
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.by_seed.values())
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation; None of a single value."""
+        return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one method is ahead of another, paired by seed."""
+
+    other: Method
+    mean: float
+    half: float | None  # half the width of the interval; None of a single seed
+    seeds: int
+
+
+def scores(comparison: Comparison, method: Method, column: Column) -> Scores | None:
+    """None where no run is finished, or those that are must not be averaged."""
+    found = comparison.cell(method, column).accuracies
+    return Scores(found, method.once) if found else None
+
+
+def average(comparison: Comparison, method: Method) -> Scores | None:
+    """The mean over all data sets, seed by seed. None unless every data set is there with the same seeds."""
+    cells = [scores(comparison, method, column) for column in comparison.columns]
+    if any(cell is None for cell in cells):
+        return None
+    if method.once:  # the one run may have another seed on each data set
+        return Scores({0: statistics.mean(cell.mean for cell in cells)}, once=True)
+    if len({tuple(cell.by_seed) for cell in cells}) > 1:
+        return None
+    return Scores({seed: statistics.mean(cell.by_seed[seed] for cell in cells) for seed in cells[0].by_seed})
+
+
+def rank(comparison: Comparison, found: Mapping[Method, Scores | None]) -> dict[Method, int]:
+    """1 for the best mean and 2 for the second among the label-free inductive methods; equal means share a rank."""
+    means = {m: s.mean for m, s in found.items() if s is not None and comparison.group(m) == INDUCTIVE}
+    best = sorted(set(means.values()), reverse=True)[:2]
+    return {m: best.index(mean) + 1 for m, mean in means.items() if mean in best} if len(means) > 1 else {}
+
+
+def interval(differences: Sequence[float], level: float = LEVEL) -> float | None:
+    """Half the width of Student's t interval of the mean; None of fewer than two values."""
+    if len(differences) < 2:
+        return None
+    from scipy.stats import t  # takes a second to import
+
+    quantile = float(t.ppf((1 + level) / 2, len(differences) - 1))
+    return quantile * statistics.stdev(differences) / math.sqrt(len(differences))
+
+
+def paired_differences(a: Scores, b: Scores) -> list[float]:
+    """a - b for each seed that both have."""
+    if a.once and b.once:
+        return [a.mean - b.mean]
+    if a.once or b.once:
+        seeds = b.by_seed if a.once else a.by_seed
+        return [(a.mean if a.once else a.by_seed[s]) - (b.mean if b.once else b.by_seed[s]) for s in seeds]
+    return [value - b.by_seed[seed] for seed, value in a.by_seed.items() if seed in b.by_seed]
+
+
+def gain(comparison: Comparison, method: Method, found: Mapping[Method, Scores | None]) -> Gain | None:
+    """What ``method`` is ahead of the best other label-free inductive method: that with the highest mean.
+
+    None if either has no scores or they share no seed.
+    """
+    others = {m: s for m, s in found.items() if m != method and s is not None and comparison.group(m) == INDUCTIVE}
+    own = found.get(method)
+    if own is None or not others:
+        return None
+    best = max(others, key=lambda m: others[m].mean)
+    differences = paired_differences(own, others[best])
+    if not differences:
+        return None
+    return Gain(best, statistics.mean(differences), interval(differences), len(differences))

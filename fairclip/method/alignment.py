@@ -1,0 +1,57 @@
+"""Learned Alignment Score (LAS): how well the telling parts of an image match each class anchor.
+
+FAIR (arXiv 2507.09615), by its abstract; the crop weighting is WCA's (arXiv 2406.02915).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairclip.core.errors import UserError
+
+
+def select_crops(global_feature: Tensor, crop_features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k crops of each image that resemble the whole image most.
+
+    Args:
+        global_feature: z, [B, d], unit rows.
+        crop_features: z_i, [B, N, d], unit rows.
+        k: how many to keep, 1 <= k <= N.
+
+    Returns:
+        Indices [B, k], most relevant first, and their relevance r_i = <z_i, z>, [B, k].
+
+    Raises:
+        UserError: ``k`` is not within 1..N.
+    """
+    n_crops = crop_features.shape[1]
+    if not 1 <= k <= n_crops:
+        raise UserError(f"cannot keep the top {k} of {n_crops} crops: TOP_K must lie between 1 and N_CROPS")
+    relevance = torch.einsum("bnd,bd->bn", crop_features, global_feature)
+    top = relevance.topk(k, dim=1)
+    return top.indices, top.values
+
+
+def aggregate(global_feature: Tensor, crop_features: Tensor, k: int, scale: float) -> Tensor:
+    """One local feature u per image: the relevance-weighted mean of its k most relevant crops.
+
+    Args:
+        global_feature: z, [B, d], unit rows.
+        crop_features: z_i, [B, N, d], unit rows. With N = 0 there is no local evidence and u = z.
+        k: crops kept per image (ignored when N = 0).
+        scale: s_i, the sharpness of the relevance softmax.
+
+    Returns:
+        u, [B, d], unit rows.
+    """
+    if crop_features.shape[1] == 0:
+        return global_feature
+    index, relevance = select_crops(global_feature, crop_features, k)
+    kept = crop_features.gather(1, index[..., None].expand(-1, -1, crop_features.shape[-1]))
+    weights = (scale * relevance).softmax(dim=1)
+    return F.normalize(torch.einsum("bk,bkd->bd", weights, kept), dim=-1)
+
+
+def alignment_scores(global_feature: Tensor, crop_features: Tensor, anchors: Tensor, k: int, scale: float) -> Tensor:
+    """LAS(x, c) = <u, a_c> for every class: cosines, [B, K]. ``anchors``: [K, d], unit rows; the rest as above."""
+    return aggregate(global_feature, crop_features, k, scale) @ anchors.t()

@@ -1,0 +1,64 @@
+"""What a trainer remembers of past batches: a row for each training image, or the last few tensors."""
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from fairclip.core.errors import UserError
+
+UNSEEN = -1  # label of an image that has no row yet
+
+
+class MemoryBank:
+    """The newest feature and pseudo-label of each of N training images, on ``device``: to write them elsewhere would
+    make every step wait.
+
+    Attributes:
+        features: [N, d], float32, zero for an image not seen yet.
+        labels: [N], int64, ``UNSEEN`` for an image not seen yet.
+    """
+
+    def __init__(self, n: int, d: int, device: torch.device | str = "cpu") -> None:
+        self.features = torch.zeros(n, d, device=device)
+        self.labels = torch.full((n,), UNSEEN, device=device)
+
+    def write(self, index: Tensor, features: Tensor, labels: Tensor) -> None:
+        """Replace the rows ``index`` [B] by ``features`` [B, d] and ``labels`` [B]. No image may occur twice."""
+        device = self.labels.device
+        index = index.to(device, non_blocking=True)
+        self.features[index] = features.detach().to(device, torch.float32)
+        self.labels[index] = labels.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"features": self.features, "labels": self.labels}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Raises UserError where the memory is one of other images."""
+        if state["features"].shape != self.features.shape:
+            raise UserError(
+                f"the checkpoint remembers {len(state['features'])} training images of {state['features'].shape[1]} "
+                f"features, and this run has {len(self.features)} of {self.features.shape[1]}: the data set has changed"
+            )
+        self.features.copy_(state["features"])
+        self.labels.copy_(state["labels"])
+
+
+class Queue:
+    """The last ``length`` tensors of one shape."""
+
+    def __init__(self, length: int) -> None:
+        self.items: deque[Tensor] = deque(maxlen=length)
+
+    def push(self, item: Tensor) -> None:
+        self.items.append(item.detach())
+
+    def mean(self, *new: Tensor) -> Tensor:
+        """Mean of what would be there after a push of ``new``; at least one must be. Pushes nothing."""
+        return torch.stack((*self.items, *new)[-self.items.maxlen :]).mean(dim=0)
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        return {"items": list(self.items)}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]], device: torch.device | str = "cpu") -> None:
+        self.items = deque((item.to(device) for item in state["items"]), maxlen=self.items.maxlen)

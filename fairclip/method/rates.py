@@ -1,0 +1,53 @@
+"""Learning rates: how they change with steps or epochs, and how they differ with the depth of a layer."""
+
+import math
+import re
+from collections.abc import Callable
+
+from torch import nn
+
+from fairclip.core.errors import UserError
+
+
+def cosine(steps: int, end: float) -> Callable[[int], float]:
+    """Share of the initial learning rate at each step (from 0), for ``LambdaLR``: half a cosine from 1 to ``end``.
+
+    Args: steps: how many there are; after the last the share is ``end``, and stays there.
+    """
+    return lambda step: end + (1 - end) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+
+
+def warmup_cosine(epochs: int, warmup: int, share: float) -> Callable[[int], float]:
+    """Share of the initial learning rate in each epoch (from 0), for ``LambdaLR``, as Dassl's constant warm-up has it.
+
+    ``share`` for the first ``warmup`` epochs, then half a cosine over ``epochs`` epochs that starts at 1. The warm-up
+    does not shorten the cosine, so a run of ``epochs`` epochs ends before it comes to 0. Dassl's -1 stands for none.
+    """
+    warmup = max(0, warmup)
+    return lambda epoch: share if epoch < warmup else (1 + math.cos(math.pi * (epoch - warmup) / epochs)) / 2
+
+
+def layer_depths(visual: nn.Module) -> tuple[dict[str, int], int]:
+    """How deep each parameter of an image tower lies, by name, and the depth of the head.
+
+    A ViT counts its blocks (BEiT, arXiv 2106.08254): embeddings and the norm before the blocks are 0, block i is i + 1,
+    what follows the blocks belongs to the head. A ResNet of CLIP counts its four stages: the stem is 0, stage i is i,
+    the attention pool belongs to the head.
+
+    Raises:
+        UserError: the tower is neither.
+    """
+    if hasattr(visual, "transformer"):
+        head = len(visual.transformer.resblocks) + 1
+        block, first = re.compile(r"transformer\.resblocks\.(\d+)\."), re.compile(r"(conv1|ln_pre)\.|\w+_embedding$")
+        shift = 1
+    elif hasattr(visual, "layer4"):
+        head, shift = 5, 0
+        block, first = re.compile(r"layer(\d)\."), re.compile(r"(conv|bn)\d\.")
+    else:
+        raise UserError(f"layer-wise learning rates need CLIP's ViT or ResNet, this tower is a {type(visual).__name__}")
+    depths = {}
+    for name, _ in visual.named_parameters():
+        inside = block.match(name)
+        depths[name] = int(inside[1]) + shift if inside else 0 if first.match(name) else head
+    return depths, head

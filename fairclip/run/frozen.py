@@ -1,0 +1,71 @@
+"""What classifiers on features of the frozen image tower share: the features, computed once for all of them."""
+
+import time
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fairclip.views.features import encode_images
+from fairclip.views.loading import Images
+
+
+class FrozenFeatures:
+    """Mixin of trainers whose image tower stays as it was loaded; goes before the trainer that it is mixed into.
+
+    A subclass implements ``scores``; ``self.model`` has the tower as ``visual`` and unit features by ``encode``.
+
+    Features are cached, so the seconds of a run would depend on what ran before. Whatever the cache saves is added to
+    the seconds that are reported: they are those of a run that had to compute everything.
+    """
+
+    seconds_saved = 0.0
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Logits [N, K] of all images of a split, from their features."""
+        raise NotImplementedError
+
+    def encode_all(self, images: Images, title: str) -> Tensor:
+        """Features of all these images, [N, d] or what ``encode_views`` makes of the test transform's views."""
+        if title not in self.known:
+            start = time.time()
+            features, saved = encode_images(
+                self.model.visual,
+                images.paths,
+                self.test_loader.dataset.transform,
+                partial(self.within_memory, self.encode_views),
+                settings=f"{self.options.PREC} {self.normalize} {self.encode_settings}",
+                seed=self.crop_seed,
+                batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),
+                workers=self.cfg.DATALOADER.NUM_WORKERS,
+                title=title,
+            )
+            self.seconds_saved += saved
+            self.known[title] = features, saved or time.time() - start
+            print(f"Features of {len(images)} {title} images: " + ("from the cache" if saved else "computed"))
+        else:
+            self.seconds_saved += self.known[title][1]
+        return self.known[title][0]
+
+    @cached_property
+    def known(self) -> dict[str, tuple[Tensor, float]]:
+        """Features by split, and the seconds that they took or would have taken."""
+        return {}
+
+    encode_settings = ""  # what `encode_views` does beyond running the tower
+    crop_seed = 0  # for test transforms that draw
+
+    def encode_views(self, views: Tensor) -> Tensor:
+        return self.model.encode(views)
+
+    @torch.no_grad()
+    def predict(self, loader: DataLoader, title: str) -> Tensor:
+        """Logits of all images, [N, K], in the loader's order."""
+        return self.scores(self.encode_all(loader.dataset, title))
+
+    def test(self, split: str | None = None) -> float:
+        self.seconds_saved = 0.0
+        accuracy = super().test(split)
+        self.results["test_seconds"] += self.seconds_saved
+        return accuracy

@@ -1,0 +1,200 @@
+"""Views of one image for self-training: weak, strong and local crops, all cut from a single decoded image.
+
+Views are bytes until they are on the device, where ``Normalize`` makes them numbers. Randomness comes from torch alone.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairclip.core.errors import UserError
+from fairclip.views.randaugment import apply_operation, draw_operations
+
+Box = tuple[int, int, int, int]  # left, upper, right, lower, in pixels
+
+
+class Normalize(nn.Module):
+    """Bytes -> the numbers that an image tower takes, (byte / 255 - mean) / std, on the device where they are.
+
+    What is no tensor of bytes has been through another transform and passes as it is.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        mean, std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", mean / std, persistent=False)
+
+    def __repr__(self) -> str:
+        """What it does, for the keys of caches."""
+        return f"Normalize(scale={self.scale.flatten().tolist()}, shift={self.shift.flatten().tolist()})"
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[..., 3, S, S] -> the same shape, float32."""
+        if pixels.dtype != torch.uint8:
+            return pixels
+        if pixels.device.type != "cpu":
+            return (pixels * self.scale).sub_(self.shift)
+        numbers = torch.empty_like(pixels, dtype=torch.float32)
+        self._fill(numbers, pixels)
+        return numbers
+
+    def _fill(self, numbers: Tensor, pixels: Tensor) -> None:
+        """A view at a time, which stays in a CPU's cache from the product to the difference."""
+        if pixels.dim() > 3:
+            for part, bytes_of_it in zip(numbers, pixels, strict=True):
+                self._fill(part, bytes_of_it)
+        else:
+            torch.mul(pixels, self.scale, out=numbers).sub_(self.shift)
+
+
+def crop_boxes(
+    width: int, height: int, n: int, alpha: float, beta: float, generator: torch.Generator | None = None
+) -> list[Box]:
+    """n squares anywhere in the image, their sides U(alpha, beta) times its short side (WCA, arXiv 2406.02915), in
+    whole pixels."""
+    boxes = []
+    for u, x, y in torch.rand(n, 3, generator=generator).tolist():
+        side = max(1, round((alpha + (beta - alpha) * u) * min(width, height)))
+        left, upper = round(x * (width - side)), round(y * (height - side))
+        boxes.append((left, upper, left + side, upper + side))
+    return boxes
+
+
+def centre_box(width: int, height: int) -> Box:
+    """The largest square in the middle of the image."""
+    side = min(width, height)
+    left, upper = (width - side) // 2, (height - side) // 2
+    return left, upper, left + side, upper + side
+
+
+def to_bytes(image: Image.Image) -> Tensor:
+    """An RGB image as bytes, [3, H, W], in the order in memory that a resize is fast in."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def resize_box(pixels: Tensor, box: Box, size: int) -> Tensor:
+    """The part of an image [3, H, W] inside ``box``, resized to [3, size, size] (bicubic, anti-aliased).
+
+    It is Pillow's ``image.crop(box).resize(...)`` to a level or two of 255, several times faster.
+    """
+    left, upper, right, lower = box
+    part = pixels[None, :, upper:lower, left:right]
+    return F.interpolate(part, size=(size, size), mode="bicubic", antialias=True)[0]
+
+
+class _ViewTransform:
+    """What the transforms below share: the crop settings, checked, and what describes them."""
+
+    def __init__(self, size: int, n_crops: int, alpha: float, beta: float) -> None:
+        if n_crops < 0 or not 0 < alpha <= beta <= 1:
+            raise UserError(
+                f"crops need N_CROPS >= 0 and 0 < ALPHA <= BETA <= 1, got N_CROPS {n_crops}, ALPHA {alpha}, BETA {beta}"
+            )
+        self.size, self.n_crops, self.alpha, self.beta = size, n_crops, alpha, beta
+
+    @property
+    def min_side(self) -> int:
+        """The short side, in pixels, below which an image must not be shrunk for the smallest crop to be sharp."""
+        return math.ceil(self.size / self.alpha) if self.n_crops else self.size
+
+    def __repr__(self) -> str:
+        """All that decides what comes out, as torchvision's transforms say it: caches rely on it."""
+        settings = f"size={self.size}, n_crops={self.n_crops}, alpha={self.alpha}, beta={self.beta}"
+        return f"{type(self).__name__}({settings})"
+
+
+class Views(_ViewTransform):
+    """Training transform: RGB image -> bytes [2 + N, 3, S, S] in the order weak, strong, crops.
+
+    The strong view is a random resized crop, flipped half the time like the weak one, after RandAugment.
+
+    Args:
+        size: S, the input side of the image tower in pixels.
+        n_crops: N, local crops per image; 0 for self-training on the whole image.
+        alpha, beta: range of a crop's side as a share of the image's short side.
+
+    Raises:
+        UserError: the crop settings make no sense.
+    """
+
+    def __init__(self, size: int, n_crops: int = 0, alpha: float = 1.0, beta: float = 1.0) -> None:
+        super().__init__(size, n_crops, alpha, beta)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        pixels, plan = to_bytes(image), self.draw(*image.size)
+        weak, strong, *crops = [
+            _flip(resize_box(pixels, box, self.size), flip) for box, flip in zip(plan.boxes, plan.flips, strict=True)
+        ]
+        return torch.stack([weak, _augment(strong, plan.operations), *crops])
+
+    def draw(self, width: int, height: int) -> "Plan":
+        """All that is random about the views of an image of this size, from torch's generator."""
+        crops = crop_boxes(width, height, self.n_crops, self.alpha, self.beta)
+        weak, weak_flip = self._weak_box(width, height), _draw_flip()
+        strong, strong_flip = self._strong_box(width, height), _draw_flip()
+        flips = [weak_flip, strong_flip] + [False] * self.n_crops
+        return Plan([weak, strong, *crops], flips, draw_operations())
+
+    def _weak_box(self, width: int, height: int) -> Box:
+        """The largest square at a random place (resize and random crop in one)."""
+        (box,) = crop_boxes(width, height, 1, 1.0, 1.0)
+        return box
+
+    def _strong_box(self, width: int, height: int) -> Box:
+        """50 to 100 % of the area, of sides 3:4 to 4:3, anywhere."""
+        area, ratio, x, y = torch.rand(4).tolist()
+        area, ratio = (0.5 + 0.5 * area) * width * height, (3 / 4) ** (1 - 2 * ratio)
+        w, h = min(round((area * ratio) ** 0.5), width), min(round((area / ratio) ** 0.5), height)
+        left, upper = round(x * (width - w)), round(y * (height - h))
+        return left, upper, left + w, upper + h
+
+
+class Plan(NamedTuple):
+    """What was drawn for the views of one image, in their order: weak, strong, crops."""
+
+    boxes: list[Box]
+    flips: list[bool]
+    operations: list[int]  # of RandAugment, for the strong view
+
+
+def _draw_flip() -> bool:
+    return torch.rand(()).item() < 0.5
+
+
+def _flip(view: Tensor, flip: bool) -> Tensor:
+    return view.flip(-1) if flip else view
+
+
+def _augment(view: Tensor, operations: list[int]) -> Tensor:
+    image = Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())  # Pillow is faster, on a CPU
+    for code in operations:
+        image = apply_operation(image, code)
+    return to_bytes(image)
+
+
+class RandomCrops(_ViewTransform):
+    """Test transform for methods that look at crops: RGB image -> bytes [1 + N, 3, S, S], the centre crop and N local
+    crops, drawn from torch's generator. Arguments as for ``Views``."""
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        pixels, (width, height) = to_bytes(image), image.size
+        boxes = [centre_box(width, height)]
+        boxes += crop_boxes(width, height, self.n_crops, self.alpha, self.beta, self._generator())
+        return torch.stack([resize_box(pixels, box, self.size) for box in boxes])
+
+    def _generator(self) -> torch.Generator | None:
+        return None
+
+
+class FixedCrops(RandomCrops):
+    """The same with crops whose places (relative to the image) are the same for every image and every run."""
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(0)

@@ -1,1 +1,0 @@
-"""The pieces of the method as plain torch: nothing in this package imports Dassl."""
