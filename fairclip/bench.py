@@ -38,12 +38,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms as T
 from yacs.config import CfgNode
 
-import train
 from fairclip.backbones.openai import BUNDLED, CLIP_CACHE, autocast, clip_module
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
 from fairclip.core.places import CONFIGS
+from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
+from fairclip.run import launch
 from fairclip.run.results import commit, versions
 from fairclip.views.loading import cores
 
@@ -145,7 +146,7 @@ class Workshop:
                 photo(rng).save(stream, format="JPEG", quality=90)
                 self._photos.append(stream.getvalue())
         self._write("test/class 0/0.jpg", self._photos[0])
-        self.modules, _ = train.import_plugins()
+        self.modules, _ = import_plugins("trainers", "datasets")
 
     @property
     def photo_bytes(self) -> int:
@@ -193,7 +194,7 @@ class Workshop:
 
         gc.collect()  # the trainer before this one is full of cycles
         with redirect_stdout(io.StringIO()):
-            trainer = build_trainer(train.build_cfg(train.parse_args(argv), self.modules))
+            trainer = build_trainer(launch.build_cfg(launch.parse_args(argv), self.modules))
             trainer.before_train()
             trainer.before_epoch()
             trainer.set_model_mode("train")

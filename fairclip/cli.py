@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairclip.core.errors import UserError
+from fairclip.core.log import show_messages
 from fairclip.core.toolbox import use_dassl
 
 
@@ -73,6 +74,7 @@ def add_command(subparsers: argparse._SubParsersAction, name: str, command: Comm
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: that of the command, 2 after a message for the user, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
+    show_messages()
     try:
         args = build_parser(argv).parse_args(argv)
         return args.main(args) or 0

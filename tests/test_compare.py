@@ -20,7 +20,6 @@ from commands import table
 from test_draw_crops import backbone, console, data, train_fair  # noqa: F401 (fixtures)
 from test_scripts import ROOT, bash, calls, clone  # noqa: F401 (a fixture)
 
-from fairclip.cli import build_parser
 from fairclip.compare import classes, curves, page, published, runs, stats, tables
 from fairclip.compare.runs import Column, UserError
 from fairclip.core.plugins import import_plugins
@@ -136,9 +135,7 @@ def test_options_of_all_rows_fit_the_config(file):
     assert len(rows) > 10
     for _, trainer, *_, options in rows:
         config = str(ROOT / f"configs/trainers/{trainer.strip()}/tiny.yaml")
-        launch.build_cfg(
-            build_parser(["train"]).parse_args(["train", *["--config-file", config, *options.split()]]), modules
-        )
+        launch.build_cfg(launch.parse_args(["--config-file", config, *options.split()]), modules)
 
 
 @pytest.fixture

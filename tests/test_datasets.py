@@ -207,7 +207,7 @@ def test_synth_cars_descriptions(tmp_path, renders, monkeypatch):
         return build_dataset(config(tmp_path, "SynthCars", SYNTH_SEED=seed)).descriptions_file
 
     shipped = tmp_path / "shipped.json"
-    monkeypatch.setattr(synth_cars, "DESCRIPTIONS", shipped)
+    monkeypatch.setattr(synth_cars, "SENTENCES", shipped)
     assert file(0) == tmp_path / "synth_cars" / "descriptions.json"
     shipped.touch()
     assert file(0) == shipped

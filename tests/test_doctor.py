@@ -261,7 +261,7 @@ def test_descriptions(tmp_path, run, monkeypatch):
 
 
 def test_the_command_itself(tmp_path):
-    call = [sys.executable, "-m", "datasets", "doctor", "--root", str(tmp_path)]
+    call = [sys.executable, "-m", "fairclip", "data", "doctor", "--root", str(tmp_path)]
     done = subprocess.run(call, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 1 and "| StanfordCars" in done.stdout and "Traceback" not in done.stderr
 

@@ -21,7 +21,6 @@ from toys import CLASSES, EPOCHS, ROOT, check_refused, check_same_end, same, sav
 
 import trainers
 from fairclip.backbones.openai import load_clip
-from fairclip.cli import build_parser
 from fairclip.core.plugins import import_plugins
 from fairclip.run import launch
 
@@ -431,7 +430,7 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
     assert results["epochs"] == [] and results["trainable_parameters"] == 0
 
     modules, _ = import_plugins("trainers", "datasets")
-    args = build_parser(["train"]).parse_args(["train", *arguments(data, backbone, tmp_path, trainer=trainer)])
+    args = launch.parse_args(arguments(data, backbone, tmp_path, trainer=trainer))
     built = build_trainer(launch.build_cfg(args, modules))
     model = load_clip(str(backbone))
     if trainer == "CuPL":

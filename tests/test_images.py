@@ -220,7 +220,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, decod
 
 
 INTERRUPTED = """
-import signal, sys, time, toolbox
+import signal, sys, time
+from fairclip.core import toolbox
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 toolbox.use_dassl(announce=False)
 from fairclip.data import images

@@ -20,7 +20,6 @@ from toys import permute_labels
 
 import trainers.lafter
 from fairclip.backbones.openai import load_clip
-from fairclip.cli import build_parser
 from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
 from fairclip.method.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
@@ -318,7 +317,7 @@ def built(data: Path, backbone: Path, out: Path, *opts: str) -> trainers.lafter.
     from dassl.engine import build_trainer
 
     modules, _ = import_plugins("trainers", "datasets")
-    args = build_parser(["train"]).parse_args(["train", *arguments(data, backbone, out, *opts, trainer="LaFTer")])
+    args = launch.parse_args(arguments(data, backbone, out, *opts, trainer="LaFTer"))
     return build_trainer(launch.build_cfg(args, modules))
 
 
@@ -408,7 +407,8 @@ def test_the_seed_decides(finished, data, backbone, tmp_path):
 
 KILLED = """
 import os, signal, sys
-import conftest, test_fair, train
+import conftest, test_fair
+from commands import train
 from trainers.lafter import LaFTer
 step = LaFTer.forward_backward
 def stop_midway(self, batch):

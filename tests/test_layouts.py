@@ -16,7 +16,6 @@ from miniatures import CARS, CARS_LAYOUTS, CARS_WITH_COOPS_NAMES, TEST, TRAIN, c
 
 from datasets.food101 import Food101
 from datasets.stanford_cars import StanfordCars
-from fairclip.cli import build_parser
 from fairclip.core.errors import UserError
 from fairclip.data import common, splits
 from fairclip.data.common import class_list
@@ -354,7 +353,7 @@ def test_how_a_run_is_done_is_not_in_its_hash():
 
     settings = ["DATALOADER.TEST.BATCH_SIZE", "7", "TRAIN.CHECKPOINT_FREQ", "2", "TEST.EVERY_EPOCH", "True"]
     plain, flagged, watched = (
-        launch.build_cfg(build_parser(["train"]).parse_args(["train", *argv]), [common])
+        launch.build_cfg(launch.parse_args(argv), [common])
         for argv in ([], ["--no-download", "--check-images"], settings)
     )
     assert (plain.DATASET.DOWNLOAD, plain.DATASET.CHECK_IMAGES) == (True, False)

@@ -14,7 +14,6 @@ from datasets import (  # noqa: F401  (each registers itself)
     aid,
     birdsnap,
     caltech101,
-    common,
     cub200,
     dtd,
     eurosat,
@@ -22,11 +21,11 @@ from datasets import (  # noqa: F401  (each registers itself)
     oxford_flowers,
     oxford_pets,
     resisc45,
-    splits,
     sun397,
     ucf101,
 )
 from fairclip.core.errors import UserError
+from fairclip.data import common, splits
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = {

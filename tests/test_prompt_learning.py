@@ -24,7 +24,6 @@ from toys import (
     untimed,
 )
 
-from fairclip.cli import build_parser
 from fairclip.core.plugins import import_plugins
 from fairclip.method.context import initial_context
 from fairclip.run import launch
@@ -75,7 +74,7 @@ def test_it_is_marked_and_stands_beside_coop():
     assert PromptLearning.uses_labels and not getattr(UPL, "uses_labels", False)
     modules, _ = import_plugins("trainers", "datasets")
     assert "CoOp" not in TRAINER_REGISTRY.registered_names()
-    cfg = launch.build_cfg(build_parser(["train"]).parse_args(["train", *[]]), modules)
+    cfg = launch.build_cfg(launch.parse_args([]), modules)
     assert cfg.TRAINER.COOP.PREC == "fp16" and cfg.TRAINER.PROMPTLEARNING.PREC == "fp32"
 
 

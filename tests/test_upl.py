@@ -23,7 +23,6 @@ from toys import (
 )
 
 from fairclip.backbones.openai import load_clip
-from fairclip.cli import build_parser
 from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
 from fairclip.method.selection import select_top_k
@@ -128,9 +127,7 @@ def probabilities(data: Path, backbone: Path, pixels: int = 32) -> torch.Tensor:
     from clip import clip
 
     modules, _ = import_plugins("trainers", "datasets")
-    cfg = launch.build_cfg(
-        build_parser(["train"]).parse_args(["train", *arguments("UPL", data, backbone, data)]), modules
-    )
+    cfg = launch.build_cfg(launch.parse_args(arguments("UPL", data, backbone, data)), modules)
     cfg.defrost()
     cfg.INPUT.SIZE = (pixels, pixels)
     transform, model, rows = build_transform(cfg, is_train=False), load_clip(str(backbone)), []

@@ -14,7 +14,6 @@ from commands import train
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from PIL import Image
 
-from fairclip.cli import build_parser
 from fairclip.core.plugins import import_plugins
 from fairclip.run import launch
 
@@ -155,9 +154,7 @@ def build(*args, **kwargs):
     from dassl.engine import build_trainer
 
     modules, _ = import_plugins("trainers", "datasets")
-    return build_trainer(
-        launch.build_cfg(build_parser(["train"]).parse_args(["train", *arguments(*args, **kwargs)]), modules)
-    )
+    return build_trainer(launch.build_cfg(launch.parse_args(arguments(*args, **kwargs)), modules))
 
 
 KILLED = """

@@ -1,21 +1,17 @@
-"""Test images with the crops that a finished FAIR run selects, looked at and drawn by scripts/draw_crops.py."""
+"""Test images with the crops that a finished FAIR run selects, looked at and drawn by `fair draw-crops`."""
 
 import base64
 import contextlib
-import importlib.util
 import io
-import sys
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from types import ModuleType
 
 from PIL import Image
 
 from fairclip.compare.runs import Run
 from fairclip.core.errors import UserError
 
-DRAW_CROPS = Path(__file__).resolve().parents[1] / "draw_crops.py"
 TOP = 3  # classes listed
 
 
@@ -45,25 +41,18 @@ def examples(run: Run, data: Path | None, count: int) -> list[str] | Missing:
     try:
         # What loading says belongs neither into the page nor on a screen that the page is printed on.
         with contextlib.redirect_stdout(io.StringIO()):
-            draw_crops = _load_draw_crops()
-            trainer = draw_crops.load_trainer(str(root), str(run.folder), "")
+            from fairclip.predict import draw  # imports Dassl, which only this needs
+
+            trainer = draw.load_trainer(str(root), str(run.folder), "")
             names = trainer.classnames
             figures = []
             for row, label in enumerate(chosen):
                 image = next(image for image, of, _ in run.predictions if of == label)
-                example = draw_crops.examine(trainer, str(root / image), names.index(label), row)
-                figures.append(_figure(draw_crops, example, names))
+                example = draw.examine(trainer, str(root / image), names.index(label), row)
+                figures.append(_figure(example, names))
             return figures
     except (UserError, OSError, RuntimeError, ValueError) as error:
         return Missing(str(error))
-
-
-def _load_draw_crops() -> ModuleType:
-    if "draw_crops" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("draw_crops", DRAW_CROPS)
-        sys.modules["draw_crops"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules["draw_crops"]
 
 
 def data_uri(image: Image.Image, photo: bool) -> str:
@@ -73,9 +62,11 @@ def data_uri(image: Image.Image, photo: bool) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _figure(draw_crops: ModuleType, example, names: list[str]) -> str:
+def _figure(example, names: list[str]) -> str:
+    from fairclip.predict import draw
+
     truth = names[example.truth]
-    picture = draw_crops.draw_boxes(example)
+    picture = draw.draw_boxes(example)
     crops = "".join(
         f'<li><img src="{data_uri(crop, photo=False)}" width="{crop.width}" height="{crop.height}" '
         f'alt="Crop {rank}">{rank}: w {weight:.2f}</li>'

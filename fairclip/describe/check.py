@@ -24,7 +24,7 @@ ALIKE = 0.6  # share of words that two classes may have in common
 # The same for two sentences of one class. One that says another again adds to that one's weight in the class's anchor
 # and nothing to what the anchor knows. In our files the closest ones, on two sexes of one bird, have 0.5 in common.
 REPEATED = 0.6
-WORDS = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text(encoding="utf-8"))
+WORDS = yaml.safe_load((DESCRIPTIONS / "words.yaml").read_text(encoding="utf-8"))
 BANNED = re.compile(rf"(?:[$€£]|\b(?:1[89]|20)\d\ds?\b|\b(?:{'|'.join(WORDS['banned'])})\b)", re.IGNORECASE)
 LITTLE = set(WORDS["little"].split())
 

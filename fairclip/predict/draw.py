@@ -22,6 +22,7 @@ from fairclip.backbones.openai import share_with_clip
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
 from fairclip.core.places import CONFIGS, DATA
+from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
 from fairclip.predict.predictor import Explanation, explanation, look
 from fairclip.run import launch
@@ -63,7 +64,7 @@ def load_trainer(root: str, run: str, backbone: str) -> "FAIR":
     """
     use_dassl(announce=False)
     share_with_clip()
-    modules, _ = launch.import_plugins()
+    modules, _ = import_plugins("trainers", "datasets")
     from dassl.engine import build_trainer
 
     argv = ["--root", root, "--trainer", "FAIR", "--backbone", backbone]

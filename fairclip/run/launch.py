@@ -51,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="settings as KEY VALUE pairs")
 
 
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """For those who build a trainer without running it."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(argv)
+
+
 def check_registered(kind: str, name: str, known: Sequence[str], failed: dict[str, Exception]) -> None:
     if name in known:
         return
@@ -69,6 +76,9 @@ def check_registered(kind: str, name: str, known: Sequence[str], failed: dict[st
 
 def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     """Add the defaults that plugins declare, and those that CoOp's trainers expect."""
+    from fairclip.data.common import extend_cfg as extend_for_data
+
+    extend_for_data(cfg)
     cfg.TRAINER.COOP = CfgNode(
         {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"}
     )

@@ -1,0 +1,75 @@
+"""Messages for people: `log.info` for everybody, `log.debug` for a run's log.txt alone.
+
+Nothing is shown where a program that imports this package has not asked for it. A program that has handlers of its own
+keeps them; `logging.getLogger("fairclip").setLevel(logging.WARNING)` silences the rest.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+log = logging.getLogger("fairclip")
+LOGGERS = (log, logging.getLogger("dassl"))  # the bundled core says little, but it does
+
+
+class Console(logging.Handler):
+    """Prints to what is sys.stdout at that moment, as notebooks and `recorded` replace it. A warning says so."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(in_words(record), flush=True)
+
+
+def in_words(record: logging.LogRecord) -> str:
+    prefix = f"{record.levelname.capitalize()}: " if record.levelno >= logging.WARNING else ""
+    return prefix + record.getMessage()
+
+
+def show_messages() -> None:
+    """For commands, and for trainers that others build: print messages unless the program has handlers of its own."""
+    for logger in LOGGERS:
+        if not logger.hasHandlers():
+            console = Console(logging.INFO)
+            logger.addHandler(console)
+            logger.setLevel(logging.INFO)
+
+
+class Tee:
+    """A stream whose text goes into a file too."""
+
+    def __init__(self, stream: TextIO, file: TextIO) -> None:
+        self.stream, self.file = stream, file
+
+    def write(self, text: str) -> int:
+        self.file.write(text)
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        self.file.flush()
+        self.stream.flush()
+
+    def __getattr__(self, name: str) -> object:  # isatty, encoding, fileno, ...
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def recorded(path: Path) -> Iterator[None]:
+    """Inside, what is printed also goes into a file, and so does `log.debug`, which nobody else sees."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels, stdout = [logger.level for logger in LOGGERS], sys.stdout
+    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+        details = logging.StreamHandler(file)
+        details.addFilter(lambda record: record.levelno < logging.INFO)
+        sys.stdout = Tee(stdout, file)
+        for logger in LOGGERS:
+            logger.addHandler(details)
+            logger.setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            sys.stdout = stdout
+            for logger, level in zip(LOGGERS, levels, strict=True):
+                logger.removeHandler(details)
+                logger.setLevel(level)
