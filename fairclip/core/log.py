@@ -4,10 +4,11 @@ Nothing is shown where a program that imports this package has not asked for it.
 keeps them; `logging.getLogger("fairclip").setLevel(logging.WARNING)` silences the rest.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
@@ -73,3 +74,31 @@ def recorded(path: Path) -> Iterator[None]:
             for logger, level in zip(LOGGERS, levels, strict=True):
                 logger.removeHandler(details)
                 logger.setLevel(level)
+
+
+@contextmanager
+def as_details() -> Iterator[None]:
+    """Inside, what others print and what the bundled core reports is for log.txt alone, if one is being written."""
+    if not log.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text), _lowered(LOGGERS[1]):
+            yield
+    finally:
+        if text.getvalue():
+            log.debug(text.getvalue().rstrip("\n"))
+
+
+@contextmanager
+def _lowered(logger: logging.Logger) -> Iterator[None]:
+    def lower(record: logging.LogRecord) -> bool:
+        record.levelno = min(record.levelno, logging.DEBUG)
+        return True
+
+    logger.addFilter(lower)
+    try:
+        yield
+    finally:
+        logger.removeFilter(lower)

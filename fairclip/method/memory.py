@@ -45,9 +45,10 @@ class MemoryBank:
 
 
 class Queue:
-    """The last ``length`` tensors of one shape."""
+    """The last ``length`` tensors of one shape, on ``device``."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, device: torch.device | str = "cpu") -> None:
+        self.device = device
         self.items: deque[Tensor] = deque(maxlen=length)
 
     def push(self, item: Tensor) -> None:
@@ -60,5 +61,5 @@ class Queue:
     def state_dict(self) -> dict[str, list[Tensor]]:
         return {"items": list(self.items)}
 
-    def load_state_dict(self, state: dict[str, list[Tensor]], device: torch.device | str = "cpu") -> None:
-        self.items = deque((item.to(device) for item in state["items"]), maxlen=self.items.maxlen)
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        self.items = deque((item.to(self.device) for item in state["items"]), maxlen=self.items.maxlen)
