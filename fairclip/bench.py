@@ -44,7 +44,7 @@ from fairclip.core.files import atomic
 from fairclip.core.places import CONFIGS
 from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
-from fairclip.run import launch
+from fairclip.run import config, launch
 from fairclip.run.results import commit, versions
 from fairclip.views.loading import cores
 
@@ -194,7 +194,7 @@ class Workshop:
 
         gc.collect()  # the trainer before this one is full of cycles
         with redirect_stdout(io.StringIO()):
-            trainer = build_trainer(launch.build_cfg(launch.parse_args(argv), self.modules))
+            trainer = build_trainer(config.build_cfg(launch.parse_args(argv), self.modules))
             trainer.before_train()
             trainer.before_epoch()
             trainer.set_model_mode("train")

@@ -22,7 +22,7 @@ from toys import CLASSES, EPOCHS, ROOT, check_refused, check_same_end, same, sav
 import trainers
 from fairclip.backbones.openai import load_clip
 from fairclip.core.plugins import import_plugins
-from fairclip.run import launch
+from fairclip.run import config, launch
 
 
 @pytest.fixture(scope="module")
@@ -431,7 +431,7 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
 
     modules, _ = import_plugins("trainers", "datasets")
     args = launch.parse_args(arguments(data, backbone, tmp_path, trainer=trainer))
-    built = build_trainer(launch.build_cfg(args, modules))
+    built = build_trainer(config.build_cfg(args, modules))
     model = load_clip(str(backbone))
     if trainer == "CuPL":
         described = json.loads((data / "descriptions.json").read_text())

@@ -24,7 +24,7 @@ from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
 from fairclip.method.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
 from fairclip.method.visual_prompts import PromptedClassifier, encode_with_prompts, initial_prompts
-from fairclip.run import launch
+from fairclip.run import config, launch
 from fairclip.views.lafter_views import RandomBlur, WeakStrong
 
 data, backbone, console = test_fair.data, test_fair.backbone, test_fair.console  # fixtures
@@ -318,7 +318,7 @@ def built(data: Path, backbone: Path, out: Path, *opts: str) -> trainers.lafter.
 
     modules, _ = import_plugins("trainers", "datasets")
     args = launch.parse_args(arguments(data, backbone, out, *opts, trainer="LaFTer"))
-    return build_trainer(launch.build_cfg(args, modules))
+    return build_trainer(config.build_cfg(args, modules))
 
 
 def test_one_step_equals_the_plain_computation(data, backbone, tmp_path):

@@ -30,7 +30,7 @@ from fairclip.data.layouts import (
     see_through,
 )
 from fairclip.data.splits import keep_split, load_split, split_all, split_places, split_trainval, write_split
-from fairclip.run import launch
+from fairclip.run import config, launch
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = splits.PARTS
@@ -353,7 +353,7 @@ def test_how_a_run_is_done_is_not_in_its_hash():
 
     settings = ["DATALOADER.TEST.BATCH_SIZE", "7", "TRAIN.CHECKPOINT_FREQ", "2", "TEST.EVERY_EPOCH", "True"]
     plain, flagged, watched = (
-        launch.build_cfg(launch.parse_args(argv), [common])
+        config.build_cfg(launch.parse_args(argv), [common])
         for argv in ([], ["--no-download", "--check-images"], settings)
     )
     assert (plain.DATASET.DOWNLOAD, plain.DATASET.CHECK_IMAGES) == (True, False)

@@ -26,7 +26,7 @@ from toys import (
 
 from fairclip.core.plugins import import_plugins
 from fairclip.method.context import initial_context
-from fairclip.run import launch
+from fairclip.run import config, launch
 from fairclip.views.loading import mixed_seed
 from trainers.prompt_learning import PromptLearning
 from trainers.upl import UPL
@@ -74,7 +74,7 @@ def test_it_is_marked_and_stands_beside_coop():
     assert PromptLearning.uses_labels and not getattr(UPL, "uses_labels", False)
     modules, _ = import_plugins("trainers", "datasets")
     assert "CoOp" not in TRAINER_REGISTRY.registered_names()
-    cfg = launch.build_cfg(launch.parse_args([]), modules)
+    cfg = config.build_cfg(launch.parse_args([]), modules)
     assert cfg.TRAINER.COOP.PREC == "fp16" and cfg.TRAINER.PROMPTLEARNING.PREC == "fp32"
 
 

@@ -1,7 +1,7 @@
 """Messages for people: `log.info` for everybody, `log.debug` for a run's log.txt alone.
 
-Nothing is shown where a program that imports this package has not asked for it. A program that has handlers of its own
-keeps them; `logging.getLogger("fairclip").setLevel(logging.WARNING)` silences the rest.
+Nothing is shown where a program that imports this package has not asked for it. One that gives the logger "fairclip" a
+handler of its own gets the messages there alone; `logging.getLogger("fairclip").setLevel(logging.WARNING)` silences it.
 """
 
 import io
@@ -29,11 +29,10 @@ def in_words(record: logging.LogRecord) -> str:
 
 
 def show_messages() -> None:
-    """For commands, and for trainers that others build: print messages unless the program has handlers of its own."""
+    """For commands, and for trainers that others build: print messages, unless these loggers have handlers already."""
     for logger in LOGGERS:
-        if not logger.hasHandlers():
-            console = Console(logging.INFO)
-            logger.addHandler(console)
+        if not logger.handlers:
+            logger.addHandler(Console(logging.INFO))
             logger.setLevel(logging.INFO)
 
 

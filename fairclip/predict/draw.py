@@ -25,7 +25,7 @@ from fairclip.core.places import CONFIGS, DATA
 from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
 from fairclip.predict.predictor import Explanation, explanation, look
-from fairclip.run import launch
+from fairclip.run import config, launch
 from fairclip.views.views import Box, crop_boxes
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def load_trainer(root: str, run: str, backbone: str) -> "FAIR":
     else:
         argv += ["--config-file", str(CONFIGS / "trainers/FAIR/tiny.yaml")]
         argv += ["--dataset-config-file", str(CONFIGS / "datasets/synth_cars.yaml")]
-    cfg = launch.build_cfg(launch.parse_args([*argv, "VERBOSE", "False"]), modules)
+    cfg = config.build_cfg(launch.parse_args([*argv, "VERBOSE", "False"]), modules)
     if cfg.TRAINER.FAIR.N_CROPS == 0:
         raise UserError(f"{run} is a run without crops (TRAINER.FAIR.N_CROPS 0): there is nothing to draw")
     trainer = build_trainer(cfg)
