@@ -27,6 +27,7 @@ from fairclip.core.files import atomic
 from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
 from fairclip.run.results import read_results
+from fairclip.run.settings import with_backbone_facts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +165,17 @@ def build_cfg(args: argparse.Namespace, modules: Sequence[ModuleType]) -> CfgNod
     apply_flags(cfg, args)
     merge(cfg, args.opts)
     cfg.freeze()
-    return cfg
+    return with_backbone_facts(cfg) if is_ours(cfg.TRAINER.NAME) else cfg
+
+
+def is_ours(trainer: str) -> bool:
+    """Whether this is the name of a trainer on our base. Trainers of others may know other settings and backbones."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    from fairclip.run.base import AdaptationTrainer
+
+    known = trainer in TRAINER_REGISTRY.registered_names()
+    return known and issubclass(TRAINER_REGISTRY.get(trainer), AdaptationTrainer)
 
 
 # -- The run -----------------------------------------------------------------------------------------------------------
