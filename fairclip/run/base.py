@@ -41,6 +41,7 @@ from fairclip.core.files import atomic
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.run.checkpoints import read_checkpoint
 from fairclip.run.results import commit, config_hash, versions, write_predictions, write_results
+from fairclip.run.settings import with_backbone_facts
 from fairclip.text.descriptions import find_descriptions, load_descriptions
 from fairclip.text.embeddings import encode_ragged, name_prompts
 from fairclip.text.templates import template_of
@@ -87,7 +88,7 @@ class AdaptationTrainer(TrainerX):
     code, and in the same order where they meet: a mean over a batch is a global one, a training forward goes through
     ``self.net``, and files are written by the main process.
 
-    Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT.SIZE (follows the backbone), SEED, OUTPUT_DIR,
+    Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT (see ``with_backbone_facts``), SEED, OUTPUT_DIR,
     RESUME, OPTIM.MAX_EPOCH, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*;
     where train.py declares them, TRAIN.CHUNK, MICRO_BATCH, AUTO_CHUNK and MODEL.COMPILE (docs/memory.md), and
     DATALOADER.VIEWS, CACHE and CACHE_GB (docs/pipeline.md).
@@ -131,7 +132,7 @@ class AdaptationTrainer(TrainerX):
             if cfg.TRAIN.get(key, 0) < 0:
                 raise UserError(f"TRAIN.{key} {cfg.TRAIN[key]}: a number of images is not negative, 0 sets no limit")
         self.check_processes(cfg)
-        self.config_hash = run_hash(cfg)
+        self.config_hash = run_hash(with_backbone_facts(cfg))
         self.seed = cfg.SEED if cfg.SEED >= 0 else from_main(secrets.randbits(31))
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
@@ -175,7 +176,7 @@ class AdaptationTrainer(TrainerX):
             self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
         # As loaded: the checkpoint holds only what moves.
         self.tower_hash = fingerprint(self.clip_model.visual.state_dict())
-        self.cfg = self._with_input_size(input_resolution(self.clip_model))
+        self.cfg = with_backbone_facts(self._with_input_size(input_resolution(self.clip_model)))
         train = self.train_transform() or build_transform(self.cfg, is_train=True)
         test = self.test_transform() or build_transform(self.cfg, is_train=False)
         dm = DataManager(self.cfg, custom_tfm_train=train, custom_tfm_test=test)
