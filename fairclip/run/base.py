@@ -35,7 +35,7 @@ class AdaptationTrainer(Outcome):
     the same code, and in the same order where they meet: a mean over a batch is a global one, a training forward goes
     through ``self.net``, and files are written by the main process.
 
-    Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT.SIZE (follows the backbone), SEED, OUTPUT_DIR,
+    Config keys read: TRAINER.<NAME>.PREC; MODEL.BACKBONE.NAME, INPUT (see ``with_backbone_facts``), SEED, OUTPUT_DIR,
     RESUME, OPTIM.*, TRAIN.PRINT_FREQ, TRAIN.CHECKPOINT_FREQ (checkpoints to keep besides the newest), TEST.*; where
     train.py declares them, TRAIN.CHUNK, MICRO_BATCH, AUTO_CHUNK and MODEL.COMPILE (docs/memory.md), and
     DATALOADER.VIEWS, CACHE and CACHE_GB (docs/pipeline.md).

@@ -55,7 +55,7 @@ def with_backbone_facts(cfg: CfgNode) -> CfgNode:
         given = _comparable(cfg.INPUT[key])
         require(
             given in (_comparable(unset[key]), _comparable(fact)),
-            f"INPUT.{key} is {cfg.INPUT[key]}, but {name or 'the backbone'} takes {fact}: leave it out: it follows the "
+            f"INPUT.{key} is {cfg.INPUT[key]}, but {name or 'the backbone'} takes {fact}; leave it out: it follows the "
             "backbone",
         )
         filled.INPUT[key] = fact
