@@ -310,9 +310,13 @@ def test_all_that_the_copied_modules_import_is_there(checkout):
     assert install(checkout, "--yes", "--baselines") == 0
     files = [file for file in installed_files(checkout) if file.endswith(".py")]
     for file in files:
-        for name in re.findall(r"(?:from|import) (fairclip[\w.]*)", (checkout / file).read_text()):
-            place = checkout / name.replace(".", "/")
-            assert place.with_suffix(".py").is_file() or (place / "__init__.py").is_file(), f"{file}: {name}"
+        text = (checkout / file).read_text()
+        names = re.findall(r"(?:from|import) (fairclip[\w.]*)", text)
+        names += [".".join(found) for found in re.findall(r"from (fairclip[\w.]*) import (\w+)", text)]
+        for name in names:
+            places = [f"{name.replace('.', '/')}{end}" for end in (".py", "/__init__.py")]
+            if any((ROOT / place).is_file() for place in places):  # else it is a function or the like
+                assert any((checkout / place).is_file() for place in places), f"{file}: {name}"
     # Its own copies, all of them, not those of this repository.
     modules = sorted(file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in files)
     modules = [module for module in modules if not module.endswith("__main__")]
@@ -527,7 +531,7 @@ def test_edited_files_of_the_old_layout_stay_and_are_named(template, old_generat
     for file, text in mine.items():
         assert (old_generation / file).read_text() == text
         (old_generation / file).unlink()
-    shutil.rmtree(old_generation / "trainers/modules")  # ours, but with a file of his
+    shutil.rmtree(old_generation / "trainers/modules")  # it had an edited file in it
     assert without_caches(old_generation) == without_caches(template)
 
 
@@ -567,8 +571,8 @@ def test_a_call_that_broke_off_is_made_good(template, request, newer, monkeypatc
     install_from(newer, monkeypatch)
     real = getattr(apply, step)
 
-    def full_disk(path, what):
-        if last in (path.name, Path(str(what)).name):
+    def full_disk(path, what):  # put(path, content), remove(checkout, file)
+        if (path if step == "put" else Path(what)).name == last:
             raise OSError("no space left")
         real(path, what)
 
@@ -585,6 +589,38 @@ def test_a_call_that_broke_off_is_made_good(template, request, newer, monkeypatc
     assert install(checkout) == 0  # nothing is left to do
     assert install(checkout, "--uninstall", "--yes") == 0
     assert without_caches(checkout) == without_caches(template)
+
+
+KILLED = """
+import os, signal, sys
+from fairclip import cli
+
+replace, checkout, last = os.replace, *sys.argv[1:]
+
+def replace_or_die(source, target):
+    if str(target) == os.path.join(checkout, last):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = replace_or_die
+cli.main(["install-into", checkout, "--yes"])
+"""
+
+
+@pytest.mark.parametrize("last", [MANIFEST, "fairclip/cli.py", "trainers/fair.py", "train.py"])
+def test_a_killed_call_leaves_nothing_behind_in_the_end(checkout, last):
+    before = snapshot(checkout)
+    done = python(ROOT, "-c", KILLED, str(checkout), last)
+    assert done.returncode == -9, done.stderr
+    assert len(list(checkout.rglob(".*.tmp"))) == 1
+    broken = shutil.copytree(checkout, checkout.with_name("broken"))
+    if last != MANIFEST:  # else nothing is written yet
+        assert install(broken, "--uninstall", "--yes") == 0
+        assert snapshot(broken) == before
+    assert install(checkout, "--yes") == 0
+    assert not list(checkout.rglob(".*.tmp"))
+    assert install(checkout, "--uninstall", "--yes") == 0
+    assert snapshot(checkout) == before
 
 
 # -- The place in train.py ---------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Carries out a plan. Killed at any moment, the manifest knows every file that was written."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ def install(checkout: Path, plan: Plan) -> None:
         put(checkout / "train.py", plan.train[1])
     for file in plan.remove:
         remove(checkout, file)
+    remove_unfinished(checkout, files)
     remove_empty(checkout, new.folders)
     replace(new, folders=[folder for folder in new.folders if (checkout / folder).is_dir()]).write(checkout)
 
@@ -29,6 +30,7 @@ def uninstall(checkout: Path, plan: Plan) -> None:
         put(checkout / "train.py", plan.train[1])
     for file in plan.remove:
         remove(checkout, file)
+    remove_unfinished(checkout, plan.manifest.files)
     remove_empty(checkout, plan.manifest.folders)
     (checkout / MANIFEST).unlink(missing_ok=True)
 
@@ -48,6 +50,14 @@ def remove(checkout: Path, file: str) -> None:
     if path.suffix == ".py":
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             compiled.unlink(missing_ok=True)
+
+
+def remove_unfinished(checkout: Path, files: Iterable[str]) -> None:
+    """What `atomic` leaves beside these files where it is killed."""
+    for file in (*files, "train.py", MANIFEST):
+        path = (checkout / file).resolve()
+        for unfinished in path.parent.glob(f".{path.name}.*-*.tmp"):
+            unfinished.unlink(missing_ok=True)
 
 
 def remove_empty(checkout: Path, folders: Sequence[str]) -> None:
