@@ -28,9 +28,17 @@ def listed(folder: str, pattern: str) -> list[str]:
 # -- What imports what -------------------------------------------------------------------------------------------------
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements inside a module or a statement, at any depth. Much faster than ast.walk."""
+    for part in ("body", "orelse", "handlers", "finalbody", "cases"):
+        for inner in getattr(node, part, ()):
+            yield inner
+            yield from statements(inner)
+
+
 def imported(file: str) -> Iterator[str]:
     """Our modules that a module of ours imports, anywhere in it: also in a function, where it is imported late."""
-    for node in ast.walk(ast.parse(content(file))):
+    for node in statements(ast.parse(content(file))):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
