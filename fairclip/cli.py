@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fairclip.core.errors import UserError
 from fairclip.core.log import show_messages
+from fairclip.core.places import PACKAGE
 from fairclip.core.toolbox import use_dassl
 
 
@@ -38,7 +39,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "birds": Command("fairclip.describe.birds", "write cub200.json and birdsnap.json anew from birds.json"),
     },
     "bench": Command("fairclip.bench", "how fast FAIR is on this machine"),
-    "install-into": Command("fairclip.install", "put FAIR into a checkout of CoOp, or one made like it", False),
+    "install-into": Command("fairclip.install.command", "put FAIR into a checkout of CoOp, or one made like it", False),
 }
 GROUPS = {"data": "look after data sets", "describe": "look after class descriptions"}
 
@@ -63,6 +64,11 @@ def add_command(subparsers: argparse._SubParsersAction, name: str, command: Comm
         name, help=command.help, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     if named:
+        # `fair install-into` gives a checkout only what it needs there.
+        if not (PACKAGE.parent / f"{command.module.replace('.', '/')}.py").is_file():
+            raise UserError(
+                f"{PACKAGE} has no `{name}`, it is a copy for training and predicting: use FAIR's own `fair`"
+            )
         if command.dassl:
             use_dassl(announce=False)
         module = importlib.import_module(command.module)
