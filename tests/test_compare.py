@@ -135,7 +135,7 @@ def test_options_of_all_rows_fit_the_config(file):
     assert len(rows) > 10
     for _, trainer, *_, options in rows:
         config = str(ROOT / f"configs/trainers/{trainer.strip()}/tiny.yaml")
-        config.build_cfg(launch.parse_args(["--config-file", config, *options.split()]), modules)
+        configs.build_cfg(launch.parse_args(["--config-file", config, *options.split()]), modules)
 
 
 @pytest.fixture

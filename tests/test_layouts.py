@@ -30,7 +30,8 @@ from fairclip.data.layouts import (
     see_through,
 )
 from fairclip.data.splits import keep_split, load_split, split_all, split_places, split_trainval, write_split
-from fairclip.run import config, launch
+from fairclip.run import config as configs
+from fairclip.run import launch
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = splits.PARTS
@@ -349,11 +350,11 @@ def test_it_works_where_coops_train_py_declares_the_keys(tmp_path):
 
 
 def test_how_a_run_is_done_is_not_in_its_hash():
-    from fairclip.run.base import run_hash
+    from fairclip.run.settings import run_hash
 
     settings = ["DATALOADER.TEST.BATCH_SIZE", "7", "TRAIN.CHECKPOINT_FREQ", "2", "TEST.EVERY_EPOCH", "True"]
     plain, flagged, watched = (
-        config.build_cfg(launch.parse_args(argv), [common])
+        configs.build_cfg(launch.parse_args(argv), [common])
         for argv in ([], ["--no-download", "--check-images"], settings)
     )
     assert (plain.DATASET.DOWNLOAD, plain.DATASET.CHECK_IMAGES) == (True, False)

@@ -13,9 +13,9 @@ from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
+from fairclip.run import config as configs
 from fairclip.run import launch
-from fairclip.run.base import run_hash
-from fairclip.run.settings import with_backbone_facts
+from fairclip.run.settings import run_hash, with_backbone_facts
 
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 AUGMENTED = ("random_resized_crop", "random_flip", "normalize")
@@ -71,7 +71,7 @@ def modules():
 
 
 def config(modules, trainer: str, file: object = "", *opts: str) -> CfgNode:
-    return config.build_cfg(launch.parse_args(["--trainer", trainer, "--config-file", str(file), *opts]), modules)
+    return configs.build_cfg(launch.parse_args(["--trainer", trainer, "--config-file", str(file), *opts]), modules)
 
 
 def leaves(node: dict, prefix: str = "") -> dict[str, object]:
@@ -101,7 +101,7 @@ def test_finished_runs_are_still_known(modules, trainer, name, dataset):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_files_state_what_differs_and_no_more(modules, file):
     cfg = get_cfg_default()
-    config.extend_cfg(cfg, modules)
+    configs.extend_cfg(cfg, modules)
     before = leaves(cfg)
     cfg.merge_from_file(str(file))
     after = leaves(cfg)
@@ -198,10 +198,10 @@ def test_a_checkouts_train_py_gets_the_same_run(modules, tmp_path):
     data, backbone = make_data(tmp_path / "data"), save_clip(tmp_path / "clip.pt")
     ours = build("FAIR", data, backbone, tmp_path / "ours")
     cfg = get_cfg_default()
-    config.extend_cfg(cfg, modules)
+    configs.extend_cfg(cfg, modules)
     args = launch.parse_args(arguments("FAIR", data, backbone, tmp_path / "theirs"))
     cfg.merge_from_file(args.config_file)
-    launch.apply_flags(cfg, args)
+    configs.apply_flags(cfg, args)
     cfg.merge_from_list(args.opts)
     cfg.freeze()
     assert cfg.INPUT.PIXEL_MEAN != MEAN, "filled in before"
