@@ -4,7 +4,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from fairclip.core.places import DESCRIPTIONS
 from fairclip.data import synth
-from fairclip.data.common import SplitDataset, data_root
+from fairclip.data.labelled import SplitDataset
+from fairclip.data.settings import data_root
 
 SPLIT = "split_zhou_SynthCars.json"
 SENTENCES = DESCRIPTIONS / "synth_cars.json"  # of seed 0

@@ -1,4 +1,8 @@
-"""The rules for description files, and what breaks them: fair describe check [DATASET ...]
+"""Hold description files against the rules, and show what breaks them. Exit status: 1 if anything does.
+
+    fair describe check                                                      all that come with FAIR
+    fair describe check stanford_cars --file mine.json
+    fair describe check --file mine.json --classes classes.txt --kind bird   classes of your own
 
 docs/descriptions.md says why these rules. They are what a program can see; whether a sentence is true, it cannot.
 """
@@ -14,7 +18,7 @@ import yaml
 
 from fairclip.backbones.openai import clip_module
 from fairclip.core.errors import UserError, few
-from fairclip.data.common import class_list
+from fairclip.data.classes import class_list
 from fairclip.describe.birds import build
 from fairclip.text.descriptions import DESCRIPTIONS, match_names, read_table
 
@@ -117,7 +121,8 @@ def _alike(described: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="DATASET", help="default: all that come with the repository")
+    """The arguments of `fair describe check`."""
+    parser.add_argument("names", nargs="*", metavar="DATASET", help="default: all that come with FAIR")
     parser.add_argument("--file", type=Path, help="another file of descriptions for this one data set")
     parser.add_argument("--classes", type=Path, help="a text file, a class a line: --file is for these classes")
     parser.add_argument(

@@ -1,7 +1,10 @@
-"""Descriptions of your own classes, by a language model: fair describe generate CLASSES --out FILE
+"""Let a language model write descriptions of your own classes.
+
+    fair describe generate classes.txt --out mine.json --kind bird --model MODEL
 
 Works with any endpoint that speaks OpenAI's chat completions (https://platform.openai.com/docs/api-reference/chat).
-Without one, writes a file to be filled in by hand.
+Without one, writes a file to be filled in by hand. Classes that the file has already are left alone, so the same
+command goes on where it was stopped.
 """
 
 import argparse
@@ -21,7 +24,8 @@ from urllib3.util import Retry
 
 from fairclip.core.errors import UserError, few
 from fairclip.core.files import atomic
-from fairclip.data.common import class_list
+from fairclip.core.log import log
+from fairclip.data.classes import class_list
 from fairclip.describe.check import KINDS, SENTENCES, TOKENS, called, problems, read_classes
 from fairclip.text.descriptions import read_table
 
@@ -147,6 +151,7 @@ def neighbours(name: str, classes: Sequence[str]) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fair describe generate`."""
     parser.add_argument("classes", metavar="CLASSES", help="a text file, a class a line; or a data set of ours")
     parser.add_argument("--out", type=Path, required=True, help="the file to write; classes it has are left alone")
     parser.add_argument("--kind", default="", help="what they are (bird, car, ...): sentences name it or the class")
@@ -186,7 +191,7 @@ def _ours(name: str) -> list[str]:
 def _template(out: Path, table: dict[str, list[str]], classes: Sequence[str], count: int) -> int:
     lacking = [name for name in classes if not table.get(name)]
     _write(out, table | {name: [""] * count for name in lacking}, classes)
-    print(
+    log.info(
         f"No endpoint is given (--base-url or OPENAI_BASE_URL, OPENAI_API_KEY), so fill in {out} by hand:\n"
         f"{count} sentences of fewer than {TOKENS} tokens for each of {len(lacking)} classes, by the rules in\n"
         "docs/descriptions.md. A class that stays blank will be known by its name alone."
@@ -212,14 +217,14 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
     finally:
         pool.shutdown(cancel_futures=True)
     done = len([name for name in lacking if name in table and name not in failed])
-    print(f"{args.out}: {len(table)} of {len(classes)} classes, {done} of them new")
+    log.info(f"{args.out}: {len(table)} of {len(classes)} classes, {done} of them new")
     new = {name: table[name] for name in lacking if table.get(name)}
     if breaks := len(list(problems(new, list(new), called(args.kind)))):
-        print(f"The new sentences break the rules in {breaks} places: fair describe check shows where")
+        log.warning(f"the new sentences break the rules in {breaks} places: fair describe check shows where")
     if failed:
         reason = next(iter(failed.values()))
         missing = [name for name in lacking if not table.get(name)]
-        print(f"Not described: {few(missing, 10)}. The first because: {reason}\nRun the command again to go on.")
+        log.warning(f"not described: {few(missing, 10)}. The first because: {reason}\nRun the command again to go on.")
     return int(bool(failed))
 
 
