@@ -98,5 +98,5 @@ How to get it: fair data fetch oxford_flowers, or by hand
         return ""  # file names are unique
 
 
-def _key(number) -> str:
-    return f"image_{int(number):05}.jpg"
+def _key(number: int) -> str:
+    return f"image_{number:05}.jpg"

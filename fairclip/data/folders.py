@@ -54,10 +54,8 @@ def find_below(folder: Path, *names: str) -> Path | None:
     for name in names:
         place: Path | None = folder
         for step in Path(name).parts:
-            place = _child(place, step)
-            if place is None:
-                break
-        else:
+            place = place and _child(place, step)
+        if place:
             return place
     return None
 
