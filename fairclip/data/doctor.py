@@ -1,6 +1,6 @@
 """Which data sets are there, in which layout, and what is wrong with them.
 
-    fair data doctor                                    all of them
+    fair data doctor                                      all of them
     fair data doctor stanford_cars --root /path/to/data   one, with what is expected where and how to get it
 
 Nothing is written or downloaded, and no image is decoded (training does that before it starts). Exit status: with
@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
         if asked or report.state != "missing":
             _print_below(report)
         if asked and not report.usable:
-            _print_help(known[report.name], report.name, root)
+            print(f"\n{known[report.name].help(root)}")
     if asked:
         return 0 if all(report.usable for report in reports) else 1
     _print_how_to_get([report.name for report in reports if report.state == "missing"], known)
@@ -98,12 +98,6 @@ def _print_below(report: Report) -> None:
         print(f"{report.name}: {report.summary}")
     for problem in report.problems:
         print(f"{report.name}: {problem}")
-
-
-def _print_help(cls: type[Benchmark], name: str, root: Path) -> None:
-    print(f"\n{cls.help(root)}")
-    if cls.sources:
-        print(f"Or let it be downloaded:  fair data fetch {name}")
 
 
 def _print_how_to_get(missing: Sequence[str], known: dict[str, type[Benchmark]]) -> None:

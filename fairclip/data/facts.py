@@ -10,7 +10,7 @@ from fairclip.data.copies import Copy
 from fairclip.data.sources import Source
 
 ELSEWHERE = (
-    "If the data is elsewhere, name the parent of {name}/: DATA=/path for the scripts, --root /path for train.py."
+    "If the data is elsewhere, name the parent of {name}/: DATA=/path for the scripts, --root /path for fair, train.py."
 )
 
 

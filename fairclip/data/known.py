@@ -41,5 +41,5 @@ def add_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         default=os.environ.get("DATA") or str(DATA),
-        help="the folder that holds the data sets (default: $DATA, else data/ of this repository)",
+        help="the folder that holds the data sets (default: $DATA if set; now %(default)s)",
     )

@@ -142,14 +142,14 @@ def main(args: argparse.Namespace) -> int:
         if path.parent == DESCRIPTIONS and path.stem in build() and build()[path.stem] != table:
             found.append("differs from birds.json, which it is made of: fair describe birds")
         count = sum(map(len, table.values()))
-        print(f"{title}: {len(classes)} classes, {count} sentences, {few_problems(found)}")
+        print(f"{title}: {len(classes)} classes, {count} sentences, {number_of_problems(found)}")
         for problem in found:
             print(f"  {problem}")
         status = status or bool(found)
     return int(status)
 
 
-def few_problems(found: Sequence[str]) -> str:
+def number_of_problems(found: Sequence[str]) -> str:
     return "no problem" if not found else f"{len(found)} problem{'s' * (len(found) > 1)}"
 
 
@@ -158,24 +158,24 @@ def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, Path, list[str], Ki
     if args.classes:
         if not args.file or args.names:
             raise UserError("--classes goes with --file alone: check --file mine.json --classes mine.txt")
-        yield str(args.file), args.file, read_classes(args.classes), called(args.kind)
+        yield str(args.file), args.file, read_classes(args.classes), kind_named(args.kind)
         return
     if args.kind:
         raise UserError("--kind goes with --classes: data sets of ours have their own")
     if args.file and len(args.names) != 1:
         raise UserError("--file goes with one data set: check stanford_cars --file mine.json (or with --classes)")
     for name in args.names or KINDS:
-        kind = known(name)
+        kind = kind_of(name)
         path = args.file or DESCRIPTIONS / f"{name}.json"
         yield name if not args.file else f"{path}, {name}", path, [c for c, _ in class_list(kind.folder)], kind
 
 
-def called(word: str) -> Kind:
+def kind_named(word: str) -> Kind:
     """The kind of classes of one's own, which sentences may call by this word (or, if none is given, not at all)."""
     return Kind(kinds=frozenset(_words(word)))
 
 
-def known(name: str) -> Kind:
+def kind_of(name: str) -> Kind:
     """The kind of a data set of ours."""
     if name not in KINDS:
         raise UserError(

@@ -26,7 +26,7 @@ from fairclip.core.errors import UserError, few
 from fairclip.core.files import atomic
 from fairclip.core.log import log
 from fairclip.data.classes import class_list
-from fairclip.describe.check import KINDS, SENTENCES, TOKENS, called, problems, read_classes
+from fairclip.describe.check import KINDS, SENTENCES, TOKENS, kind_named, problems, read_classes
 from fairclip.text.descriptions import read_table
 
 OPENAI = "https://api.openai.com/v1"
@@ -118,7 +118,7 @@ def describe(name: str, classes: Sequence[str], endpoint: Endpoint, kind: str, c
         sentences = parse(answer)
         wrong = ["it is no JSON list of strings"]
         if sentences:
-            wrong = list(problems({name: sentences}, [name], called(kind)))
+            wrong = list(problems({name: sentences}, [name], kind_named(kind)))
         if not wrong or last and sentences:  # what is wrong still, `check` will say
             return sentences
         messages += [
@@ -168,27 +168,29 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--count {args.count}: choose {SENTENCES[0]} to {SENTENCES[1]} sentences")
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: choose 1 or more")
-    classes = read_classes(Path(args.classes)) if Path(args.classes).is_file() else _ours(args.classes)
+    classes = read_classes(Path(args.classes)) if Path(args.classes).is_file() else _classes_of(args.classes)
     table = read_table(args.out) if args.out.exists() else {}
     key = args.key or os.environ.get("OPENAI_API_KEY", "")
     url = args.base_url or os.environ.get("OPENAI_BASE_URL", "") or (OPENAI if key else "")
     if not url and args.model:
         raise UserError("--model needs an endpoint: set OPENAI_API_KEY, or give --base-url")
     if not url:
-        return _template(args.out, table, classes, args.count)
+        return _write_form(args.out, table, classes, args.count)
     model = args.model or os.environ.get("OPENAI_MODEL", "")
     if not model:
         raise UserError("which model? Give --model or set OPENAI_MODEL.")
     return _generate(args, table, classes, Endpoint(url, model, key))
 
 
-def _ours(name: str) -> list[str]:
+def _classes_of(name: str) -> list[str]:
+    """The class names of a data set of ours."""
     if name not in KINDS:
         raise UserError(f"{name} is neither a text file (a class a line) nor one of our data sets: {', '.join(KINDS)}")
     return [classname for classname, _ in class_list(KINDS[name].folder)]
 
 
-def _template(out: Path, table: dict[str, list[str]], classes: Sequence[str], count: int) -> int:
+def _write_form(out: Path, table: dict[str, list[str]], classes: Sequence[str], count: int) -> int:
+    """Write a file with blanks to fill in by hand."""
     lacking = [name for name in classes if not table.get(name)]
     _write(out, table | {name: [""] * count for name in lacking}, classes)
     log.info(
@@ -219,7 +221,7 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
     done = len([name for name in lacking if name in table and name not in failed])
     log.info(f"{args.out}: {len(table)} of {len(classes)} classes, {done} of them new")
     new = {name: table[name] for name in lacking if table.get(name)}
-    if breaks := len(list(problems(new, list(new), called(args.kind)))):
+    if breaks := len(list(problems(new, list(new), kind_named(args.kind)))):
         log.warning(f"the new sentences break the rules in {breaks} places: fair describe check shows where")
     if failed:
         reason = next(iter(failed.values()))
