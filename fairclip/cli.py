@@ -5,6 +5,8 @@ fair compare synth_cars --methods fair,upl
 
 import argparse
 import importlib
+import os
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,9 +85,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_messages()
     try:
         args = build_parser(argv).parse_args(argv)
-        return args.main(args) or 0
+        status = args.main(args) or 0
+        sys.stdout.flush()  # here rather than when Python ends, where nobody could handle the error
+        return status
     except (UserError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            return 1
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def nobody_reads() -> bool:
+    """Has the reader of our output gone, as in `fair data doctor | head`? Then output goes nowhere from now on."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+    return gone

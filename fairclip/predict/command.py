@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
-from fairclip.data.layouts import images_below
+from fairclip.data.folders import images_below
 from fairclip.predict import draw
 from fairclip.predict.predictor import THREADS, Explanation, Predictor, read_image
 

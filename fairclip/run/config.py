@@ -48,7 +48,7 @@ def is_ours(trainer: str) -> bool:
 
 def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     """Add the defaults that plugins declare, and those that CoOp's trainers expect."""
-    from fairclip.data.common import extend_cfg as extend_for_data
+    from fairclip.data.settings import extend_cfg as extend_for_data
 
     extend_for_data(cfg)
     cfg.TRAINER.COOP = CfgNode(
