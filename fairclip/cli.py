@@ -27,7 +27,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "train": Command("fairclip.run.launch", "train and test one trainer on one data set, by CoOp's flags", False),
     "table": Command("fairclip.compare.command", "tables and a report of finished runs", False),
     "predict": Command("fairclip.predict.command", "classify images with a finished run", False),
-    "draw-crops": Command("fairclip.predict.draw", "draw the crops that a finished run of FAIR goes by"),
+    "draw-crops": Command("fairclip.draw_crops", "draw the crops that a finished run of FAIR goes by", False),
     "data": {
         "doctor": Command("fairclip.data.doctor", "which data sets are there, and what is wrong with them"),
         "fetch": Command("fairclip.data.fetch", "download data sets that are on the web"),

@@ -190,6 +190,11 @@ class FAIR(AdaptationTrainer):
         las = self.over(loader, lambda batch: self.scores(self.model, self.pixels(batch["img"]))[0], "test with crops")
         return self.accuracy(las, loader)
 
+    def prediction(self) -> dict:
+        opt = self.options
+        keys = {"n": "N_CROPS", "k": "TOP_K", "alpha": "ALPHA", "beta": "BETA", "scale": "CROP_SCALE"}
+        return super().prediction() | {"crops": {name: opt[key] for name, key in keys.items()} if opt.N_CROPS else None}
+
     # -- State beyond the trained parameters ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict:

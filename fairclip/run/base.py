@@ -514,6 +514,25 @@ class AdaptationTrainer(TrainerX):
             },
         )
 
+    # -- what predictions need ----------------------------------------------------------------------------------------
+
+    def prediction(self) -> dict[str, Any]:
+        """What a prediction needs besides the tower: tensors and plain data, for the checkpoint.
+
+        ``anchors``: unit rows [K, d], or None where the model is more than a tower with one anchor a class.
+        """
+        inputs = self.cfg.INPUT
+        return {
+            "anchors": self.model.anchors().detach() if type(self.model) is AnchorClassifier else None,
+            "crops": None,
+            "size": max(inputs.SIZE),
+            "interpolation": inputs.INTERPOLATION,
+            "normalize": "normalize" in inputs.TRANSFORMS,
+            "mean": [float(value) for value in inputs.PIXEL_MEAN],
+            "std": [float(value) for value in inputs.PIXEL_STD],
+            "prec": self.options.PREC,
+        }
+
     # -- checkpoints: OUTPUT_DIR/<model>/model.pth.tar-<epoch>, and a file `checkpoint` that names the newest ----------
 
     def extra_state(self) -> dict[str, Any]:
@@ -553,6 +572,7 @@ class AdaptationTrainer(TrainerX):
                     "descriptions": self.descriptions,
                     # All that predictions need besides the tower, also where training leaves them alone.
                     "anchors": self.model.anchors.weight.detach() if type(self.model) is AnchorClassifier else None,
+                    "prediction": self.prediction(),
                 },
                 path,
             )
