@@ -37,7 +37,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "generate": Command("fairclip.describe.generate", "make a description file for classes of your own"),
         "birds": Command("fairclip.describe.birds", "write cub200.json and birdsnap.json anew from birds.json"),
     },
-    "bench": Command("fairclip.bench", "how fast FAIR is on this machine"),
+    "bench": Command("fairclip.bench.command", "how fast FAIR is on this machine"),
     "install-into": Command("fairclip.install", "put FAIR into a checkout of CoOp, or one made like it", False),
 }
 GROUPS = {"data": "look after data sets", "describe": "look after class descriptions"}
