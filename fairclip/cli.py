@@ -30,7 +30,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "train": Command("fairclip.run.launch", "train and test one trainer on one data set, by CoOp's flags", False),
     "table": Command("fairclip.compare.command", "tables and a report of finished runs", False),
     "predict": Command("fairclip.predict.command", "classify images with a finished run", False),
-    "draw-crops": Command("fairclip.predict.draw", "draw the crops that a finished run of FAIR goes by"),
+    "draw-crops": Command("fairclip.draw_crops", "draw the crops that a finished run of FAIR goes by", False),
     "data": {
         "doctor": Command("fairclip.data.doctor", "which data sets are there, and what is wrong with them"),
         "fetch": Command("fairclip.data.fetch", "download data sets that are on the web"),
@@ -40,7 +40,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "generate": Command("fairclip.describe.generate", "make a description file for classes of your own"),
         "birds": Command("fairclip.describe.birds", "write cub200.json and birdsnap.json anew from birds.json"),
     },
-    "bench": Command("fairclip.bench", "how fast FAIR is on this machine"),
+    "bench": Command("fairclip.bench.command", "how fast FAIR is on this machine"),
     "install-into": Command("fairclip.install.command", "put FAIR into a checkout of CoOp, or one made like it", False),
 }
 GROUPS = {"data": "look after data sets", "describe": "look after class descriptions"}

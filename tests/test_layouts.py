@@ -17,10 +17,11 @@ from miniatures import CARS, CARS_LAYOUTS, CARS_WITH_COOPS_NAMES, TEST, TRAIN, c
 from datasets.food101 import Food101
 from datasets.stanford_cars import StanfordCars
 from fairclip.core.errors import UserError
+from fairclip.core.image_files import images_below
 from fairclip.data import choose_split, labelled, messages, settings, split_store, splits
 from fairclip.data.annotations import mat_rows, name_of_number, read_lines
 from fairclip.data.classes import class_folders, class_list, match_classes
-from fairclip.data.folders import images_below, part_folders, skip_doubled
+from fairclip.data.folders import part_folders, skip_doubled
 from fairclip.data.split_store import keep_split, split_places
 from fairclip.data.splits import load_split, split_all, split_trainval, write_split
 from fairclip.run import config as configs

@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from fairclip.core.errors import UserError
-from fairclip.data.folders import find_below, images_below
+from fairclip.core.image_files import images_below
+from fairclip.data.folders import find_below
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairclip.core.errors import UserError, few
+from fairclip.core.image_files import images_below, is_image
 from fairclip.data.annotations import read_lines
 from fairclip.data.classes import match_classes
-from fairclip.data.folders import PART_FOLDERS, find_below, folders_in, images_below, is_image, skip_doubled
+from fairclip.data.folders import PART_FOLDERS, find_below, folders_in, skip_doubled
 from fairclip.data.messages import tell_once
 from fairclip.data.splits import Items
 
