@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from fairclip.core.distributed import is_main, world
@@ -129,11 +130,12 @@ class Outcome(Built):
         }
 
     def prediction(self) -> dict[str, Any]:
-        """What predictions need besides the tower's weights: the class vectors [K, d] (None: the model is more than one
-        vector a class) and how images are prepared. ``crops``: None, or the settings of alignment scores."""
-        images = self.cfg.INPUT
+        """What predictions need besides the tower's weights: the class vectors [K, d], unit rows (None: the model is
+        more than one vector a class), and how images are prepared. ``crops``: None, or the settings of alignment
+        scores."""
+        images, vectors = self.cfg.INPUT, self.model.class_vectors()
         return {
-            "anchors": self.model.class_vectors(),
+            "anchors": None if vectors is None else F.normalize(vectors, dim=-1),
             "crops": None,
             "size": images.SIZE[0],
             "interpolation": images.INTERPOLATION,
