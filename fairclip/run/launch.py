@@ -24,6 +24,7 @@ from fairclip.core.distributed import from_main, is_main, launched, processes, w
 from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
+from fairclip.core.places import find_file
 from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
 from fairclip.run.results import read_results
@@ -160,7 +161,7 @@ def build_cfg(args: argparse.Namespace, modules: Sequence[ModuleType]) -> CfgNod
     extend_cfg(cfg, modules)
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            merge(cfg, path)
+            merge(cfg, find_file(path))
     apply_flags(cfg, args)
     merge(cfg, args.opts)
     cfg.freeze()
