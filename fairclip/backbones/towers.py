@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from fairclip.backbones.openai import autocast
+from fairclip.core.log import log
 
 PROBE = 16  # images by which the memory of a pass is measured
 SHARE = 0.5  # of the free memory that a pass may take; the rest is for graph, gradients and the allocator's gaps
@@ -126,7 +127,7 @@ class ImageClassifier(nn.Module):
                 raise
             self.passes.compiled = False
             reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-            print(f"Warning: MODEL.COMPILE has no effect, compiling failed: {reason}")
+            log.warning(f"MODEL.COMPILE has no effect, compiling failed: {reason}")
 
 
 # -- Memory ------------------------------------------------------------------------------------------------------------

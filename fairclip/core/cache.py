@@ -30,8 +30,8 @@ def cached(
     """
     file = cache_folder(kind) / f"{key}.npy"
     kept = _read(file, count)
-    there = kept is not None
-    if all(gather_objects(there)) if together else there:
+    everywhere = all(gather_objects(kept is not None)) if together else True
+    if kept is not None and everywhere:
         return kept
     start = time.time()
     features = compute()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +122,7 @@ def gather_objects(item: T) -> list[T]:
     """What each process gives, in their order. Plain data and tensors on the CPU; for what is not done every step."""
     if world() == 1:
         return [item]
-    items = [None] * world()
+    items: list[Any] = [None] * world()
     dist.all_gather_object(items, item)
     return items
 
@@ -140,8 +140,8 @@ def gather_list(parts: Sequence[Tensor]) -> Tensor:
     """
     if world() == 1:
         return torch.cat(tuple(parts)) if parts else torch.empty(0, 0)
-    shares = gather_objects(torch.cat(tuple(parts)).cpu() if parts else None)
-    shares = [share for share in shares if share is not None]  # those without items are the last
+    gathered = gather_objects(torch.cat(tuple(parts)).cpu() if parts else None)
+    shares = [share for share in gathered if share is not None]  # those without items are the last
     if not shares:
         return torch.empty(0, 0)
     rows = shares[0].new_empty(sum(map(len, shares)), *shares[0].shape[1:])

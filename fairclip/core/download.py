@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fairclip.core.errors import UserError
+from fairclip.core.log import log
 
 ATTEMPTS = 5  # connections tried for one download before giving up
 TIMEOUT = 30  # seconds without an answer after which a connection counts as cut
@@ -36,7 +37,7 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
     if target.is_file():
         if checksum_of(target, kind) == checksum:
             return target
-        print(f"{target} is damaged (wrong {kind}): downloading it again")
+        log.warning(f"{target} is damaged (wrong {kind}): downloading it again")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         writable = os.access(target.parent, os.W_OK)
@@ -45,6 +46,7 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
     if not writable:
         raise UserError(f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
     part = target.with_name(target.name + ".part")
+    reason: Exception
     by_hand = f"Or put the file at {target} yourself (from {url}, {kind} {checksum})."
     for attempt in range(ATTEMPTS):
         try:

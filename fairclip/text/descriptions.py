@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairclip.core.errors import UserError, few
+from fairclip.core.log import log
 from fairclip.core.places import DESCRIPTIONS
 
 ALIASES = {"DescribableTextures": "dtd"}  # data sets better known by another name than their registry's
@@ -90,9 +91,9 @@ def load_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[
             "Is it the file of another data set? If not, name its keys like the classes."
         )
     if lacking:
-        print(f"Warning: no descriptions for {few(lacking, 10)} in {path}: their name prompts are used alone")
+        log.warning(f"no descriptions for {few(lacking, 10)} in {path}: their name prompts are used alone")
     if extra := [key for key in table if key not in keys.values()]:
-        print(f"Warning: {path} describes what is no class of this data set: {few(extra, 3)}")
+        log.warning(f"{path} describes what is no class of this data set: {few(extra, 3)}")
     return lists
 
 

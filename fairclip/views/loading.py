@@ -5,7 +5,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -181,9 +181,9 @@ def build_loader(
 
 
 def set_seed(loader: DataLoader, seed: int) -> None:
-    """Decide order and draws of the next epoch; not while one is under way."""
-    loader.dataset.seed.fill_(seed)
-    loader.batch_sampler.seed = seed
+    """Decide order and draws of the next epoch of what ``build_loader`` made; not while an epoch is under way."""
+    cast(Images, loader.dataset).seed.fill_(seed)
+    cast(Batches, loader.batch_sampler).seed = seed
 
 
 def progress(batches: Iterable[T], title: str) -> Iterable[T]:
