@@ -20,7 +20,7 @@ from fairclip.core.log import Console, log
 from fairclip.views import image_cache
 from fairclip.views.device_views import DrawOnly, UncutViews, cut_boxes
 from fairclip.views.image_cache import ImageCache, check_cache
-from fairclip.views.loading import Images, build_loader, collate, let_reader_leave, read_image, set_seed, shrink
+from fairclip.views.loading import Images, build_loader, collate, read_image, set_seed, shrink, silence_stopped_reader
 from fairclip.views.randaugment import NAMES, OPERATIONS, apply_in_groups, apply_operation, draw_operations
 from fairclip.views.views import Views, crop_boxes, resize_box, to_bytes
 
@@ -334,7 +334,7 @@ def test_a_worker_is_silent_when_its_reader_leaves(monkeypatch):
     leave_while_a_batch_is_handed_over()
     assert told and issubclass(told[0], (EOFError, OSError))
     told.clear()
-    let_reader_leave(0)
+    silence_stopped_reader(0)
     leave_while_a_batch_is_handed_over()
     assert not told
     sys.excepthook(ValueError, ValueError("of anything else it tells"), None)

@@ -17,7 +17,7 @@ import fairclip.run.base
 import trainers.upl
 from fairclip.backbones import towers
 from fairclip.backbones.openai import load_clip, norm_parameters
-from fairclip.backbones.towers import ImageClassifier, Passes, channels_last, fitting, out_of_memory
+from fairclip.backbones.towers import ImageClassifier, Passes, channels_last, images_that_fit, out_of_memory
 from fairclip.core.errors import UserError
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.method.context import ContextClassifier
@@ -160,10 +160,10 @@ def test_the_chunk_follows_free_memory(monkeypatch):
     passes = []
     monkeypatch.setattr(towers, "free_bytes", lambda device: 1000)
     monkeypatch.setattr(towers, "peak_bytes", lambda work, device: (work(), 10 * 16)[1])
-    assert fitting(lambda piece: passes.append(len(piece)), images(16)) == 50  # half of 1000 in tens
+    assert images_that_fit(lambda piece: passes.append(len(piece)), images(16)) == 50  # half of 1000 in tens
     assert passes == [16, 16]
     monkeypatch.setattr(towers, "free_bytes", lambda device: 1)
-    assert fitting(lambda piece: None, images(16)) == 1
+    assert images_that_fit(lambda piece: None, images(16)) == 1
 
 
 def test_halving():

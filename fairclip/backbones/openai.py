@@ -1,4 +1,4 @@
-"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. Nothing else here loads weights.
+"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. All weights are loaded here.
 
 The `clip` package is whichever one `from clip import clip` finds: clip-anytorch, OpenAI's own, or the `clip/` folder
 of a CoOp checkout. Only what all of them share is used.

@@ -1,4 +1,4 @@
-"""What can be made again is kept in a folder."""
+"""Computed features, kept on disk for later runs."""
 
 import os
 import time

@@ -102,7 +102,7 @@ def _name_tokens(classnames: Sequence[str], n_ctx: int, context_length: int) -> 
 class ContextClassifier(ImageClassifier):
     """A frozen CLIP whose classes are prompts with learned context: logits are ``tau * cos(f(x), t_c(context))``.
 
-    It can hold several contexts, the members of an ensemble, which know nothing of each other. The contexts are the
+    It can hold several contexts, independent members of an ensemble. The contexts are the
     only parameters that are trained.
 
     Args:

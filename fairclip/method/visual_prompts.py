@@ -78,7 +78,7 @@ class PromptedClassifier(ImageClassifier):
         check_vit(visual)
         self.prompts = nn.Parameter(prompts.clone())
         self.head = nn.Parameter(weight.clone())
-        self.requires_grad_(False)  # whoever trains says what
+        self.requires_grad_(False)  # the trainer decides what is trained
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:

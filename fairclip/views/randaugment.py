@@ -84,9 +84,9 @@ def apply_in_groups(images: Tensor, codes: Tensor) -> Tensor:
     """
     for step in codes.unbind(1):
         order = step.argsort(stable=True)
-        there = order.to(images.device, non_blocking=True)
+        indices = order.to(images.device, non_blocking=True)
         groups, counts = step.unique(return_counts=True)  # sorted, as the images are now
-        parts = images[there].split(counts.tolist())
+        parts = images[indices].split(counts.tolist())
         done = [apply_operation(part, code) for part, code in zip(parts, groups.tolist(), strict=True)]
-        images = torch.empty_like(images).index_copy_(0, there, torch.cat(done))
+        images = torch.empty_like(images).index_copy_(0, indices, torch.cat(done))
     return images
