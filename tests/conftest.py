@@ -13,7 +13,9 @@ import torch  # noqa: E402
 from server import Server  # noqa: E402
 
 from fairclip.core import toolbox  # noqa: E402
+from fairclip.core.log import show_messages  # noqa: E402
 
+show_messages()  # before pytest adds its own handlers: tests look for messages in what is printed
 torch.set_num_threads(1)
 DASSL = toolbox.use_dassl(announce=False)
 if DASSL == "upstream":

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fairclip.core.errors import UserError
-from fairclip.data.common import class_list
+from fairclip.data.classes import class_list
 from fairclip.text import descriptions
 from fairclip.text.descriptions import SPELLINGS, find_descriptions, load_descriptions, match_names
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from toys import build, checkpoint, make_data, run, same, save_clip, untimed
 
-import fairclip.run.base
+import fairclip.run.build
 import trainers.upl
 from fairclip.backbones import towers
 from fairclip.backbones.openai import load_clip, norm_parameters
@@ -268,14 +268,14 @@ def test_a_step_that_has_moved_parameters_is_not_done_again(data, backbone, tmp_
 
     trainer.mean_prediction, trainer._optims["fair"].step = None, fail
     with pytest.raises(UserError, match="out of memory"):
-        trainer.within_memory(trainer.forward_backward, next(iter(trainer.train_loader_x)))
+        trainer.memory_guard.run(trainer.forward_backward, next(iter(trainer.train_loader_x)))
     assert len(calls) == 1
 
 
 def test_other_errors_pass(data, backbone, tmp_path):
     trainer = build("FAIR", data, backbone, tmp_path, *EPOCH, *CROPS)
     with pytest.raises(RuntimeError, match="shapes"):
-        trainer.within_memory(torch.mm, torch.ones(2, 3), torch.ones(2, 3))
+        trainer.memory_guard.run(torch.mm, torch.ones(2, 3), torch.ones(2, 3))
 
 
 @pytest.mark.parametrize("key", ["CHUNK", "MICRO_BATCH"])
@@ -388,7 +388,7 @@ def test_text_towers_are_let_go(data, backbone, tmp_path, monkeypatch, trainer):
         texts.append(weakref.ref(model.transformer))
         return model
 
-    for module in (fairclip.run.base, trainers.upl):
+    for module in (fairclip.run.build, trainers.upl):
         monkeypatch.setattr(module, "load_clip", load)
     built = build(trainer, data, backbone, tmp_path, *EPOCH, *settings(trainer))
     if trainer == "UPL":

@@ -8,10 +8,11 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, require
 from fairclip.method.transclip import fit, log_likelihood, update_assignments
-from fairclip.run.base import ZeroShotTrainer
+from fairclip.run.checks import check_label_free
 from fairclip.run.frozen import FrozenFeatures
+from fairclip.run.zero_shot import ZeroShotTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -100,7 +101,6 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
         opt = cfg.TRAINER.TRANSCLIP
         self.transductive = not opt.INDUCTIVE
         if opt.INDUCTIVE:
-            self.check_label_free(cfg)
+            check_label_free(cfg)
         for key, least in (("NEIGHBOURS", 1), ("OUTER", 0), ("INNER", 1), ("INIT", 1), ("LAMBDA", 0)):
-            if opt[key] < least:
-                raise UserError(f"TRAINER.TRANSCLIP.{key} {opt[key]}: it must be at least {least}")
+            require(opt[key] >= least, f"TRAINER.TRANSCLIP.{key} {opt[key]}: it must be at least {least}")

@@ -35,6 +35,10 @@ BUNDLED = {
 CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
 
 
+class UnknownBackbone(UserError):
+    """MODEL.BACKBONE.NAME is neither a known name nor a file that is there."""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Models
 # ---------------------------------------------------------------------------------------------------------------------
@@ -49,7 +53,8 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
         device: where to put the model.
 
     Raises:
-        UserError: unknown name, failed download, or a file that is not a CLIP checkpoint.
+        UnknownBackbone: neither a known name nor a file.
+        UserError: failed download, or a file that is not a CLIP checkpoint.
     """
     clip = clip_module()
     path = _fetch(_locate(name, clip))
@@ -176,7 +181,7 @@ def _locate(name: str, clip: ModuleType) -> str:
         return str(path)
     known = sorted({*BUNDLED, *clip._MODELS})
     close = difflib.get_close_matches(name, known, n=1)
-    raise UserError(
+    raise UnknownBackbone(
         f"MODEL.BACKBONE.NAME '{name}' is neither a known backbone nor a file."
         + (f" Did you mean '{close[0]}'?" if close else "")
         + f" Known: {', '.join(known)}; or give the path of a CLIP checkpoint."

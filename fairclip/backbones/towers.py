@@ -69,6 +69,10 @@ class ImageClassifier(nn.Module):
         """Always evaluation mode: CLIP has no dropout, and BatchNorm keeps CLIP's statistics."""
         return super().train(False)
 
+    def class_vectors(self) -> Tensor | None:
+        """[K, d], if logits are tau times the cosines of a feature and one vector for each class; else None."""
+        return None
+
     def encode(self, images: Tensor) -> Tensor:
         """Unit image features f(x) in float32, [B, d]."""
         return F.normalize(self.features(images), dim=-1)

@@ -91,6 +91,9 @@ class AnchorClassifier(ImageClassifier):
         self.requires_grad_(False)  # the trainer decides what is trained
         self.eval()
 
+    def class_vectors(self) -> Tensor:
+        return self.anchors.weight.detach()
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits, [B, K]."""
         return self.tau * self.encode(images) @ self.anchors().t()

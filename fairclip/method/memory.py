@@ -45,10 +45,10 @@ class MemoryBank:
 
 
 class Queue:
-    """The last ``length`` tensors of one shape."""
+    """The last ``length`` tensors of one shape, on ``device``."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, length: int, device: torch.device | str = "cpu") -> None:
+        self.length, self.device = length, device
         self.items: deque[Tensor] = deque(maxlen=length)
 
     def push(self, item: Tensor) -> None:
@@ -61,5 +61,5 @@ class Queue:
     def state_dict(self) -> dict[str, list[Tensor]]:
         return {"items": list(self.items)}
 
-    def load_state_dict(self, state: dict[str, list[Tensor]], device: torch.device | str = "cpu") -> None:
-        self.items = deque((item.to(device) for item in state["items"]), maxlen=self.length)
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        self.items = deque((item.to(self.device) for item in state["items"]), maxlen=self.length)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fairclip.core.log import log
 from fairclip.views.features import encode_images
 from fairclip.views.loading import Images
 
@@ -34,7 +35,7 @@ class FrozenFeatures:
                 self.model.visual,
                 images.paths,
                 self.test_loader.dataset.transform,
-                partial(self.within_memory, self.encode_views),
+                partial(self.memory_guard.run, self.encode_views),
                 settings=f"{self.options.PREC} {self.normalize} {self.encode_settings}",
                 seed=self.crop_seed,
                 batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),
@@ -43,7 +44,7 @@ class FrozenFeatures:
             )
             self.seconds_saved += saved
             self.known[title] = features, saved or time.time() - start
-            print(f"Features of {len(images)} {title} images: " + ("from the cache" if saved else "computed"))
+            log.info(f"Features of {len(images)} {title} images: " + ("from the cache" if saved else "computed"))
         else:
             self.seconds_saved += self.known[title][1]
         return self.known[title][0]
