@@ -21,11 +21,13 @@ ALLOWED = {
     "views": ["core", "backbones"],
     "text": ["core", "backbones", "views"],
     "method": ["core", "backbones", "views", "text"],
-    "run": [*BELOW_RUN, "data.common"],  # the settings that data sets have
+    "run": [*BELOW_RUN, "data.settings"],  # the settings that data sets have
     "data": ["core", "text"],
     "compare": ["core", "run.results", "run.checkpoints"],
     "predict": ["core", "backbones", "views", "method", "run.results", "run.checkpoints"],
     "describe": ["core", "backbones", "text", "data"],
+    "bench": [*BELOW_RUN, "run"],
+    "install": ["core"],
     "trainers": [*BELOW_RUN, "run"],
     "datasets": ["core", "text", "data"],
 }

@@ -29,7 +29,7 @@ def show_messages() -> None:
     if log.level == logging.NOTSET:
         log.setLevel(logging.INFO)
     if not log.hasHandlers():
-        log.addHandler(Console())
+        log.addHandler(Console(logging.INFO))
 
 
 class Logger:
