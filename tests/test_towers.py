@@ -17,7 +17,7 @@ import fairclip.run.build
 import trainers.upl
 from fairclip.backbones import towers
 from fairclip.backbones.openai import load_clip, norm_parameters
-from fairclip.backbones.towers import ImageClassifier, Passes, channels_last, fitting, out_of_memory
+from fairclip.backbones.towers import ImageClassifier, Passes, channels_last, images_that_fit, out_of_memory
 from fairclip.core.errors import UserError
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.method.context import ContextClassifier
@@ -160,10 +160,10 @@ def test_the_chunk_follows_free_memory(monkeypatch):
     passes = []
     monkeypatch.setattr(towers, "free_bytes", lambda device: 1000)
     monkeypatch.setattr(towers, "peak_bytes", lambda work, device: (work(), 10 * 16)[1])
-    assert fitting(lambda piece: passes.append(len(piece)), images(16)) == 50  # half of 1000 in tens
+    assert images_that_fit(lambda piece: passes.append(len(piece)), images(16)) == 50  # half of 1000 in tens
     assert passes == [16, 16]
     monkeypatch.setattr(towers, "free_bytes", lambda device: 1)
-    assert fitting(lambda piece: None, images(16)) == 1
+    assert images_that_fit(lambda piece: None, images(16)) == 1
 
 
 def test_halving():
@@ -347,7 +347,7 @@ def test_compiled_towers_keep_their_names(tiny_clip, monkeypatch):
     assert copy.deepcopy(model).visual.transformer._compiled_call_impl is None  # it would run the original
 
 
-def test_without_a_compiler_nothing_changes(tiny_clip, monkeypatch, capsys):
+def test_without_a_compiler_nothing_changes(tiny_clip, monkeypatch, caplog):
     def broken(function, *args, **kwargs):
         def fail(*inputs):
             raise RuntimeError("no C++ compiler\nmany lines more")
@@ -358,8 +358,7 @@ def test_without_a_compiler_nothing_changes(tiny_clip, monkeypatch, capsys):
     plain, model = classifier(tiny_clip), classifier(tiny_clip, compiled=True)
     for _ in range(2):
         assert torch.equal(model(images(2)), plain(images(2)))
-    warnings = capsys.readouterr().out.splitlines()
-    assert warnings == ["Warning: MODEL.COMPILE has no effect, compiling failed: no C++ compiler"]
+    assert caplog.messages == ["MODEL.COMPILE has no effect, compiling failed: no C++ compiler"]
 
 
 # -- What a run holds, and waits for -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. Nothing else here loads weights.
+"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. All weights are loaded here.
 
 The `clip` package is whichever one `from clip import clip` finds: clip-anytorch, OpenAI's own, or the `clip/` folder
 of a CoOp checkout. Only what all of them share is used.
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ def fingerprint(tensors: Mapping[str, Tensor], *facts: object) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     for fact in facts:
         digest.update(f"{fact!r}\0".encode())
     return digest.hexdigest()
@@ -158,7 +158,7 @@ def share_with_clip() -> None:
     Trainers written for CoOp take a backbone by `clip._download(clip._MODELS[name])`: after this call that finds the
     bundled backbones and checkpoint files too, and never leaves half a file behind. Calling it again changes nothing.
     """
-    clip = clip_module()
+    clip: Any = clip_module()  # a module whose names are replaced
     clip._MODELS = _Sources(clip._MODELS, **{name: str(WEIGHTS / f"{name}.pt") for name in BUNDLED})
     clip._download = _fetch
 
@@ -194,8 +194,9 @@ def _fetch(source: str, root: str | None = None) -> str:
     Stands in for `clip._download`, hence `root`: a folder other than CLIP's default one is obeyed.
     """
     if source.startswith(("http://", "https://")):
-        default = root is None or root == os.path.expanduser(CLIP_CACHE)
-        folder = Path(os.environ.get("FAIR_CACHE") or CLIP_CACHE if default else root).expanduser()
+        if root is None or root == os.path.expanduser(CLIP_CACHE):
+            root = os.environ.get("FAIR_CACHE") or CLIP_CACHE
+        folder = Path(root).expanduser()
         *_, sha256, filename = source.split("/")
         return str(download(source, folder / filename, sha256))
     path = Path(source)

@@ -10,6 +10,7 @@ import yaml
 from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError
+from fairclip.core.places import find_file
 from fairclip.run.settings import with_backbone_facts
 
 
@@ -29,7 +30,7 @@ def build_cfg(args: argparse.Namespace, modules: Sequence[ModuleType]) -> CfgNod
     extend_cfg(cfg, modules)
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            merge(cfg, path)
+            merge(cfg, find_file(path))
     apply_flags(cfg, args)
     merge(cfg, args.opts)
     cfg.freeze()

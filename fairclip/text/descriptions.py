@@ -132,7 +132,7 @@ def match_names(names: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
     """
     names, keys = set(names), set(keys)
     pairs: dict[str, str] = {}
-    for form in (str, _letters, _words, _stems, _usual):
+    for form in (str, _letters, _words, _stems, _common_spelling):
         left, right = _group(names - pairs.keys(), form), _group(keys - set(pairs.values()), form)
         pairs |= {left[f][0]: right[f][0] for f in left if f and len(left[f]) == len(right.get(f, ())) == 1}
     return pairs
@@ -158,8 +158,8 @@ def _stems(name: str) -> tuple[str, ...]:
     return _words(re.sub(r"s+\b", "", re.sub(r"['’]", "", name.casefold().replace("_", " ")).replace("grey", "gray")))
 
 
-def _usual(name: str) -> str:
-    return _USUAL.get(_letters(name), _letters(name))
+def _common_spelling(name: str) -> str:
+    return _COMMON_SPELLING.get(_letters(name), _letters(name))
 
 
-_USUAL = {_letters(name): _letters(group[0]) for group in SPELLINGS for name in group}
+_COMMON_SPELLING = {_letters(name): _letters(group[0]) for group in SPELLINGS for name in group}
