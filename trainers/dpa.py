@@ -89,12 +89,10 @@ class DPA(AdaptationTrainer):
 
         # Trained: Z and the norms. Of them only the biases are spared weight decay, as in the public code.
         weights, biases = split_biases(norm_parameters(self.model.visual))
-        groups = [
-            {"params": [*weights, *self.model.anchors.parameters()]},
-            {"params": biases, "weight_decay": 0.0},
-        ]
+        decayed = [*weights, *self.model.anchors.parameters()]
         steps = self.max_epoch * len(self.train_loader_x)
-        self.set_up_training(groups, partial(LambdaLR, lr_lambda=cosine(steps, opt.LR_MIN / self.cfg.OPTIM.LR)))
+        schedule = partial(LambdaLR, lr_lambda=cosine(steps, opt.LR_MIN / self.cfg.OPTIM.LR))
+        self.set_up_training([{"params": decayed}, {"params": biases, "weight_decay": 0.0}], schedule)
 
         images = self.dm.dataset.train_x
         self.keep("memory", MemoryBank(len(images), text.shape[1], self.device))

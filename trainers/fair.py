@@ -73,6 +73,8 @@ class FAIR(AdaptationTrainer):
     Config keys: TRAINER.FAIR (see ``extend_cfg``), and OPTIM.NAME, LR, WEIGHT_DECAY, MAX_EPOCH.
     """
 
+    mean_prediction: Tensor | None = None  # running average for the fairness term, with many classes
+
     # -- Class Description Anchors (CDA) [A], and what is trained ----------------------------------------------------
 
     def build_model(self) -> None:
@@ -90,8 +92,8 @@ class FAIR(AdaptationTrainer):
         # norms [F]. The norms are not decayed: they have no reason to go to zero.
         norms = list(norm_parameters(self.model.visual).values()) if opt.LEARN_NORM else []
         learned = list(self.model.anchors.parameters()) if opt.LEARN_ANCHORS else []
-        groups = [{"params": norms, "weight_decay": 0.0}, {"params": learned}]
-        self.set_up_training(groups, partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN))
+        schedule = partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN)
+        self.set_up_training([{"params": norms, "weight_decay": 0.0}, {"params": learned}], schedule)
 
         # Who labels: the current model, whose crops and image all see the same A, or an average over its past [O].
         self.teacher = self.recent = None

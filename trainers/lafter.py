@@ -95,11 +95,11 @@ class LaFTer(AdaptationTrainer):
 
         # Trained: LayerNorms, prompts and the classifier. Biases are not decayed; all the rest is, norms too.
         weights, biases = split_biases(norm_parameters(visual))
-        groups = [
-            {"params": [*weights, self.model.prompts, self.model.head]},
-            {"params": biases, "weight_decay": 0.0},
-        ]
-        self.set_up_training(groups, lambda optim: build_lr_scheduler(optim, self.cfg.OPTIM))
+        decayed = [*weights, self.model.prompts, self.model.head]
+        self.set_up_training(
+            [{"params": decayed}, {"params": biases, "weight_decay": 0.0}],
+            lambda optim: build_lr_scheduler(optim, self.cfg.OPTIM),
+        )
 
     def learn_from_texts(self, generator: torch.Generator) -> Tensor:
         """The classifier that is trained on texts alone: weights [K, d]."""

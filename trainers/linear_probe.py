@@ -15,10 +15,9 @@ from fairclip.backbones.openai import feature_dim
 from fairclip.core.errors import require
 from fairclip.core.log import log
 from fairclip.method.linear_probe import ProbeClassifier, regularisation_path
-from fairclip.run.base import AdaptationTrainer
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.settings import write_config
-from fairclip.views.loading import Images
+from fairclip.views.loading import Images, images_of
 
 WITHOUT_VALIDATION = 1e-3  # the L2 penalty where there are no validation images to choose one by
 
@@ -36,7 +35,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class LinearProbe(FrozenFeatures, AdaptationTrainer):
+class LinearProbe(FrozenFeatures):
     """A reference with labels, not a competitor: what the frozen features would allow if every label were known.
 
     Features of the training images under the test transform, multinomial logistic regression with an L2 penalty by
@@ -83,11 +82,11 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
                 f"{WITHOUT_VALIDATION} is taken"
             )
             penalties = [WITHOUT_VALIDATION]
-        features, labels = self.labelled(self.train_loader_x.dataset, "train")
+        features, labels = self.labelled(images_of(self.train_loader_x), "train")
         probes = regularisation_path(features, labels, self.num_classes, penalties, opt.ITERATIONS)
         accuracies = dict.fromkeys(probes, 0.0)
         if len(probes) > 1:
-            features, labels = self.labelled(self.val_loader.dataset, "val")
+            features, labels = self.labelled(images_of(self.loader_of("val")), "val")
             for penalty, probe in probes.items():
                 accuracies[penalty] = 100 * (probe(features).argmax(dim=1) == labels).double().mean().item()
                 log.debug(

@@ -50,8 +50,8 @@ def extend_cfg(cfg: CfgNode) -> None:
 class LinearClassifier(AnchorClassifier):
     """Logits tau <f(x), w_c> with unit f(x), and W as training leaves it: its rows' lengths count."""
 
-    def class_vectors(self) -> None:
-        """None: the lengths of the rows count, so that cosines would not do."""
+    def class_vectors(self) -> Tensor | None:
+        return None  # the lengths of the rows count: cosines would not do
 
     def forward(self, images: Tensor) -> Tensor:
         return self.tau * self.encode(images) @ self.anchors.weight.t()
@@ -83,6 +83,8 @@ class MUST(AdaptationTrainer):
     - Fairness sees the batch of DATALOADER.TRAIN_X, however many GPUs share it; there it sees those of 16 GPUs.
     - ResNets run too, although the paper is about ViTs: a stage counts as a layer, and BatchNorm keeps its statistics.
     """
+
+    mean_prediction: Tensor | None = None  # running average for the fairness term, with many classes
 
     views_per_image = 2
     schedule_by_step = True

@@ -15,7 +15,6 @@ from yacs.config import CfgNode
 from fairclip.core.errors import require
 from fairclip.method.context import ContextClassifier, initial_context
 from fairclip.method.rates import warmup_cosine
-from fairclip.run.base import AdaptationTrainer
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.views.loading import mixed_seed
 
@@ -31,14 +30,17 @@ def extend_cfg(cfg: CfgNode) -> None:
     )
 
 
-class PromptTrainer(FrozenFeatures, AdaptationTrainer):
+class PromptTrainer(FrozenFeatures):
     """What trainers of context vectors share: model, schedule, step and inference. A subclass says on which labels.
 
     Config keys: TRAINER.<NAME>.PREC, N_CTX, CSC; OPTIM.NAME, LR, WEIGHT_DECAY, MOMENTUM, MAX_EPOCH, WARMUP_EPOCH,
     WARMUP_CONS_LR; INPUT.TRANSFORMS, the augmentation of training images.
     """
 
-    members = 1  # prompts that are trained beside each other
+    @property
+    def members(self) -> int:
+        """Prompts that are trained beside each other."""
+        return 1
 
     def build_model(self) -> None:
         opt, cfg = self.options, self.cfg.OPTIM

@@ -13,6 +13,7 @@ from fairclip.method.transclip import fit, log_likelihood, update_assignments
 from fairclip.run.checks import check_label_free
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.zero_shot import ZeroShotTrainer
+from fairclip.views.loading import images_of
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -84,7 +85,8 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
     def score_alone(self, features: Tensor) -> Tensor:
         """Each image by itself, [N, K]."""
         if self.gaussians is None:
-            _, *self.gaussians = self.fit(self.encode_all(self.train_loader_x.dataset, "train"))
+            _, means, variances = self.fit(self.encode_all(images_of(self.train_loader_x), "train"))
+            self.gaussians = means, variances
         likelihood = log_likelihood(features.double(), *self.gaussians)
         return update_assignments(self.log_prior(features), likelihood, None, lam=self.options.LAMBDA)
 

@@ -63,6 +63,9 @@ class UPL(PromptTrainer):
         - The last epoch is reported, which is the public code's rule too.
     """
 
+    selected: Tensor | None  # [S], positions in train_x
+    pseudo_labels: Tensor | None  # [S]
+
     @property
     def members(self) -> int:
         return self.options.ENSEMBLE
@@ -76,33 +79,34 @@ class UPL(PromptTrainer):
         models = tuple(opt.LABELLERS) or (self.cfg.MODEL.BACKBONE.NAME,)
         templates = tuple(opt.TEMPLATES) or (template_of(self.cfg.DATASET.NAME),)
         log.info(f"Pseudo-labels by {', '.join(models)}, with the templates {' | '.join(templates)}")
-        total = 0
+        total = torch.zeros(())
         for name in models:
-            with main_first():
-                clip_model = load_clip(name, self.device)
-            names = name_prompts(clip_model, self.classnames, templates)
-            model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), opt.PREC)
-            model.passes = self.memory_guard.passes
-            cfg = self.cfg.clone()
-            cfg.defrost()
-            cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
-            del clip_model  # the text tower has done its work
-            loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
-            total = (
-                total
-                + self.map_batches(
-                    loader,
-                    lambda batch, model=model: model(batch["img"].to(self.device)).softmax(dim=1),
-                    f"labels by {name}",
-                ).cpu()
-            )
+            total = total + self.probabilities_by(name, templates)
         return total / len(models)
+
+    def probabilities_by(self, name: str, templates: tuple[str, ...]) -> Tensor:
+        """Those of one labelling model."""
+        with main_first():
+            clip_model = load_clip(name, self.device)
+        names = name_prompts(clip_model, self.classnames, templates)
+        model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), self.options.PREC)
+        model.passes = self.memory_guard.passes
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
+        del clip_model  # the text tower has done its work
+        loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
+
+        def probabilities(batch: dict) -> Tensor:
+            return model(batch["img"].to(self.device)).softmax(dim=1)
+
+        return self.map_batches(loader, probabilities, f"labels by {name}").cpu()
 
     def before_train(self) -> None:
         self.keep("selected", None)  # [S], positions in train_x
         self.keep("pseudo_labels", None)  # [S]
         super().before_train()  # a resumed run brings its selection along
-        if self.selected is None:
+        if self.selected is None or self.pseudo_labels is None:
             probs = self.zero_shot_probabilities()
             self.selected, self.pseudo_labels = select_top_k(probs, self.options.TOP_K)
         per_class = self.pseudo_labels.bincount(minlength=self.num_classes)

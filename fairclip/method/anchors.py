@@ -91,7 +91,7 @@ class AnchorClassifier(ImageClassifier):
         self.requires_grad_(False)  # the trainer decides what is trained
         self.eval()
 
-    def class_vectors(self) -> Tensor:
+    def class_vectors(self) -> Tensor | None:
         return self.anchors.weight.detach()
 
     def forward(self, images: Tensor) -> Tensor:

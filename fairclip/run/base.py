@@ -41,9 +41,6 @@ class AdaptationTrainer(Outcome):
     DATALOADER.VIEWS, CACHE and CACHE_GB (docs/pipeline.md).
     """
 
-    views_per_image = 1
-    transductive = False  # whether the prediction for a test image depends on the other test images
-    uses_labels = False  # whether training reads labels: a reference, not a competitor
     schedule_by_step = False  # whether the learning rate moves with each step, not each epoch
 
     # -- One step ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dassl.engine import TrainerX
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import autocast, feature_dim, fingerprint, input_resolution, load_clip
@@ -29,6 +30,9 @@ from fairclip.views.views import Normalize
 
 class Built(TrainerX):
     """The part of our trainers that builds; ``fairclip.run.base`` has the rest and explains it."""
+
+    cfg: CfgNode
+    loader: Callable[..., DataLoader]  # batches of images: ``Loaders.make``
 
     def __init__(self, cfg: CfgNode) -> None:
         show_messages()  # a CoOp checkout's train.py knows nothing of them

@@ -39,8 +39,11 @@ def evaluate(evaluator: EvaluatorBase, logits: Tensor, labels: Sequence[int]) ->
     """What Dassl's evaluator makes of the logits [N, K] of a split, in percent; the same in every process."""
     evaluator.reset()
     evaluator.process(logits, torch.tensor(labels, device=logits.device))
-    with as_details():
-        return from_main({name: float(x) for name, x in evaluator.evaluate().items()} if is_main() else None)
+    figures: dict[str, float] = {}
+    if is_main():  # it may write a file
+        with as_details():
+            figures = {name: float(value) for name, value in evaluator.evaluate().items()}
+    return from_main(figures)
 
 
 def save_predictions(

@@ -10,20 +10,25 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from fairclip.core.distributed import is_main, world
-from fairclip.core.errors import require
+from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
 from fairclip.run import checkpoints
 from fairclip.run.build import Built
 from fairclip.run.evaluation import accuracy, evaluate, map_batches, save_predictions
 from fairclip.run.results import commit, versions, write_results
+from fairclip.views.loading import images_of
 
 
 class Outcome(Built):
     """The part of our trainers that tests and saves; ``fairclip.run.base`` has the rest and explains it."""
 
-    views_per_image: int
-    transductive: bool
-    uses_labels: bool
+    transductive = False  # whether the prediction for a test image depends on the other test images
+    uses_labels = False  # whether training reads labels: a reference, not a competitor
+
+    @property
+    def views_per_image(self) -> int:
+        """Views of an image in a training step, or in the test of what does not train: a cost."""
+        return 1
 
     # -- Evaluation ----------------------------------------------------------------------------------------------------
 
@@ -37,11 +42,11 @@ class Outcome(Built):
 
     def loader_of(self, split: str) -> DataLoader:
         """Raises UserError for a split without images."""
-        require(
-            split != "val" or self.val_loader is not None,
-            f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images",
-        )
-        return self.val_loader if split == "val" else self.test_loader
+        if split != "val":
+            return self.test_loader
+        if self.val_loader is None:
+            raise UserError(f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images")
+        return self.val_loader
 
     def test(self, split: str | None = None) -> float:
         """Evaluate on TEST.SPLIT; ``self.results`` keeps every figure, predictions.csv what was said of each image.
@@ -52,7 +57,7 @@ class Outcome(Built):
         self.set_model_mode("eval")
         split = split or self.cfg.TEST.SPLIT
         loader = self.loader_of(split)
-        logits, images = self.predict(loader, split), loader.dataset
+        logits, images = self.predict(loader, split), images_of(loader)
         figures = evaluate(self.evaluator, logits, images.labels)
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch + 1)
@@ -71,7 +76,7 @@ class Outcome(Built):
 
     def accuracy(self, scores: Tensor, loader: DataLoader) -> float:
         """In percent, of the scores [N, K] of all images of a loader."""
-        return accuracy(scores, loader.dataset.labels)
+        return accuracy(scores, images_of(loader).labels)
 
     def write_results(self) -> None:
         """results.json: what the run was and what came out. Written last, so its presence says that the run is done."""
@@ -188,7 +193,8 @@ class Outcome(Built):
             return
         folder = self.checkpoint_folder(directory)
         path = checkpoints.find_checkpoint(folder, epoch)
-        require(path, f"there is no checkpoint in {folder}: --model-dir must name the OUTPUT_DIR of a run")
+        if path is None:
+            raise UserError(f"there is no checkpoint in {folder}: --model-dir must name the OUTPUT_DIR of a run")
         state = checkpoints.read_checkpoint(path, self.cfg.MODEL.BACKBONE.NAME)
         require(
             state["classnames"] == self.classnames,

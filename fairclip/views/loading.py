@@ -180,6 +180,12 @@ def build_loader(
     )
 
 
+def images_of(loader: DataLoader) -> Images:
+    """The data set of a loader that ``build_loader`` made."""
+    assert isinstance(loader.dataset, Images)
+    return loader.dataset
+
+
 def set_seed(loader: DataLoader, seed: int) -> None:
     """Decide order and draws of the next epoch of what ``build_loader`` made; not while an epoch is under way."""
     cast(Images, loader.dataset).seed.fill_(seed)
