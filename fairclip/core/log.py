@@ -83,7 +83,7 @@ def as_details() -> Iterator[None]:
         return
     text = io.StringIO()
     try:
-        with redirect_stdout(text), _lowered(LOGGERS[1]):
+        with redirect_stdout(text), core_as_details():
             yield
     finally:
         if text.getvalue():
@@ -91,7 +91,10 @@ def as_details() -> Iterator[None]:
 
 
 @contextmanager
-def _lowered(logger: logging.Logger) -> Iterator[None]:
+def core_as_details() -> Iterator[None]:
+    """Inside, what the bundled core reports is a detail. Our trainers say themselves what they have."""
+    logger = LOGGERS[1]
+
     def lower(record: logging.LogRecord) -> bool:
         record.levelno = min(record.levelno, logging.DEBUG)
         return True

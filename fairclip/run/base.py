@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fairclip.core.distributed import gather_objects, global_mean, is_main, parallel, world
 from fairclip.core.errors import UserError, require
-from fairclip.core.log import log
+from fairclip.core.log import core_as_details, log
 from fairclip.run.outcome import Outcome
 from fairclip.run.progress import epoch_details, epoch_line, is_shown
 from fairclip.run.settings import write_config
@@ -97,7 +97,8 @@ class AdaptationTrainer(Outcome):
 
     def init_writer(self, log_dir: str) -> None:
         if is_main():
-            super().init_writer(log_dir)
+            with core_as_details():
+                super().init_writer(log_dir)
 
     def before_epoch(self) -> None:
         seed = mixed_seed(self.seed, self.epoch)

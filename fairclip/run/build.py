@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 from fairclip.backbones.openai import autocast, feature_dim, fingerprint, input_resolution, load_clip
 from fairclip.backbones.towers import ImageClassifier, Passes, channels_last
 from fairclip.core.distributed import from_main, main_first
-from fairclip.core.log import as_details, log, show_messages
+from fairclip.core.log import as_details, core_as_details, log, show_messages
 from fairclip.run import checks, texts
 from fairclip.run.loaders import Loaders
 from fairclip.run.memory import MemoryGuard
@@ -40,7 +40,8 @@ class Built(TrainerX):
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
         self.descriptions: dict[str, Any] | None = None  # which file, if there is one
-        super().__init__(with_backbone_facts(cfg))
+        with core_as_details():
+            super().__init__(with_backbone_facts(cfg))
 
     @property
     def options(self) -> CfgNode:

@@ -23,7 +23,7 @@ from yacs.config import CfgNode
 from fairclip.backbones.openai import share_with_clip
 from fairclip.core.distributed import from_main, is_main, launched, processes, world
 from fairclip.core.errors import UserError
-from fairclip.core.log import log, recorded
+from fairclip.core.log import core_as_details, log, recorded
 from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
 
@@ -134,15 +134,17 @@ def log_details(args: argparse.Namespace, cfg: CfgNode, origin: str) -> None:
 def build_and_run(args: argparse.Namespace, cfg: CfgNode, training: bool) -> None:
     from dassl.engine import build_trainer
 
-    from fairclip.run.base import AdaptationTrainer
+    from fairclip.run.config import is_ours
     from fairclip.run.settings import write_config
 
-    trainer = build_trainer(cfg)
+    ours = is_ours(cfg.TRAINER.NAME)
+    with core_as_details() if ours else nullcontext():
+        trainer = build_trainer(cfg)
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
     elif training:
-        if not isinstance(trainer, AdaptationTrainer):  # ours write it themselves
+        if not ours:  # ours write it themselves
             write_config(trainer.cfg, cfg.OUTPUT_DIR, whole=True)
         trainer.train()
 
