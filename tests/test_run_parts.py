@@ -1,0 +1,257 @@
+"""The parts of a run by themselves: state, checkpoints, memory, optimizers, what is said of epochs, settings."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from dassl.config import get_cfg_default
+from dassl.optim import build_optimizer as dassl_optimizer
+from torch import nn
+from yacs.config import CfgNode
+
+from fairclip.backbones.towers import Passes
+from fairclip.core.errors import UserError
+from fairclip.core.log import as_details, core_as_details, log, recorded
+from fairclip.method.memory import Queue
+from fairclip.run import checkpoints
+from fairclip.run.finished import different_settings, in_words
+from fairclip.run.memory import MemoryGuard
+from fairclip.run.optimizers import NAMES, build_optimizer, split_biases
+from fairclip.run.progress import LINES, epoch_line, is_shown
+from fairclip.run.settings import own_settings
+from fairclip.run.state import Kept
+
+# -- State -------------------------------------------------------------------------------------------------------------
+
+
+class Owner:
+    """What a trainer keeps, of all three kinds."""
+
+    def __init__(self) -> None:
+        self.recent, self.prototypes, self.selected = Queue(3), torch.zeros(2, 3), None
+        self.kept = Kept(self)
+        for name in ("recent", "prototypes", "selected"):
+            self.kept.add(name)
+
+
+def test_what_is_declared_comes_back():
+    one, other = Owner(), Owner()
+    one.recent.push(torch.arange(4.0))
+    one.prototypes, one.selected = torch.rand(2, 3), [3, 1]
+    other.kept.load_state_dict(one.kept.state_dict())
+    assert torch.equal(other.recent.mean(), torch.arange(4.0)) and other.selected == [3, 1]
+    assert torch.equal(other.prototypes, one.prototypes)
+
+
+def test_a_checkpoint_that_lacks_what_is_declared_is_an_error():
+    state = Owner().kept.state_dict()
+    del state["recent"]
+    with pytest.raises(KeyError, match="recent"):
+        Owner().kept.load_state_dict(state)
+
+
+# -- Checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def state(epoch: int, **more) -> dict:
+    facts = {"backbone": "tiny", "classnames": ["a"], "config_hash": "h", "seed": 1, "descriptions": None}
+    return facts | {"epoch": epoch, "state_dict": {"weight": torch.ones(1, 2) * epoch}} | more
+
+
+@pytest.mark.parametrize("keep, left", [(0, {4}), (2, {2, 4})])
+def test_old_checkpoints_go_but_for_those_to_keep(tmp_path, keep, left):
+    (tmp_path / "model.pth.tar-1.bak").touch()  # somebody's copy
+    for epoch in (1, 2, 3, 4):
+        checkpoints.write_checkpoint(tmp_path, state(epoch), keep)
+    names = {f"model.pth.tar-{epoch}" for epoch in left} | {"checkpoint", "model.pth.tar-1.bak"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+    newest = checkpoints.find_checkpoint(tmp_path)
+    assert newest == tmp_path / "model.pth.tar-4" and checkpoints.read_checkpoint(newest)["epoch"] == 4
+    assert checkpoints.find_checkpoint(tmp_path, 2) == tmp_path / "model.pth.tar-2"
+
+
+def test_no_checkpoint_yet(tmp_path):
+    assert checkpoints.find_checkpoint(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    "write, message",
+    [
+        (lambda path: None, "no checkpoint at .* \\(there: other\\)"),
+        (lambda path: path.write_bytes(b"x"), "cannot read the checkpoint"),
+        (lambda path: torch.save([1], path), "it lacks backbone, classnames, config_hash, epoch, state_dict"),
+        (lambda path: torch.save(state(1, backbone="RN50"), path), "belongs to backbone RN50, not tiny"),
+    ],
+)
+def test_what_is_no_checkpoint_is_said(tmp_path, write, message):
+    (tmp_path / "other").touch()
+    write(tmp_path / "model.pth.tar-1")
+    with pytest.raises(UserError, match=message):
+        checkpoints.read_checkpoint(tmp_path / "model.pth.tar-1", "tiny")
+
+
+def test_saved_parameters_must_fit():
+    model = nn.Linear(2, 1, bias=False)
+    checkpoints.load_trained(model, state(3))
+    assert torch.equal(model.weight, torch.full((1, 2), 3.0))
+    with pytest.raises(UserError, match="parameters that the model lacks: other"):
+        checkpoints.load_trained(model, state(3, state_dict={"other": torch.ones(1)}))
+    with pytest.raises(UserError, match="does not fit the model"):
+        checkpoints.load_trained(model, state(3, state_dict={"weight": torch.ones(5)}))
+
+
+@pytest.mark.parametrize(
+    "now, message",
+    [
+        ({"config_hash": "g"}, "another configuration or seed"),
+        ({"seed": 2}, "another configuration or seed"),
+        ({"descriptions": {"file": "a.json", "sha256": "0"}}, "other class descriptions: none, now a.json"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(now, message):
+    same = {"config_hash": "h", "seed": 1, "descriptions": None}
+    checkpoints.check_same_run(state(1), "out", same)
+    with pytest.raises(UserError, match=message):
+        checkpoints.check_same_run(state(1), "out", same | now)
+
+
+# -- Memory ------------------------------------------------------------------------------------------------------------
+
+
+def guard(auto: bool) -> MemoryGuard:
+    return MemoryGuard(Passes(chunk=8), auto, "BATCH_SIZE (now 3)")
+
+
+def scarce(guard: MemoryGuard, limit: int):
+    """Work on 8 images that fits only ``limit`` at once."""
+
+    def work(images: torch.Tensor) -> int:
+        pieces = guard.passes.split(images, "chunk")
+        if len(pieces[0]) > limit:
+            raise torch.cuda.OutOfMemoryError("out of memory\nmore")
+        return len(pieces)
+
+    return work
+
+
+def test_work_is_done_again_in_smaller_pieces():
+    one = guard(auto=True)
+    assert one.run(scarce(one, 2), torch.zeros(8, 1)) == 4 and one.passes.chunk == 2
+
+
+@pytest.mark.parametrize("auto, advice", [(False, "AUTO_CHUNK True"), (True, "BATCH_SIZE \\(now 3\\)")])
+def test_where_nothing_is_left_to_lower_the_keys_are_named(auto, advice):
+    one = guard(auto)
+    with pytest.raises(UserError, match=f"out of memory .*TRAIN.CHUNK .*{advice}"):
+        one.run(scarce(one, 0), torch.zeros(8, 1))
+
+
+def test_a_step_that_was_taken_is_not_taken_again():
+    one, calls = guard(auto=True), []
+
+    def step() -> None:
+        calls.append(1)
+        one.moved = True
+        raise torch.cuda.OutOfMemoryError("late")
+
+    with pytest.raises(UserError, match="late"):
+        one.run(step)
+    assert len(calls) == 1
+
+
+# -- Optimizers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_optimizers_step_as_dassls_do(name):
+    cfg = get_cfg_default().OPTIM
+    cfg.merge_from_list(["NAME", name, "LR", 0.1, "WEIGHT_DECAY", 0.01])
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    optims = [
+        build_optimizer(cfg, [{"params": [ours.weight]}, {"params": [ours.bias], "weight_decay": 0.0}]),
+        dassl_optimizer(theirs, cfg, [{"params": [theirs.weight]}, {"params": [theirs.bias], "weight_decay": 0.0}]),
+    ]
+    x = torch.rand(4, 3)
+    for _ in range(8):
+        for model, optim in zip((ours, theirs), optims, strict=True):
+            optim.zero_grad()
+            model(x).square().mean().backward()
+            optim.step()
+    torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()))
+
+
+def test_an_unknown_optimizer_is_a_message():
+    with pytest.raises(UserError, match="OPTIM.NAME 'foo': choose one of adam, "):
+        build_optimizer(CfgNode({"NAME": "foo"}), [])
+
+
+def test_biases_are_told_apart():
+    weights, biases = split_biases(dict(nn.LayerNorm(3).named_parameters()))
+    assert len(weights) == len(biases) == 1
+
+
+# -- What is said ------------------------------------------------------------------------------------------------------
+
+
+def test_the_line_of_an_epoch():
+    record = {"epoch": 2, "loss": 1.23456, "weight": 0.5, "pseudo_accuracy": 81.26, "images_per_second": 33.4, "lr": 1}
+    expected = "epoch 2/8: loss 1.235, pseudo-labels 81.3 % right, weight 0.50, 33 images/s, ETA 0:01:40"
+    assert epoch_line(record, 8, 100.2) == expected
+    assert epoch_line({"epoch": 8, "loss": 1.0}, 8, 0) == "epoch 8/8: loss 1"
+
+
+@pytest.mark.parametrize("epochs", [1, 8, 15, 16, 50, 200])
+def test_of_many_epochs_few_have_a_line_and_the_last_has(epochs):
+    shown = [epoch for epoch in range(1, epochs + 1) if is_shown(epoch, epochs)]
+    assert shown[-1] == epochs and len(shown) <= LINES + 1 and (epochs > LINES or len(shown) == epochs)
+
+
+def test_details_go_into_the_file_alone(tmp_path, capsys):
+    core = logging.getLogger("dassl")
+    with recorded(tmp_path / "log.txt"):
+        log.info("for all")
+        log.debug("detail")
+        with as_details():
+            print("others")
+            core.info("core")
+        with core_as_details():
+            core.info("loading")
+            print("an answer")
+        log.warning("caution")
+    log.debug("lost")
+    said, file = capsys.readouterr().out, (tmp_path / "log.txt").read_text()
+    assert said == "for all\nan answer\nWarning: caution\n"
+    assert set(file.splitlines()) == {"for all", "detail", "others", "core", "loading", "an answer", "Warning: caution"}
+
+
+# -- Settings ----------------------------------------------------------------------------------------------------------
+
+
+def config(**options) -> CfgNode:
+    cfg = get_cfg_default()
+    cfg.TRAINER.NAME = "Mine"
+    cfg.TRAINER.MINE = CfgNode({"K": 4, "NAMES": ()} | options)
+    cfg.OUTPUT_DIR = "somewhere"
+    return cfg
+
+
+def test_what_differs_is_named_by_its_key(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text(own_settings(config()).dump())
+    assert different_settings(tmp_path, config()) == {}
+    now = config(K=8)
+    now.OPTIM.LR, now.SEED = 0.5, 3  # a seed is another run of the same settings
+    different = different_settings(tmp_path, now)
+    assert different == {"TRAINER.MINE.K": (4, 8), "OPTIM.LR": (0.0003, 0.5)}
+    assert "TRAINER.MINE.K 4 (now 8)" in in_words(different, "a", "b")
+
+
+def test_a_config_of_before_has_the_nodes_of_all_trainers(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text(config().dump())  # Dassl's own methods among them
+    assert different_settings(tmp_path, config()) == {}
+
+
+def test_without_a_config_there_are_the_hashes(tmp_path: Path):
+    assert in_words(different_settings(tmp_path, config()), "a", "b") == "other settings (config_hash a, now b)"
