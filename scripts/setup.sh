@@ -81,7 +81,7 @@ setup() {
         ) 9<"$ROOT/requirements.txt"
         PY=$VENV/bin/python
     fi
-    export PY
+    export PY PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
