@@ -103,11 +103,12 @@ def main(args: argparse.Namespace) -> int:
         methods = [with_descriptions(row, experiment.options) for row in methods]
     jobs = plan(experiment, dataset, cfg, methods, seeds)
     check_jobs(jobs)
-    for job in jobs:
-        if job.finished:
-            accuracy = (read_results(job.folder) or {})["accuracy"]
-            log.info(f"{job.name}: finished already, accuracy {accuracy:.2f} (remove {job.folder} to run it again)")
-    outcomes, stopped = do_jobs([job for job in jobs if not job.finished], shown=True)
+    finished = [job for job in jobs if job.finished]
+    for job in finished:
+        log.info(f"{job.name}: finished already, accuracy {(read_results(job.folder) or {})['accuracy']:.2f}")
+    if finished:
+        log.info("To run one of them again, remove its folder.")
+    outcomes, stopped = do_jobs([job for job in jobs if job not in finished], shown=True)
     if stopped:
         return 130
     if failed := next((outcome for outcome in outcomes if outcome.error), None):
