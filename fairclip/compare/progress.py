@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TextIO
 
 from fairclip.compare.plan import Job
-from fairclip.core.log import log
 
 
 class Progress:
@@ -40,7 +39,7 @@ class Progress:
         self.waiting.remove(job)
         self.begun[job] = self.number, self.clock()
         if self.shown:
-            log.info(f"run {self.number} of {self.total}: {job.name}{self.left()}")
+            print(f"run {self.number} of {self.total}: {job.name}{self.left()}", flush=True)
         else:
             self.say(f"run {self.number} of {self.total}: {job.name}")
 

@@ -34,7 +34,6 @@ from fairclip.compare.runner import do_jobs
 from fairclip.compare.runs import Column, default_config, run_folder
 from fairclip.compare.tables import seed_table
 from fairclip.core.errors import UserError, require
-from fairclip.core.log import log
 from fairclip.core.places import CONFIGS
 from fairclip.run.results import read_results
 
@@ -105,19 +104,19 @@ def main(args: argparse.Namespace) -> int:
     check_jobs(jobs)
     finished = [job for job in jobs if job.finished]
     for job in finished:
-        log.info(f"{job.name}: finished already, accuracy {(read_results(job.folder) or {})['accuracy']:.2f}")
+        print(f"{job.name}: finished already, accuracy {(read_results(job.folder) or {})['accuracy']:.2f}")
     if finished:
-        log.info("To run one of them again, remove its folder.")
+        print("To run one of them again, remove its folder.")
     outcomes, stopped = do_jobs([job for job in jobs if job not in finished], shown=True)
     if stopped:
         return 130
     if failed := next((outcome for outcome in outcomes if outcome.error), None):
-        log.info(f"\n{failed.job.name} failed ({failed.error}). The same command goes on from here.")
+        print(f"\n{failed.job.name} failed ({failed.error}). The same command goes on from here.")
         return max(failed.status, 1)
     if not args.trainer:
         column = Column(dataset.name, experiment.tagged(cfg))
         print(f"\n{as_text(seed_table(experiment.output, column, known))}")
-        log.info(what_next(experiment, column, cfg, method, args))
+        print(what_next(experiment, column, cfg, method, args))
     return 0
 
 

@@ -55,17 +55,24 @@ class Runner:
     def run(self) -> list[Outcome]:
         """Do all runs. Returns how they ended, in that order; `stopped` says whether all were begun."""
         with signals_to(self.stop), ThreadPoolExecutor(self.at_once) as pool:
-            while self.running or (self.waiting and not self.stopped):
-                while self.may_start():
-                    self.start(self.waiting.popleft(), pool)
-                self.progress.refresh()
-                ended, _ = wait(self.running, timeout=TICK, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    self.end(future)
-                if self.stopped_at is not None and time.monotonic() > self.stopped_at + GRACE:
-                    self.kill()
+            try:
+                while self.running or (self.waiting and not self.stopped):
+                    self.step(pool)
+            finally:  # an error here, such as a full disk, leaves no run behind
+                self.kill()
         self.progress.close()
         return self.outcomes
+
+    def step(self, pool: ThreadPoolExecutor) -> None:
+        """Start what may start, and wait for a run to end, for a second at most."""
+        while self.may_start():
+            self.start(self.waiting.popleft(), pool)
+        self.progress.refresh()
+        ended, _ = wait(self.running, timeout=TICK, return_when=FIRST_COMPLETED)
+        for future in ended:
+            self.end(future)
+        if self.stopped_at is not None and time.monotonic() > self.stopped_at + GRACE:
+            self.kill()
 
     @property
     def stopped(self) -> bool:
