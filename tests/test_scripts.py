@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*ROOT.glob("scripts/**/*.sh"), ROOT / ".ci" / "run"])
 
-# Stands in for python3: it is content with any requirements, and prints how it is called, the arguments in brackets, and
+# Stands in for python3: it is content with any requirements, and prints how it is called, arguments in brackets, and
 # what is exported. It "fails" for seed 13.
 FAKE_PYTHON = """#!/usr/bin/env bash
 if [[ $1 == - ]]; then echo "$0"; exit; fi
