@@ -142,7 +142,7 @@ def test_the_line_on_a_terminal(tmp_path, monkeypatch):
     now[0] = 5
     assert line() == "\rrun 1 of 4: FAIR, synth_cars, tiny, seed 1, 0:00:05\033[K"
     now[0] = 60
-    progress.end(work[0], True)
+    progress.end(work[0], "finished")
     progress.start(work[1])
     progress.start(work[2])
     now[0] = 70
@@ -163,11 +163,11 @@ def test_estimates_go_by_the_trainer(tmp_path):
         assert progress.left() in ("", ", about 0:00:30 left")
         progress.start(job)
         now[0] += seconds
-        progress.end(job, True)
+        progress.end(job, "finished")
     assert progress.left() == ", about 0:01:50 left"
     progress.start(quick[1])
     now[0] += 1000  # longer than expected
-    progress.end(quick[1], False)  # what failed says nothing of how long a run takes
+    progress.end(quick[1], "failed")  # what failed says nothing of how long a run takes
     assert progress.left() == ", about 0:01:40 left"
     assert clock_time(3661.4) == "1:01:01"
 
@@ -209,6 +209,7 @@ def test_stopped_it_stops_the_runs_too(standin, which, arguments):
     said, _ = process.communicate()
     assert process.returncode == 130
     assert said.count("The same command goes on from here.") == 1 and "Traceback" not in said
+    assert "failed" not in said and ("stopped after" in said) == (arguments[0] == "compare")
     assert called(standin) in (["seed98"], ["seed99"])  # nothing else was begun
     with pytest.raises(ProcessLookupError):
         os.kill(int((standin / "pid").read_text()), 0)

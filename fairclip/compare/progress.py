@@ -43,13 +43,13 @@ class Progress:
         else:
             self.say(f"run {self.number} of {self.total}: {job.name}")
 
-    def end(self, job: Job, fine: bool) -> None:
+    def end(self, job: Job, state: str) -> None:
+        """`state` is "finished", "failed" or "stopped"."""
         number, begun = self.begun.pop(job)
         took = self.clock() - begun
-        if fine:
+        if state == "finished":
             self.seconds.setdefault(job.trainer, []).append(took)
         if not self.shown:
-            state = "finished" if fine else "failed"
             self.say(f"run {number} of {self.total}: {job.name}: {state} after {clock_time(took)}{self.left()}")
 
     def say(self, line: str) -> None:

@@ -107,7 +107,7 @@ class Runner:
         self.prepared.add(job.dataset)
         error = self.error(job, process.returncode)
         self.outcomes.append(Outcome(job, process.returncode, error))
-        self.progress.end(job, not error)
+        self.progress.end(job, "stopped" if error and self.stopped else "failed" if error else "finished")
         if error and self.shown:
             self.waiting.clear()
 
