@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from fairclip.compare.plan import Job
 from fairclip.core.errors import UserError, few
 from fairclip.run.results import read_results
-from fairclip.run.settings import changed_settings
+from fairclip.run.saved_settings import changed_settings
 
 
 def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fairclip.compare.methods import Method
 from fairclip.compare.runs import Cell, Column, Run, load_runs, run_folder
-from fairclip.run.settings import ABSENT
+from fairclip.run.saved_settings import ABSENT
 
 # Groups of methods, in order. Only the first is ranked.
 INDUCTIVE, TRANSDUCTIVE, LABELLED = range(3)

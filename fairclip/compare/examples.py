@@ -6,15 +6,11 @@ import io
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from fairclip.compare.runs import Run
 from fairclip.core.errors import UserError
-
-if TYPE_CHECKING:
-    from fairclip.predict.draw import Example
 
 TOP = 3  # classes listed
 
@@ -53,7 +49,7 @@ def examples(run: Run, data: Path | None, count: int) -> list[str] | Missing:
             for row, label in enumerate(chosen):
                 image = next(image for image, of, _ in run.predictions if of == label)
                 example = draw.examine(trainer, str(root / image), names.index(label), row)
-                figures.append(_figure(example, names, label))
+                figures.append(_figure(example, names))
             return figures
     except (UserError, OSError, RuntimeError, ValueError) as error:
         return Missing(str(error))
@@ -66,9 +62,10 @@ def data_uri(image: Image.Image, photo: bool) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _figure(example: "Example", names: list[str], truth: str) -> str:
+def _figure(example, names: list[str]) -> str:
     from fairclip.predict import draw
 
+    truth = names[example.truth]
     picture = draw.draw_boxes(example)
     crops = "".join(
         f'<li><img src="{data_uri(crop, photo=False)}" width="{crop.width}" height="{crop.height}" '
@@ -78,10 +75,10 @@ def _figure(example: "Example", names: list[str], truth: str) -> str:
     lists = []
     for title, probabilities in (("By the selected crops", example.local), ("By the whole image", example.whole)):
         rows = []
-        for p, i in zip(*(t.tolist() for t in probabilities.topk(min(TOP, len(names)))), strict=True):
-            true = names[i] == truth
+        for p, label in zip(*(t.tolist() for t in probabilities.topk(min(TOP, len(names)))), strict=True):
+            true = label == example.truth
             rows.append(
-                f"<dt{' class=true' if true else ''}>{escape(names[i])}{' (true)' if true else ''}</dt>"
+                f"<dt{' class=true' if true else ''}>{escape(names[label])}{' (true)' if true else ''}</dt>"
                 f"<dd>{100 * p:.0f} %</dd>"
             )
         lists.append(f'<p class="note">{title}</p><dl>{"".join(rows)}</dl>')

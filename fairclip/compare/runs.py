@@ -10,7 +10,7 @@ from typing import Any
 from fairclip.compare.methods import Method
 from fairclip.core.errors import UserError, require
 from fairclip.run.results import PREDICTIONS, read_results
-from fairclip.run.settings import deciding, read_settings
+from fairclip.run.saved_settings import deciding, read_settings
 
 
 @dataclass(frozen=True)
