@@ -4,8 +4,9 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark, class_list
-from fairclip.data.layouts import Copy, class_folders
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.classes import class_folders, class_list
+from fairclip.data.copies import Copy
 
 
 @DATASET_REGISTRY.register()

@@ -5,8 +5,10 @@ from pathlib import Path
 from dassl.data.datasets import DATASET_REGISTRY
 
 from fairclip.core.errors import UserError
-from fairclip.data.common import Benchmark
-from fairclip.data.layouts import Copy, find_folder, read_lines
+from fairclip.data.annotations import read_lines
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.folders import find_folder
 
 
 @DATASET_REGISTRY.register()

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark, class_list
-from fairclip.data.layouts import Copy, class_folders
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.classes import class_folders, class_list
+from fairclip.data.copies import Copy
+from fairclip.data.sources import Source
 
 STRAYS = frozenset({"BACKGROUND_Google", "Faces_easy"})
 
@@ -20,13 +22,23 @@ class Caltech101(Benchmark):
     drive_id = "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"
     rule = "all"
     counts = {"zhou": (4128, 1649, 2465)}
+    sources = (
+        Source(
+            url="https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
+            path="101_ObjectCategories",
+            size=137_414_764,
+            checksum="3138e1922a9193bfa496528edbbc45d0",
+            inside=".",
+            inner="caltech-101/101_ObjectCategories.tar.gz",
+        ),
+    )
     how_to_get = """
 Caltech-101 is expected as
   {folder}/
     101_ObjectCategories/accordion/image_0001.jpg ...
     split_zhou_Caltech101.json   (4,128 train, 1,649 val, 2,465 test)
 Also read: caltech101/ (torchvision), class folders without 101_ObjectCategories/, train/<class>/ and test/<class>/.
-How to get it: fair data fetch Caltech101, or by hand
+How to get it: fair data fetch caltech101, or by hand
   - images: https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip
     (137,414,764 bytes, MD5 3138e1922a9193bfa496528edbbc45d0), holds 101_ObjectCategories.tar.gz
   - split: CoOp's file, fetched if it is missing, or with

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark
-from fairclip.data.layouts import Copy, find_folder, read_lines
+from fairclip.data.annotations import read_lines
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.folders import find_folder
+from fairclip.data.sources import Source
 
 
 @DATASET_REGISTRY.register()
@@ -15,13 +18,22 @@ class CUB200(Benchmark):
     dataset_dir = "cub200"
     other_names = ("cub_200_2011", "cub-200-2011", "cub-200", "cub_200", "cub")
     counts = {"official": (5994, 0, 5794)}
+    sources = (
+        Source(
+            url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+            path="images",
+            size=1_150_585_339,
+            checksum="97eceeb196236b17998738112f37df78",
+            inside="CUB_200_2011",
+        ),
+    )
     how_to_get = """
 CUB-200-2011 is expected as
   {folder}/
     images/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg ...   (11,788)
     images.txt, train_test_split.txt
 Also read: the archive as it unpacks (CUB_200_2011/, there or in the folder above), train/<class>/ and test/<class>/.
-How to get it: fair data fetch CUB200, or by hand
+How to get it: fair data fetch cub200, or by hand
   https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz
   (1,150,585,339 bytes, MD5 97eceeb196236b17998738112f37df78)"""
 

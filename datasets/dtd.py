@@ -4,8 +4,11 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark
-from fairclip.data.layouts import Copy, find_folder, read_lines
+from fairclip.data.annotations import read_lines
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.folders import find_folder
+from fairclip.data.sources import Source
 
 
 @DATASET_REGISTRY.register()
@@ -24,6 +27,15 @@ class DescribableTextures(Benchmark):
     drive_id = "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"
     rule = "all"
     counts = {"zhou": (2820, 1128, 1692), "official": (1880, 1880, 1880)}
+    sources = (
+        Source(
+            url="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+            path="images",
+            size=625_239_812,
+            checksum="fff73e5086ae6bdbea199a49dfb8a4c1",
+            inside="dtd",
+        ),
+    )
     how_to_get = """
 DTD is expected as
   {folder}/
@@ -31,7 +43,7 @@ DTD is expected as
     labels/train1.txt, val1.txt, test1.txt       (only for DATASET.SPLIT official)
     split_zhou_DescribableTextures.json          (2,820 train, 1,128 val, 1,692 test)
 Also read: dtd/dtd/ (torchvision), train/<class>/, val/<class>/ and test/<class>/ folders.
-How to get it: fair data fetch DescribableTextures, or by hand
+How to get it: fair data fetch dtd, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz
     (625,239,812 bytes, MD5 fff73e5086ae6bdbea199a49dfb8a4c1), unpacks to dtd/
   - split: CoOp's file, fetched if it is missing, or with

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark
-from fairclip.data.layouts import Copy, find_folder, read_lines
+from fairclip.data.annotations import read_lines
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.folders import find_folder
+from fairclip.data.sources import Source
 
 
 @DATASET_REGISTRY.register()
@@ -15,13 +18,22 @@ class FGVCAircraft(Benchmark):
     dataset_dir = "fgvc_aircraft"
     other_names = ("fgvc-aircraft-2013b", "fgvc-aircraft", "fgvcaircraft", "fgvc", "aircrafts", "aircraft", "data")
     counts = {"official": (3334, 3333, 3333)}
+    sources = (
+        Source(
+            url="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
+            path="images",
+            size=2_753_340_328,
+            checksum="d4acdd33327262359767eeaa97a4f732",
+            inside="fgvc-aircraft-2013b/data",
+        ),
+    )
     how_to_get = """
 FGVC-Aircraft is expected as
   {folder}/
     images/0034309.jpg ...   (10,000)
     images_variant_train.txt, images_variant_val.txt, images_variant_test.txt
 Also read: the archive as it unpacks (fgvc-aircraft-2013b/data/), train/, val/ and test/ class folders.
-How to get it: fair data fetch FGVCAircraft, or by hand
+How to get it: fair data fetch fgvc_aircraft, or by hand
   https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz
   (2,753,340,328 bytes, MD5 d4acdd33327262359767eeaa97a4f732), whose inner data/ becomes the folder above"""
 

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark
-from fairclip.data.layouts import Copy, find_folder, read_lines
+from fairclip.data.annotations import read_lines
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.folders import find_folder
+from fairclip.data.sources import Source
 
 
 @DATASET_REGISTRY.register()
@@ -18,6 +21,15 @@ class Food101(Benchmark):
     drive_id = "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"
     rule = "all"
     counts = {"zhou": (50500, 20200, 30300), "official": (75750, 0, 25250)}
+    sources = (
+        Source(
+            url="http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
+            path="images",
+            size=4_996_278_331,
+            checksum="85eeb15f3717b99a5da872d97d918f87",
+            inside="food-101",
+        ),
+    )
     how_to_get = """
 Food-101 is expected as
   {folder}/
@@ -25,7 +37,7 @@ Food-101 is expected as
     meta/train.txt, meta/test.txt  (only for DATASET.SPLIT official)
     split_zhou_Food101.json        (50,500 train, 20,200 val, 30,300 test)
 Also read: food-101/food-101/, train/<class>/ and test/<class>/ folders.
-How to get it:
+How to get it: fair data fetch food101, or by hand
   - images: http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz
     (4,996,278,331 bytes, MD5 85eeb15f3717b99a5da872d97d918f87), unpacks to food-101/
   - split: CoOp's file, fetched if it is missing, or with

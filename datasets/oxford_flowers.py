@@ -5,8 +5,11 @@ from pathlib import Path
 from dassl.data.datasets import DATASET_REGISTRY
 
 from fairclip.core.errors import UserError
-from fairclip.data.common import Benchmark
-from fairclip.data.layouts import Copy, find_folder, read_mat
+from fairclip.data.annotations import read_mat
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.folders import find_folder
+from fairclip.data.sources import Source
 
 
 @DATASET_REGISTRY.register()
@@ -32,6 +35,27 @@ class OxfordFlowers(Benchmark):
     drive_id = "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"
     rule = "all"
     counts = {"zhou": (4093, 1633, 2463), "official": (1020, 1020, 6149)}
+    sources = (
+        Source(
+            url="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/imagelabels.mat",
+            path="imagelabels.mat",
+            size=502,
+            checksum="e0620be6f572b9609742df49c70aed4d",
+        ),
+        Source(
+            url="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/setid.mat",
+            path="setid.mat",
+            size=14_989,
+            checksum="a5357ecc9cb78c4bef273ce3793fc85c",
+        ),
+        Source(
+            url="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
+            path="jpg",
+            size=344_862_509,
+            checksum="52808999861908f626f3c1f4e79d11fa",
+            inside=".",
+        ),
+    )
     how_to_get = """
 Oxford Flowers is expected as
   {folder}/
@@ -40,7 +64,7 @@ Oxford Flowers is expected as
     setid.mat                            (only for DATASET.SPLIT official)
     split_zhou_OxfordFlowers.json        (4,093 train, 1,633 val, 2,463 test)
 Also read: flowers-102/ (torchvision), train/<1 to 102>/, valid/ and test/ folders (Kaggle).
-How to get it: fair data fetch OxfordFlowers, or by hand
+How to get it: fair data fetch oxford_flowers, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz
     (344,862,509 bytes, MD5 52808999861908f626f3c1f4e79d11fa), unpacks to jpg/
   - labels: imagelabels.mat (502 bytes, MD5 e0620be6f572b9609742df49c70aed4d) and setid.mat (14,989 bytes,
@@ -74,5 +98,5 @@ How to get it: fair data fetch OxfordFlowers, or by hand
         return ""  # file names are unique
 
 
-def _key(number) -> str:
-    return f"image_{int(number):05}.jpg"
+def _key(number: int) -> str:
+    return f"image_{number:05}.jpg"

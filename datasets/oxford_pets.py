@@ -4,8 +4,11 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark
-from fairclip.data.layouts import Copy, find_folder, read_lines
+from fairclip.data.annotations import read_lines
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.folders import find_folder
+from fairclip.data.sources import Source
 
 
 @DATASET_REGISTRY.register()
@@ -26,6 +29,22 @@ class OxfordPets(Benchmark):
     drive_id = "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"
     rule = "trainval"
     counts = {"zhou": (2944, 736, 3669), "official": (3680, 0, 3669)}
+    sources = (
+        Source(
+            url="https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",
+            path="annotations",
+            size=19_173_078,
+            checksum="95a8c909bbe2e81eed6a22bccdf3f68f",
+            inside=".",
+        ),
+        Source(
+            url="https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",
+            path="images",
+            size=791_918_971,
+            checksum="5c4f3ee8e5d25df40f4fd59a7f44e54c",
+            inside=".",
+        ),
+    )
     how_to_get = """
 Oxford-IIIT Pets is expected as
   {folder}/
@@ -33,7 +52,7 @@ Oxford-IIIT Pets is expected as
     annotations/trainval.txt, test.txt       (not needed with the split file)
     split_zhou_OxfordPets.json               (2,944 train, 736 val, 3,669 test)
 Also read: images/images/ and annotations/annotations/ (Kaggle), train/<class>/ and test/<class>/ folders.
-How to get it: fair data fetch OxfordPets, or by hand
+How to get it: fair data fetch oxford_pets, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz
     (791,918,971 bytes, MD5 5c4f3ee8e5d25df40f4fd59a7f44e54c)
   - annotations: annotations.tar.gz in the same place (19,173,078 bytes, MD5 95a8c909bbe2e81eed6a22bccdf3f68f)

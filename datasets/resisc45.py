@@ -4,8 +4,10 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark, class_list
-from fairclip.data.layouts import Copy, class_folders, holds_images, match_names
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.classes import class_folders, class_list, match_classes
+from fairclip.data.copies import Copy
+from fairclip.data.folders import holds_images
 
 
 @DATASET_REGISTRY.register()
@@ -31,7 +33,7 @@ has a zip of the same content (MD5 75206b2e16446591afa88e2628744886)."""
         if class_folders(folder, classes):
             return [Copy(f"class folders in {folder.name}/", folder, (("", folder),))]
         stems = {_stem(file.name) for file in folder.iterdir()} if holds_images(folder) else set()
-        if len(match_names(stems, classes)) > len(stems) / 2:
+        if len(match_classes(stems, classes)) > len(stems) / 2:
             return [Copy(f"all images in {folder.name}/", folder, (("", folder),))]
         return []
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark
-from fairclip.data.layouts import Copy, find_folder, nth, read_mat, rows
+from fairclip.data.annotations import mat_rows, name_of_number, read_mat
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.folders import find_folder
 
 TEST_LABELS = "cars_test_annos_withlabels.mat"
 FLAT = "car_ims/"  # all images in one folder, numbered otherwise
@@ -81,13 +83,13 @@ How to get it:
         if copy.layout == FLAT:
             file = copy.note("cars_annos.mat")
             names = read_mat(file, "class_names")
-            for path, number, test in rows(file, "annotations", "relative_im_path", "class", "test"):
-                split["test" if test else "train"].append((str(path), nth(names, number, file)))
+            for path, number, test in mat_rows(file, "annotations", "relative_im_path", "class", "test"):
+                split["test" if test else "train"].append((str(path), name_of_number(names, number, file)))
             return split
         names = read_mat(copy.note("cars_meta.mat"), "class_names")
         for part, file in (("train", copy.note("cars_train_annos.mat")), ("test", copy.note(TEST_LABELS))):
-            for name, number in rows(file, "annotations", "fname", "class"):
-                split[part].append((f"cars_{part}/{name}", nth(names, number, file)))
+            for name, number in mat_rows(file, "annotations", "fname", "class"):
+                split[part].append((f"cars_{part}/{name}", name_of_number(names, number, file)))
         return split
 
     @classmethod

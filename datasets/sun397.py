@@ -4,8 +4,11 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark, class_list
-from fairclip.data.layouts import Copy, folders_in, read_lines
+from fairclip.data.annotations import read_lines
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.classes import class_list
+from fairclip.data.copies import Copy
+from fairclip.data.folders import folders_in
 
 
 @DATASET_REGISTRY.register()

@@ -1,16 +1,18 @@
 """SynthCars: the built-in fine-grained data set, rendered on first use (see fairclip/data/synth)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
+from yacs.config import CfgNode
 
 from fairclip.core.places import DESCRIPTIONS
 from fairclip.data import synth
-from fairclip.data.common import SplitDataset, data_root
+from fairclip.data.labelled import SplitDataset
+from fairclip.data.settings import data_root
 
 SPLIT = "split_zhou_SynthCars.json"
 SENTENCES = DESCRIPTIONS / "synth_cars.json"  # of seed 0
 
 
-def extend_cfg(cfg) -> None:
+def extend_cfg(cfg: CfgNode) -> None:
     """DATASET.SYNTH_SEED: 0 is the data set of the result tables; another seed gives other cars, names and images."""
     cfg.DATASET.SYNTH_SEED = 0
 
@@ -24,7 +26,7 @@ class SynthCars(SplitDataset):
 
     dataset_dir = "synth_cars"
 
-    def __init__(self, cfg) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         seed = cfg.DATASET.get("SYNTH_SEED", 0)  # absent where extend_cfg was not called, as in CoOp's train.py
         folder = data_root(cfg) / (f"{self.dataset_dir}_s{seed}" if seed else self.dataset_dir)
         if not folder.exists():

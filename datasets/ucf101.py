@@ -5,8 +5,11 @@ from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from fairclip.data.common import Benchmark, class_list
-from fairclip.data.layouts import Copy, class_folders, read_lines
+from fairclip.data.annotations import read_lines
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.classes import class_folders, class_list
+from fairclip.data.copies import Copy
+from fairclip.data.sources import Source
 
 
 @DATASET_REGISTRY.register()
@@ -22,6 +25,21 @@ class UCF101(Benchmark):
     drive_id = "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"
     rule = "trainval"
     counts = {"zhou": (7639, 1898, 3783), "official": (9537, 0, 3783)}
+    sources = (
+        Source(
+            url="https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",
+            path="ucfTrainTestlist",
+            size=113_943,
+            checksum="5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27",
+            inside=".",
+            needless="CoOp's split file takes its place",
+        ),
+        Source(
+            url="drive:10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",
+            path="UCF-101-midframes",
+            inside=".",
+        ),
+    )
     how_to_get = """
 UCF101 is expected as one frame of each video, not as videos:
   {folder}/
@@ -29,7 +47,7 @@ UCF101 is expected as one frame of each video, not as videos:
     ucfTrainTestlist/trainlist01.txt, testlist01.txt   (not needed with the split file)
     split_zhou_UCF101.json                             (7,639 train, 1,898 val, 3,783 test)
 Also read: folders ApplyEyeMakeup/, train/<class>/ and test/<class>/ (or val/<class>/) folders.
-How to get it: fair data fetch UCF101, or by hand
+How to get it: fair data fetch ucf101, or by hand
   - frames: gdown 10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O -O UCF-101-midframes.zip
     or in a browser  https://drive.google.com/file/d/10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O
   - lists: https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip (113,943 bytes)

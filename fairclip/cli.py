@@ -5,12 +5,15 @@ fair compare synth_cars --methods fair,upl
 
 import argparse
 import importlib
+import os
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairclip.core.errors import UserError
 from fairclip.core.log import show_messages
+from fairclip.core.places import PACKAGE
 from fairclip.core.toolbox import use_dassl
 
 
@@ -35,7 +38,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "eval": Command("fairclip.compare.eval_command", "test saved runs of FAIR again", False, True),
     "table": Command("fairclip.compare.table_command", "tables and a report of finished runs", False),
     "predict": Command("fairclip.predict.command", "classify images with a finished run", False),
-    "draw-crops": Command("fairclip.predict.draw", "draw the crops that a finished run of FAIR goes by"),
+    "draw-crops": Command("fairclip.draw_crops", "draw the crops that a finished run of FAIR goes by", False),
     "data": {
         "doctor": Command("fairclip.data.doctor", "which data sets are there, and what is wrong with them"),
         "fetch": Command("fairclip.data.fetch", "download data sets that are on the web"),
@@ -45,8 +48,8 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "generate": Command("fairclip.describe.generate", "make a description file for classes of your own"),
         "birds": Command("fairclip.describe.birds", "write cub200.json and birdsnap.json anew from birds.json"),
     },
-    "bench": Command("fairclip.bench", "how fast FAIR is on this machine"),
-    "install-into": Command("fairclip.install", "put FAIR into a checkout of CoOp, or one made like it", False),
+    "bench": Command("fairclip.bench.command", "how fast FAIR is on this machine"),
+    "install-into": Command("fairclip.install.command", "put FAIR into a checkout of CoOp, or one made like it", False),
 }
 GROUPS = {"data": "look after data sets", "describe": "look after class descriptions"}
 
@@ -71,6 +74,11 @@ def add_command(subparsers: argparse._SubParsersAction, name: str, command: Comm
         name, help=command.help, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     if named:
+        # `fair install-into` gives a checkout only what it needs there.
+        if not (PACKAGE.parent / f"{command.module.replace('.', '/')}.py").is_file():
+            raise UserError(
+                f"{PACKAGE} has no `{name}`, it is a copy for training and predicting: use FAIR's own `fair`"
+            )
         if command.dassl:
             use_dassl(announce=False)
         module = importlib.import_module(command.module)
@@ -96,9 +104,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser(words).parse_args(words)
         if options is not None:
             args.options = options
-        return args.main(args) or 0
+        status = args.main(args) or 0
+        sys.stdout.flush()  # here rather than when Python ends, where nobody could handle the error
+        return status
     except (UserError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            return 1
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def nobody_reads() -> bool:
+    """Has the reader of our output gone, as in `fair data doctor | head`? Then output goes nowhere from now on."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+    return gone

@@ -357,10 +357,80 @@ def save_weights(model: CLIP, seen: torch.Tensor, path: Path) -> None:
     os.replace(part, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+class Pretraining:
+    """A model in training: what its state file holds, and one step.
+
+    Attributes:
+        seen: tokens that occurred in captions, bool [vocabulary].
+        step: number of steps done.
+    """
+
+    def __init__(self, name: str, lr: float, steps: int, device: str) -> None:
+        self.steps, self.step = steps, 0
+        self.model = CLIP(**TEXT, **TOWERS[name]).float().to(device)
+        self.seen = torch.zeros(TEXT["vocab_size"], dtype=torch.bool)
+        if name == "tiny_rn":
+            self.model = self.model.to(memory_format=torch.channels_last)
+        else:
+            place_patches(self.model.visual)
+        parameters = self.model.named_parameters()
+        self.text_side = [p for n, p in parameters if not n.startswith("visual.") and n != "logit_scale"]
+        self.optimizers = make_optimizers(self.model, lr)
+        self.peaks = [[group["lr"] for group in optim.param_groups] for optim in self.optimizers]
+        self.image_tower = torch.compile(self.model.visual)  # same weights, fused element-wise work
+
+    def load(self, file: Path) -> None:
+        saved = torch.load(file, map_location=self.model.logit_scale.device, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        for optim, state in zip(self.optimizers, saved["optim"], strict=True):
+            optim.load_state_dict(state)
+        self.seen, self.step = saved["seen"].cpu(), saved["step"]
+
+    def save(self, file: Path) -> None:
+        part = file.with_suffix(".part")
+        states = [optim.state_dict() for optim in self.optimizers]
+        torch.save({"model": self.model.state_dict(), "optim": states, "seen": self.seen, "step": self.step}, part)
+        os.replace(part, file)
+
+    def set_rates(self) -> None:
+        """A linear warm-up, then a cosine down to a hundredth."""
+        warmup = min(200, self.steps // 10 + 1)
+        if self.step < warmup:
+            rate = (self.step + 1) / warmup
+        else:
+            rate = 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / (self.steps - warmup)))
+        for optim, peak in zip(self.optimizers, self.peaks, strict=True):
+            for group, lr in zip(optim.param_groups, peak, strict=True):
+                group["lr"] = lr * max(rate, 0.01)
+
+    def train_step(self, pairs: Pairs, batch: int, seed: int) -> float:
+        """Train on one batch, which is a function of (seed, step), and return the loss."""
+        model, device = self.model, self.model.logit_scale.device
+        self.set_rates()
+        images, captions, claims, facts = pairs.batch(batch, random.Random(f"{seed}-{self.step}"))
+        true, false = (torch.from_numpy(x).to(device) for x in agreement(claims, facts))
+        for parameter in self.text_side:
+            parameter.requires_grad_(self.step >= TEXT_FROZEN * self.steps)
+        tokens = clip.tokenize(captions).to(device)
+        self.seen[tokens.cpu().flatten()] = True
+        text = F.normalize(encode_text(model, tokens), dim=-1)
+        image = F.normalize(self.image_tower(images.to(device)), dim=-1)
+        loss = contrastive_loss(model.logit_scale.exp() * image @ text.T, true, false)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optim in self.optimizers:
+            optim.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))
+        self.step += 1
+        return loss.item()
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", choices=list(TOWERS))
-    parser.add_argument("--out", type=Path, help="default: trainers/modules/weights/<name>.pt")
+    parser.add_argument("--out", type=Path, help="default: fairclip/backbones/weights/<name>.pt")
     parser.add_argument("--pairs", type=int, default=100_000, help="images rendered")
     parser.add_argument("--steps", type=int, help=f"default: {STEPS}")
     parser.add_argument("--text-steps", type=int, default=250, help="steps of the text tower alone, before the images")
@@ -373,79 +443,41 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("build") / "pretrain", help="rendered images and the run's state"
     )
-    args = parser.parse_args()
+    return parser.parse_args()
 
-    args.steps = args.steps or STEPS[args.name]
+
+def main() -> None:
+    args = parse_args()
+    steps = args.steps or STEPS[args.name]
     out = args.out or OUT / f"{args.name}.pt"
     out.parent.mkdir(parents=True, exist_ok=True)
     args.work.mkdir(parents=True, exist_ok=True)
     state_file = args.work / f"{out.stem}.state"
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
-    model = CLIP(**TEXT, **TOWERS[args.name]).float().to(args.device)
-    seen = torch.zeros(TEXT["vocab_size"], dtype=torch.bool)  # tokens that occurred in captions
-    if args.name == "tiny_rn":
-        model = model.to(memory_format=torch.channels_last)
-    else:
-        place_patches(model.visual)
-    text_side = [p for n, p in model.named_parameters() if not n.startswith("visual.") and n != "logit_scale"]
-    optimizers = make_optimizers(model, args.lr)
-    peaks = [[group["lr"] for group in optim.param_groups] for optim in optimizers]
-    start = 0
+    run = Pretraining(args.name, args.lr, steps, args.device)
     if state_file.exists():
-        saved = torch.load(state_file, map_location=args.device, weights_only=True)
-        model.load_state_dict(saved["model"])
-        for optim, state in zip(optimizers, saved["optim"], strict=True):
-            optim.load_state_dict(state)
-        seen, start = saved["seen"].cpu(), saved["step"]
-        print(f"going on at step {start} of {args.steps} from {state_file}")
+        run.load(state_file)
+        print(f"going on at step {run.step} of {steps} from {state_file}")
 
     pairs = Pairs(args.pairs, args.seed, args.workers, args.work)
-    if start == 0 and args.name == "tiny":
-        seen = adopt_text(model)
-    elif start == 0:
-        seen = warm_up_text(model, pairs, args.text_steps, args.batch, args.seed)
-    image_tower = torch.compile(model.visual)  # same weights, fused element-wise work
-    warmup = min(200, args.steps // 10 + 1)
+    if run.step == 0 and args.name == "tiny":
+        run.seen = adopt_text(run.model)
+    elif run.step == 0:
+        run.seen = warm_up_text(run.model, pairs, args.text_steps, args.batch, args.seed)
     clock = time.time()
-    for step in range(start, args.steps):
-        rate = (
-            (step + 1) / warmup
-            if step < warmup
-            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (args.steps - warmup)))
-        )
-        for optim, peak in zip(optimizers, peaks, strict=True):
-            for group, lr in zip(optim.param_groups, peak, strict=True):
-                group["lr"] = lr * max(rate, 0.01)
-        # Every batch is a function of (seed, step), so a resumed run sees what it would have seen.
-        images, captions, claims, facts = pairs.batch(args.batch, random.Random(f"{args.seed}-{step}"))
-        true, false = (torch.from_numpy(x).to(args.device) for x in agreement(claims, facts))
-        for parameter in text_side:
-            parameter.requires_grad_(step >= TEXT_FROZEN * args.steps)
-        tokens = clip.tokenize(captions).to(args.device)
-        seen[tokens.cpu().flatten()] = True
-        text = F.normalize(encode_text(model, tokens), dim=-1)
-        image = F.normalize(image_tower(images.to(args.device)), dim=-1)
-        loss = contrastive_loss(model.logit_scale.exp() * image @ text.T, true, false)
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optim in optimizers:
-            optim.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=math.log(100))
-        if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-            scores = read_parts(model)
-            part = state_file.with_suffix(".part")
-            states = [optim.state_dict() for optim in optimizers]
-            torch.save({"model": model.state_dict(), "optim": states, "seen": seen, "step": step + 1}, part)
-            os.replace(part, state_file)
+    while run.step < steps:
+        loss = run.train_step(pairs, args.batch, args.seed)
+        if run.step % args.save_every == 0 or run.step == steps:
+            scores = read_parts(run.model)
+            run.save(state_file)
             print(
-                f"step {step + 1}/{args.steps}  {time.time() - clock:.0f} s  loss {loss.item():.3f}  "
-                f"scale {model.logit_scale.exp().item():.1f}  " + "  ".join(f"{k} {v:.0f}" for k, v in scores.items()),
+                f"step {run.step}/{steps}  {time.time() - clock:.0f} s  loss {loss:.3f}  "
+                f"scale {run.model.logit_scale.exp().item():.1f}  "
+                + "  ".join(f"{k} {v:.0f}" for k, v in scores.items()),
                 flush=True,
             )
-    save_weights(model, seen, out)
+    save_weights(run.model, run.seen, out)
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Finds a Python that has everything in requirements.txt, or makes one in .venv/, and puts its path in PY.
-# The other scripts source this file and call `setup`; run it by itself to install ahead of time.
-#
-#   PYTHON=/path/to/python   the Python to try first and to make .venv/ with (default: python3)
+# Finds a Python that has everything in requirements.txt, or makes one in .venv/ with the command `fair`, and puts its path
+# in PY. The other scripts source this file and call `setup`; run it by itself to install ahead of time: see --help.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
+REQUIREMENTS=("$ROOT/requirements.txt") # `setup dev` adds what development needs
+PINS=()                                 # with PINNED=1 the file of exact versions
+if [[ ${PINNED:-} == 1 ]]; then PINS=("$ROOT/constraints.txt"); fi
 
 die() {
     printf '%s\n' "$*" >&2
@@ -20,34 +21,41 @@ usage() {
     exit
 }
 
-# check PYTHON: prints the absolute path of that Python if it has all requirements. Otherwise prints what it lacks and
-# fails. It reads versions only: importing torch would cost every script some seconds.
+# check PYTHON: prints the absolute path of that Python if it has all requirements (with PINNED=1, in the versions of
+# constraints.txt). Otherwise prints what it lacks and fails. It reads versions only: importing torch would take seconds.
 check() {
-    "$1" - "$ROOT/requirements.txt" <<'END'
+    "$1" - ${PINS[@]+"${PINS[@]}"} "${REQUIREMENTS[@]}" <<'END'
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
 
-def missing(path):
+def missing(paths):
     if sys.version_info < (3, 10):
         return ["Python 3.10 or newer"]
     try:
         from packaging.requirements import Requirement  # itself needed by several of the requirements
     except ImportError:
         return ["the packages of requirements.txt"]
-    lacking = []
-    with open(path, encoding="utf-8") as lines:
-        for requirement in (Requirement(line.strip()) for line in lines if line.strip() and line[0] != "#"):
-            try:
-                met = requirement.specifier.contains(version(requirement.name), prereleases=True)
-            except PackageNotFoundError:
-                met = False
-            if not met:
-                lacking.append(str(requirement))
-    return lacking
+    pins, wanted = {}, []
+    for path in paths:
+        with open(path, encoding="utf-8") as lines:
+            for requirement in (Requirement(line.strip()) for line in lines if line.strip() and line[0] != "#"):
+                if path.endswith("constraints.txt"):
+                    pins[requirement.name.lower()] = requirement.specifier
+                else:
+                    requirement.specifier &= pins.get(requirement.name.lower(), "")
+                    wanted.append(requirement)
+    return [str(requirement) for requirement in wanted if not met(requirement)]
 
 
-lacking = missing(sys.argv[1])
+def met(requirement):
+    try:
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
+
+
+lacking = missing(sys.argv[1:])
 print(", ".join(lacking) or sys.executable)
 sys.exit(bool(lacking))
 END
@@ -63,13 +71,18 @@ make_venv() {
             die "Cannot make $VENV. On Debian and Ubuntu this takes the package python3-venv."
     fi
     echo "Installing requirements.txt into $VENV (some minutes, once) ..."
-    "$VENV/bin/python" -m pip install --disable-pip-version-check -r "$ROOT/requirements.txt" ||
+    # The command `fair` first: what is checked, the requirements, is then there only if all is.
+    "$VENV/bin/python" -m pip install --disable-pip-version-check --no-deps -e "$ROOT" &&
+        "$VENV/bin/python" -m pip install --disable-pip-version-check \
+            "${REQUIREMENTS[@]/#/--requirement=}" ${PINS[@]+"${PINS[@]/#/--constraint=}"} ||
         die "The installation failed (see above). What is installed so far is kept; run the command again."
     lacks=$(check "$VENV/bin/python") || die "$VENV still lacks: $lacks"
 }
 
+# setup [dev]: sets PY, and lets it find this repository's packages first. dev: with the tools of requirements-dev.txt.
 setup() {
     local python=${PYTHON:-python3} lacks
+    if [[ ${1:-} == dev ]]; then REQUIREMENTS+=("$ROOT/requirements-dev.txt"); fi
     command -v "$python" >/dev/null || die "There is no '$python'. Name a Python: PYTHON=/path/to/python bash $0 ..."
     if ! PY=$(check "$python") && ! PY=$(check "$VENV/bin/python" 2>/dev/null); then
         lacks=$(check "$python") || true
@@ -85,6 +98,11 @@ setup() {
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-    setup
+    [[ $# -eq 0 || ($# -eq 1 && $1 == dev) ]] || usage "$1" "usage: [PYTHON=python3] [PINNED=1] bash $0 [dev]
+Finds a Python that has everything FAIR needs, or makes one in $VENV with the command \`fair\`.
+  dev       also what the tests need (requirements-dev.txt)
+  PYTHON    the Python to try first, and to make .venv/ with
+  PINNED=1  exactly the versions of constraints.txt, with which the tests last passed"
+    setup "$@"
     echo "Ready: $PY"
 fi

@@ -14,7 +14,9 @@ from made_up_runs import one_set, two_sets  # noqa: E402, F401 (fixtures)
 from server import Server  # noqa: E402
 
 from fairclip.core import toolbox  # noqa: E402
+from fairclip.core.log import show_messages  # noqa: E402
 
+show_messages()  # before pytest adds its own handlers: tests look for messages in what is printed
 torch.set_num_threads(1)
 DASSL = toolbox.use_dassl(announce=False)
 if DASSL == "upstream":

@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from datasets import synth_cars
-from fairclip.data import common
-from fairclip.data.common import class_list
+from fairclip.data import settings
+from fairclip.data.classes import class_list
 
 TRAIN, TEST = 8, 4  # images of a class
 
@@ -23,7 +23,7 @@ TRAIN, TEST = 8, 4  # images of a class
 def config(root: Path, name: str, **dataset):
     """The config of one data set, as train.py would make it; ``dataset`` sets keys of DATASET."""
     cfg = get_cfg_default()
-    common.extend_cfg(cfg)
+    settings.extend_cfg(cfg)
     synth_cars.extend_cfg(cfg)
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
     cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.SEED = str(root), name, 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from miniatures import picture, write_lines, write_mat
 
-from fairclip.data.common import class_list
+from fairclip.data.classes import class_list
 
 
 @dataclass(frozen=True)

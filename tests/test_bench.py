@@ -8,7 +8,11 @@ import pytest
 import torch
 from commands import bench as run_bench
 
-from fairclip import bench
+from fairclip.bench.measuring import operations
+from fairclip.bench.photos import photo
+from fairclip.bench.stages import Stopwatch
+from fairclip.bench.step import BareEncoder
+from fairclip.bench.weights import SHAPES
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def test_stages_add_up_to_the_step(facts):
 def test_a_stage_inside_another_stops_its_clock(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 7.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    watch = bench.Stopwatch(torch.device("cpu"))
+    watch = Stopwatch(torch.device("cpu"))
     watch.timed("outer", watch.timed("inner", lambda: None))()
     assert watch.spent == {"outer": 1 + 4, "inner": 2}
 
@@ -70,8 +74,8 @@ def test_a_stage_inside_another_stops_its_clock(monkeypatch):
 def test_operations_are_those_of_the_passes():
     """A linear layer of 3 x 5 takes 2 * 3 * 5 operations an image, and as many again where a gradient passes it."""
     layer = torch.nn.Linear(3, 5, bias=False)
-    assert bench.operations(layer, torch.ones(1, 3), views=1) == 2 * 30  # the gradient of its weight
-    assert bench.operations(layer, torch.ones(1, 3), views=4) == 2 * 30 + 3 * 30
+    assert operations(layer, torch.ones(1, 3), views=1) == 2 * 30  # the gradient of its weight
+    assert operations(layer, torch.ones(1, 3), views=4) == 2 * 30 + 3 * 30
 
 
 def test_bare_encoder_sees_each_view_once():
@@ -85,7 +89,7 @@ def test_bare_encoder_sees_each_view_once():
             return self.scale * images.flatten(1)
 
     tower, views = Tower(), torch.arange(8.0).reshape(2, 4, 1, 1, 1).expand(2, 4, 3, 2, 2)  # weak, strong, two crops
-    bare = bench.Bare(tower, views, "fp32")
+    bare = BareEncoder(tower, views, "fp32")
     bare.step(chunk=2)
     assert tower.seen == [(False, [0, 4]), (False, [2, 6]), (False, [3, 7]), (True, [1, 5])]
     assert tower.scale.grad == 12 * (1 + 5)
@@ -95,18 +99,18 @@ def test_bare_encoder_sees_each_view_once():
 
 
 def test_photos_are_of_real_size_and_detail(tmp_path):
-    image = bench.photo(np.random.default_rng(0))
+    image = photo(np.random.default_rng(0))
     image.save(tmp_path / "photo.jpg", quality=90)
     assert image.size == (500, 375)
     assert 50_000 < (tmp_path / "photo.jpg").stat().st_size < 150_000
 
 
-@pytest.mark.parametrize("name", sorted(set(bench.SHAPES) - {"ViT-L/14"}))
+@pytest.mark.parametrize("name", sorted(set(SHAPES) - {"ViT-L/14"}))
 def test_shapes_are_openais(name):
     """By the parameters of the image towers, in millions, as OpenAI's checkpoints have them."""
     from clip.model import CLIP
 
-    features, side, layers, width, patch = bench.SHAPES[name]
+    features, side, layers, width, patch = SHAPES[name]
     with torch.device("meta"), torch.random.fork_rng():
         model = CLIP(features, side, layers, width, patch, 77, 49408, 64, 1, 1)
     count = sum(p.numel() for p in model.visual.parameters())
@@ -119,6 +123,7 @@ def test_shapes_are_openais(name):
         (["--backbone", "ViT-B/33"], ["--backbone ViT-B/33", "ViT-B/32", "tiny"]),
         (["--quick", "--device", "cpu", "--prec", "amp"], ["PREC amp needs a GPU"]),
         (["--crops", "-1"], ["--crops"]),
+        (["--quick", "--batch", "8", "--workers", "2"], ["--quick", "leave out --batch, --workers"]),
     ],
 )
 def test_what_cannot_be_done_is_one_message(arguments, words, capsys, tmp_path):

@@ -199,13 +199,13 @@ def test_config_keys_must_exist(tmp_path):
 
 def test_finished_runs_of_other_settings_are_refused_by_the_keys_that_differ(tmp_path, capfd):
     from fairclip.core.plugins import import_plugins
-    from fairclip.run import launch
-    from fairclip.run.base import run_hash
+    from fairclip.run import config, launch
+    from fairclip.run.settings import run_hash
 
     modules, _ = import_plugins("trainers", "datasets")
     done = jobs(tmp_path, "fair plain cupl", options=["OPTIM.MAX_EPOCH", "8", "OPTIM.LR", "0.002"])
     for job in done:
-        cfg = launch.build_cfg(launch.parse_args(job.arguments), modules)
+        cfg = config.build_cfg(launch.parse_args(job.arguments), modules)
         finish(job.folder, config_hash=run_hash(cfg), seed=1)
         (job.folder / "config.yaml").write_text(cfg.dump().replace("SIZE:\n  - 224\n  - 224", "SIZE:\n  - 64\n  - 64"))
     check_jobs(done)  # of the same settings
@@ -214,12 +214,12 @@ def test_finished_runs_of_other_settings_are_refused_by_the_keys_that_differ(tmp
     assert str(caught.value).splitlines() == [
         "3 finished runs have other settings:",
         f"  {', '.join(str(done[i].folder) for i in (0, 1, 2))}",
-        "    OPTIM.MAX_EPOCH: 8, now 2",
+        "    OPTIM.MAX_EPOCH 8 (now 2)",
         "Choose another TAG or OUTPUT, or remove those folders.",
     ]
     # Without the file that says which, and for what else makes another run.
     (done[0].folder / "config.yaml").unlink()
-    with pytest.raises(UserError, match="holds a finished run with config_hash"):
+    with pytest.raises(UserError, match="holds a finished run with other settings"):
         check_jobs(jobs(tmp_path, "cupl", options=["OPTIM.MAX_EPOCH", "2", "OPTIM.LR", "0.002"]))
     assert capfd.readouterr().out == ""
 

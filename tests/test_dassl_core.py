@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import importlib
 import io
+import logging
 import pickle
 import random
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,7 @@ from dassl.utils import (
     setup_logger,
     write_json,
 )
+from dassl.utils.logger import show_messages
 from yacs.config import CfgNode as CN
 
 # What CoOp, MaPLe, LaFTer and UPL import.
@@ -71,6 +74,15 @@ INTERFACE = {
     "listdir_nohidden load_checkpoint load_pretrained_weights mkdir_if_missing read_image read_json "
     "resume_from_checkpoint save_checkpoint set_random_seed setup_logger tolist_if_not write_json",
 }
+
+
+@pytest.fixture
+def console(monkeypatch, capsys) -> Callable[[], str]:
+    """What is printed in a program that has no log handlers of its own; here pytest has some."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("dassl"), "handlers", [])
+    show_messages()
+    return lambda: capsys.readouterr().out
 
 
 # Interface and config
@@ -191,6 +203,26 @@ def test_logger_copies_and_stays_a_stream(tmp_path, monkeypatch):
     assert console.getvalue().endswith("third")
 
 
+def test_messages_are_printed_unless_the_program_has_handlers(tmp_path, console, monkeypatch, caplog):
+    log = logging.getLogger("dassl")
+    show_messages()  # a second call adds nothing
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back after the test
+    setup_logger(str(tmp_path))
+    log.info("100 % done")
+    log.warning("careful")
+    sys.stdout.close()
+    assert console() == (tmp_path / "log.txt").read_text() == "100 % done\nWarning: careful\n"
+    log.setLevel(logging.WARNING)
+    show_messages()
+    log.info("silenced")
+    log.setLevel(logging.INFO)
+    log.handlers.clear()
+    caplog.clear()
+    show_messages()  # pytest has put its handlers back
+    log.info("theirs")
+    assert console() == "" and caplog.messages == ["theirs"]
+
+
 def test_files_and_env(tmp_path):
     path = tmp_path / "deep" / "x.json"
     write_json({"a": [1, 2]}, str(path))
@@ -209,7 +241,7 @@ def test_compute_accuracy():
     assert compute_accuracy((output, None), target)[0].item() == 50.0
 
 
-def test_weights_and_layers(tmp_path, capsys):
+def test_weights_and_layers(tmp_path, caplog):
     net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     assert count_num_param(net) == count_num_param(params=[{"params": net.parameters()}]) == 15
     open_specified_layers(net, "1")
@@ -223,7 +255,7 @@ def test_weights_and_layers(tmp_path, capsys):
     bias = net[0].bias.clone()
     load_pretrained_weights(net, str(tmp_path / "w.pt"))
     assert (net[0].weight == 1).all() and torch.equal(net[0].bias, bias)
-    assert "['0.bias']" in capsys.readouterr().out
+    assert "['0.bias']" in caplog.text
 
 
 # Optimizers and schedules
@@ -526,14 +558,14 @@ def test_each_transform(cfg, choice, is_train):
     assert out.shape == (3, 32, 32) and out.dtype == torch.float32
 
 
-def test_transform_geometry(cfg, capsys):
+def test_transform_geometry(cfg, console):
     left_white = np.zeros((32, 64, 3), dtype=np.uint8)
     left_white[:, :16] = 255
     image = Image.fromarray(left_white)
     assert build_transform(cfg, is_train=False, choices=[])(image).max() == 0, "testing cuts the centre"
     squashed = build_transform(cfg, is_train=True, choices=[])(image)
     assert squashed[:, :, :6].min() > 0.9 and squashed[:, :, 12:].max() < 0.1, "training squashes the whole image"
-    out = capsys.readouterr().out
+    out = console()
     assert "Building transform_test\n+ resize the smaller edge to 32\n+ 32x32 center crop\n" in out
     normalised = build_transform(cfg, is_train=False, choices=["normalize"])(image)
     assert torch.allclose(normalised[:, 0, 0], -torch.tensor(cfg.INPUT.PIXEL_MEAN) / torch.tensor(cfg.INPUT.PIXEL_STD))
@@ -695,9 +727,9 @@ def run(cfg: CN, seed: int = 1, stop_at: int = -1) -> Prompt:
     return trainer
 
 
-def test_coop_style_training_and_evaluation(prompt_cfg, tmp_path, capsys):
+def test_coop_style_training_and_evaluation(prompt_cfg, tmp_path, console):
     trainer = run(prompt_cfg)
-    out = capsys.readouterr().out
+    out = console()
     line = r"epoch \[1/2\] batch \[2/4\] time [\d.]+ \([\d.]+\) data [\d.]+ \([\d.]+\) "
     line += r"loss [\d.]+ \([\d.]+\) acc [\d.]+ \([\d.]+\) lr 1.0000e-02 eta 0:00:\d\d\n"
     assert re.search(line, out), out
@@ -796,11 +828,11 @@ def test_registered_models(prompt_cfg):
         trainer.model_backward_and_update(torch.tensor(float("nan")))
 
 
-def test_no_test_and_no_tensorboard(prompt_cfg, monkeypatch, capsys):
+def test_no_test_and_no_tensorboard(prompt_cfg, monkeypatch, console):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     prompt_cfg.TEST.NO_TEST = True
     run(prompt_cfg)
-    out = capsys.readouterr().out
+    out = console()
     assert "tensorboard is not installed" in out and "=> result" not in out
 
 

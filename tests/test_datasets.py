@@ -11,7 +11,7 @@ from PIL import Image
 from datasets import synth_cars
 from datasets.stanford_cars import StanfordCars
 from fairclip.core.errors import UserError
-from fairclip.data.common import few_shot, subsample_classes
+from fairclip.data.labelled import few_shot, subsample_classes
 from fairclip.data.splits import read_split, save_split
 
 SPLIT = StanfordCars.split_file

@@ -9,8 +9,8 @@ import pytest
 from commands import describe
 
 from fairclip.core.errors import UserError
-from fairclip.data.common import class_list
-from fairclip.data.fetch import benchmarks
+from fairclip.data.classes import class_list
+from fairclip.data.known import benchmarks
 from fairclip.describe import birds, check, generate
 from fairclip.describe.check import KINDS, Kind, problems
 from fairclip.text.descriptions import DESCRIPTIONS, find_descriptions, load_descriptions
@@ -305,7 +305,7 @@ def test_a_stop_loses_nothing(chat, names, capsys):
     chat.answer = lambda request: 400 if class_of(request) == "osprey" else good(request)
     status, out = run(chat, names)
     text = capsys.readouterr().out
-    assert status == 1 and "Not described: osprey" in text and "answered 400" in text and "again to go on" in text
+    assert status == 1 and "not described: osprey" in text and "answered 400" in text and "again to go on" in text
     assert list(json.loads(out.read_text())) == ["red_kite", "black kite"]
     chat.answer, chat.requests = good, []
     assert run(chat, names)[0] == 0

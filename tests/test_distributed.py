@@ -191,7 +191,7 @@ def test_training_moved_the_parameters(one, data, backbone, tmp_path):
 
 def test_the_main_process_alone_writes_and_prints(one, two):
     root, ((out, _), (other, _)) = two
-    assert "Finish training" in out and other == ""
+    assert "Results: " in out and other == ""
     names = [{file.name for file in (folder / "FAIR").iterdir()} for folder in (one, root)]
     assert names[0] == names[1] == {"config.yaml", "log.txt", "fair", "tensorboard", "predictions.csv", "results.json"}
     assert len(list((root / "FAIR" / "tensorboard").iterdir())) == 1

@@ -26,12 +26,12 @@ def test_download(server, tmp_path):
     assert len(server.ranges) == 1  # the second call asked nobody
 
 
-def test_damaged_target_is_replaced(server, tmp_path, capsys):
+def test_damaged_target_is_replaced(server, tmp_path, caplog):
     target = tmp_path / "weights.pt"
     target.write_bytes(server.body[:100])
     download(server.url, target, server.sha256)
     assert target.read_bytes() == server.body
-    assert "damaged" in capsys.readouterr().out
+    assert "damaged" in caplog.text
 
 
 def test_wrong_hash_leaves_nothing(server, tmp_path):

@@ -1,7 +1,10 @@
 """The README's picture, on a random CLIP and a few images of SynthCars."""
 
 import json
+import os
 import random
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +13,11 @@ import torch
 from commands import draw_crops, train
 from PIL import Image
 
+from fairclip import Predictor
+from fairclip import draw_crops as command
 from fairclip.data import synth
 from fairclip.predict import draw
+from fairclip.predict.examples import choose_images, explain_examples
 from fairclip.views.views import crop_boxes, resize_box, to_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,11 +110,12 @@ def test_an_untrained_model_is_drawn_alike_each_time(data, backbone, tmp_path):
 
 
 def test_the_crops_shown_are_the_boxes_shown(data, backbone):
-    trainer = draw.load_trainer(str(data), "", str(backbone))
-    path = str(data / "synth_cars/images/1_test_0.png")
-    example = draw.examine(trainer, path, truth=1, seed=5)
+    predictor, images = command.untrained(str(data), str(backbone))
+    path, name = next((path, name) for path, name in images if path.endswith("1_test_0.png"))
+    (example,) = explain_examples(predictor, [(path, name)])
+    assert example.truth == 1 and name == predictor.classnames[1]
     image = Image.open(path).convert("RGB")
-    assert example.boxes == crop_boxes(*image.size, 8, 0.7, 1.0, torch.Generator().manual_seed(5))  # tiny.yaml
+    assert example.boxes == crop_boxes(*image.size, 8, 0.7, 1.0, torch.Generator().manual_seed(0))  # tiny.yaml
     assert len(set(example.selected)) == len(example.crops) == 8
     assert example.relevance == sorted(example.relevance, reverse=True)
     assert sum(example.weights) == pytest.approx(1) and example.weights == sorted(example.weights, reverse=True)
@@ -119,24 +126,80 @@ def test_the_crops_shown_are_the_boxes_shown(data, backbone):
     assert not torch.equal(example.local, example.whole)
 
 
-def test_a_run_is_drawn_with_its_trained_model(data, backbone, tmp_path):
-    run = train_fair(data, backbone, tmp_path / "run", "TRAINER.FAIR.TOP_K", "3")
-    trained = draw.load_trainer(str(data), str(run), "")
-    saved = torch.load(run / "fair/model.pth.tar-1", weights_only=True)["state_dict"]
-    assert torch.equal(trained.model.anchors.weight, saved["anchors.weight"])
-    example = draw.examine(trained, str(data / "synth_cars/images/0_test_0.png"), truth=0, seed=0)
-    assert len(example.crops) == 3
-    assert (
-        draw_crops(["--root", str(data), "--run", str(run), "--images", "3", "--output", str(tmp_path / "run.png")])
-        == 0
-    )
-    assert (tmp_path / "run.png").exists()
+def test_the_first_image_of_evenly_spaced_classes_is_chosen():
+    images = [("c1", "c"), ("a1", "a"), ("c2", "c"), ("b1", "b"), ("d1", "d"), ("a2", "a")]
+    names = ["a", "b", "c", "d", "without images"]
+    assert choose_images(images, names, 1) == [("a1", "a")]
+    assert choose_images(images, names, 2) == [("a1", "a"), ("c1", "c")]
+    assert choose_images(images, names, 9) == [("a1", "a"), ("b1", "b"), ("c1", "c"), ("d1", "d")]
+
+
+@pytest.fixture(scope="module")
+def finished(data, backbone, tmp_path_factory) -> Path:
+    stdout = sys.stdout
+    folder = train_fair(data, backbone, tmp_path_factory.mktemp("finished") / "run", "TRAINER.FAIR.TOP_K", "3")
+    sys.stdout = stdout
+    return folder
+
+
+def test_a_run_is_drawn_with_its_trained_model(data, finished, tmp_path):
+    predictor, images = command.trained(finished, "", "")
+    saved = torch.load(finished / "fair/model.pth.tar-1", weights_only=True)["state_dict"]
+    torch.testing.assert_close(predictor.model.anchors(), torch.nn.functional.normalize(saved["anchors.weight"], dim=1))
+    assert [Path(path).name for path, _ in images] == [f"{label}_test_{i}.png" for label in range(3) for i in range(2)]
+    assert len(explain_examples(predictor, images[:1])[0].crops) == 3
+    assert draw_crops(["--run", str(finished), "--images", "3", "--output", str(tmp_path / "run.png")]) == 0
+    expected = draw.draw_page(explain_examples(Predictor.load(finished), images[::2]), predictor.classnames)
+    draw.save_page(expected, tmp_path / "expected.png")
+    assert (tmp_path / "run.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+
+
+WITHOUT_DASSL = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in ("dassl", "datasets", "trainers", "toolbox"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+from fairclip import cli
+sys.exit(cli.main(["draw-crops", *sys.argv[1:]]))
+"""
+
+
+def test_a_run_is_drawn_without_dassl(data, finished, tmp_path):
+    """Also where the data have moved; the picture goes into the run's folder."""
+    moved = shutil.copytree(data, tmp_path / "moved")
+    run = shutil.copytree(finished, tmp_path / "run")
+    command_line = [sys.executable, "-W", "ignore", "-c", WITHOUT_DASSL, "--run", str(run), "--root", str(moved)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "--images 4: give a number from 1 to 3" in done.stderr, done.stderr
+    command_line += ["--images", "2"]
+    done = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"Wrote {run}/crops.png (1100 x " in done.stdout and (run / "crops.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("gone", "arguments", "message"),
+    [
+        ("", ["--root", "elsewhere"], "test images are not in elsewhere"),
+        ("predictions.csv", [], "no predictions.csv"),
+        ("fair/checkpoint", [], "no checkpoint"),
+    ],
+)
+def test_what_a_run_lacks_is_said(finished, tmp_path, capsys, gone, arguments, message):
+    run = shutil.copytree(finished, tmp_path / "run")
+    if gone:
+        (run / gone).unlink()
+    assert draw_crops(["--run", str(run), *arguments]) == 2
+    assert message in capsys.readouterr().err and not (run / "crops.png").exists()
 
 
 def test_labels_do_not_cover_each_other():
     taken = []
     for _ in range(6):  # as many as fit along the upper and the lower edge of one box
-        left, upper, right, lower = draw.place((40, 30, 300, 290), (80, 21), taken)
+        left, upper, right, lower = draw.place_label((40, 30, 300, 290), (80, 21), taken)
         assert 40 <= left and right <= 300 and 30 <= upper and lower <= 290
         assert not any(left < t[2] and t[0] < right and upper < t[3] and t[1] < lower for t in taken)
         taken.append((left, upper, right, lower))
@@ -147,7 +210,7 @@ def test_labels_do_not_cover_each_other():
     [
         (["--images", "0"], "--images 0"),
         (["--images", "4"], "from 1 to 3"),
-        (["--run", "nowhere"], "nowhere/config.yaml"),
+        (["--run", "nowhere"], "nowhere is not the folder of a run: it has no config.yaml"),
         (["--backbone", "ViT-B/33"], "Did you mean"),
     ],
 )

@@ -22,6 +22,7 @@ from toys import CLASSES, EPOCHS, ROOT, check_refused, check_same_end, same, sav
 import trainers
 from fairclip.backbones.openai import load_clip
 from fairclip.core.plugins import import_plugins
+from fairclip.run import config as configs
 from fairclip.run import launch
 
 
@@ -150,7 +151,7 @@ def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_pat
     accuracy = json.loads((finished / "results.json").read_text())["accuracy"]
     argv = ["--eval-only", "--model-dir", str(finished), "--load-epoch", str(EPOCHS)]
     assert train([*argv, *arguments(data, backbone, tmp_path)]) == 0
-    assert f"* accuracy: {accuracy:.1f}%" in capsys.readouterr().out
+    assert f"Accuracy on the test images: {accuracy:.2f} %" in capsys.readouterr().out
     assert not (tmp_path / "results.json").exists()
     argv[-1] = "77"
     assert train([*argv, *arguments(data, backbone, tmp_path)]) == 2
@@ -431,7 +432,7 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
 
     modules, _ = import_plugins("trainers", "datasets")
     args = launch.parse_args(arguments(data, backbone, tmp_path, trainer=trainer))
-    built = build_trainer(launch.build_cfg(args, modules))
+    built = build_trainer(configs.build_cfg(args, modules))
     model = load_clip(str(backbone))
     if trainer == "CuPL":
         described = json.loads((data / "descriptions.json").read_text())
@@ -457,7 +458,7 @@ def test_zero_shot_equals_the_plain_computation(data, backbone, tmp_path, traine
 # -- Files that somebody drops in --------------------------------------------------------------------------------------
 
 
-def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone, tmp_path, monkeypatch, capsys):
+def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone, tmp_path, monkeypatch, capsys, caplog):
     (tmp_path / "dropped.py").write_text(
         "from dassl.engine import TRAINER_REGISTRY\n"
         "from trainers.zsclip import ZeroshotCLIP\n"
@@ -467,7 +468,7 @@ def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone,
     (tmp_path / "broken.py").write_text("import no_such_package\n")
     monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(tmp_path)])
     run(data, backbone, tmp_path / "out", "TRAINER.NAME", "Dropped", trainer="ZeroshotCLIP")
-    assert "trainers/broken.py is left out" in capsys.readouterr().out
+    assert "trainers/broken.py is left out" in caplog.text
     assert train(arguments(data, backbone, tmp_path / "none", "TRAINER.NAME", "Broken")) == 2
     assert "trainers.broken failed to import" in capsys.readouterr().err
 
@@ -483,7 +484,7 @@ def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone,
         (("TRAINER.FAIR.TOP_K", "9"), "TOP_K must lie between 1 and N_CROPS"),
         (("TRAINER.FAIR.WEIGHT", "entropy"), "agreement_margin"),
         (("TRAINER.FAIR.ANCHORS", "median"), "weighted"),
-        (("TRAINER.FAIR.ALIGN_QUEUE", "-1"), "0 for no alignment"),
+        (("TRAINER.FAIR.ALIGN_QUEUE", "-1"), "0: no alignment"),
         (("TRAINER.FAIR.ALPHA", "0.95", "TRAINER.FAIR.BETA", "0.9"), "ALPHA <= BETA"),
         (("TRAINER.FAIR.PREC", "fp8"), "PREC"),
         (("INPUT.SIZE", "(48, 48)"), "it follows the backbone"),

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import io
+import logging
 import os
 import re
 import stat
@@ -11,18 +12,24 @@ import tarfile
 import types
 import zipfile
 from collections import namedtuple
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fairclip.core.errors import UserError
+from fairclip.core.log import log
 from fairclip.data import fetch as module
 from fairclip.data.archives import unpack
-from fairclip.data.common import Benchmark
-from fairclip.data.fetch import SOURCES, Source, benchmarks, fetch, find
-from fairclip.data.layouts import Copy, find_folder
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.copies import Copy
+from fairclip.data.fetch import fetch
+from fairclip.data.folders import find_folder
+from fairclip.data.known import benchmarks, find
+from fairclip.data.sources import Source
 
+SOURCES = {name: cls.sources for name, cls in benchmarks().items() if cls.sources}
 FILES = {"toy/images/a/1.jpg": b"one", "toy/images/b/2.jpg": b"two" * 1000, "toy/labels.txt": b"a\nb\n", "junk": b"x"}
 
 
@@ -188,7 +195,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path):
     assert os.listdir(tmp_path / "out") == ["mine"]
 
 
-# -- The table ---------------------------------------------------------------------------------------------------------
+# -- Sources -----------------------------------------------------------------------------------------------------------
 
 
 def test_addresses_and_checksums_are_torchvisions():
@@ -199,10 +206,10 @@ def test_addresses_and_checksums_are_torchvisions():
     theirs |= {(tv.Flowers102._download_url_prefix + name, md5) for name, md5 in tv.Flowers102._file_dict.values()}
     assert theirs <= ours and len(theirs) == 7
     assert tv.FGVCAircraft._URL in {url for url, _ in ours}
-    assert SOURCES["EuroSAT"][0].checksum in inspect.getsource(tv.EuroSAT)
+    assert SOURCES["eurosat"][0].checksum in inspect.getsource(tv.EuroSAT)
 
 
-def test_the_table_is_sound():
+def test_sources_are_sound():
     for name, sources in SOURCES.items():
         assert len({source.path for source in sources}) == len(sources)
         assert not sources[-1].needless
@@ -213,9 +220,9 @@ def test_the_table_is_sound():
             assert bool(source.inside) == (not source.path.endswith(".mat")), name
 
 
-def test_the_table_agrees_with_the_loaders():
+def test_sources_agree_with_what_is_said_about_them():
     known = benchmarks()
-    assert len(known) >= 14 and SOURCES.keys() <= known.keys()
+    assert len(known) >= 14 and len(SOURCES) >= 9
     for name, sources in SOURCES.items():
         said = set(re.findall(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{64}\b", known[name].how_to_get))
         assert said <= {source.checksum for source in sources}, name
@@ -239,6 +246,7 @@ class Toy(Benchmark):
 class Gone(Toy):
     dataset_dir = "gone"
     other_names = ()
+    sources = ()
     how_to_get = "Ask its authors, and put it into {folder}."
 
 
@@ -246,13 +254,21 @@ class Gone(Toy):
 def world(monkeypatch, tmp_path):
     """Two data sets, and no split to fetch."""
     monkeypatch.setattr(module, "benchmarks", lambda: {"Toy": Toy, "Gone": Gone})
-    monkeypatch.setattr(module, "SOURCES", {})
     monkeypatch.setenv("FAIR_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
+def said() -> Iterator[list[str]]:
+    """The messages, one by one."""
+    messages: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        messages.append(record.getMessage())
+        return True
+
+    log.addFilter(keep)
+    yield messages
+    log.removeFilter(keep)
 
 
 @pytest.fixture
@@ -262,7 +278,7 @@ def offer(serve, monkeypatch):
     def start(body: bytes, **facts):
         server = serve(body)
         settings = {"path": "images", "size": len(body), "checksum": server.sha256, "inside": "toy"} | facts
-        monkeypatch.setitem(module.SOURCES, "Toy", [Source(server.url, **settings)])
+        monkeypatch.setattr(Toy, "sources", [Source(server.url, **settings)])
         return server
 
     return start
@@ -282,7 +298,7 @@ def drive(monkeypatch):
 
     gdown.download, gdown.calls, gdown.answer = download, [], zipped({"images/a/1.jpg": b"one"})
     monkeypatch.setitem(sys.modules, "gdown", gdown)
-    monkeypatch.setitem(module.SOURCES, "Toy", [Source("drive:some-id", "images", inside=".")])
+    monkeypatch.setattr(Toy, "sources", [Source("drive:some-id", "images", inside=".")])
     return gdown
 
 
@@ -292,11 +308,11 @@ LAYOUT = {name.removeprefix("toy/"): data for name, data in FILES.items() if nam
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_an_archive_becomes_the_layout_once(offer, tmp_path, said, pack):
     server = offer(pack(FILES))
-    assert fetch(["Toy"], tmp_path / "data", said.append) == []
+    assert fetch(["Toy"], tmp_path / "data") == []
     assert below(tmp_path / "data" / "toy-set") == LAYOUT
     assert sorted(os.listdir(tmp_path / "data" / "toy-set")) == ["images", "labels.txt"]
     assert said[-1] == f"Toy: complete (images/ in {tmp_path / 'data' / 'toy-set'})"
-    assert fetch(["toy_SET", "toy"], tmp_path / "data", said.append) == []
+    assert fetch(["toy_SET", "toy"], tmp_path / "data") == []
     assert len(server.ranges) == 1 and len(said) == 3  # both names mean the same
 
 
@@ -310,8 +326,8 @@ def test_archive_in_an_archive(offer, tmp_path):
     assert below(tmp_path / "toy-set") == {"images/a/1.jpg": b"one"}
 
 
-OFFICIAL = {  # what is in the archives, in the order of SOURCES -> CoOp's folder, and what has to be in it
-    "Caltech101": (
+OFFICIAL = {  # what is in the archives, in the order of its sources -> CoOp's folder, and what has to be in it
+    "caltech101": (
         [
             lambda: zipped(
                 {
@@ -323,7 +339,7 @@ OFFICIAL = {  # what is in the archives, in the order of SOURCES -> CoOp's folde
         "caltech-101",
         {"101_ObjectCategories/ant/1.jpg"},
     ),
-    "CUB200": (
+    "cub200": (
         [
             lambda: tarred(
                 {"attributes.txt": b"", "CUB_200_2011/images/001.A/A_1.jpg": b"", "CUB_200_2011/images.txt": b""}
@@ -332,13 +348,13 @@ OFFICIAL = {  # what is in the archives, in the order of SOURCES -> CoOp's folde
         "cub200",
         {"images/001.A/A_1.jpg", "images.txt"},
     ),
-    "DescribableTextures": (
+    "dtd": (
         [lambda: tarred({"dtd/images/banded/1.jpg": b"", "dtd/labels/train1.txt": b"", "dtd/imdb/imdb.mat": b""})],
         "dtd",
         {"images/banded/1.jpg", "labels/train1.txt", "imdb/imdb.mat"},
     ),
-    "EuroSAT": ([lambda: zipped({"2750/Forest/Forest_1.jpg": b""})], "eurosat", {"2750/Forest/Forest_1.jpg"}),
-    "FGVCAircraft": (
+    "eurosat": ([lambda: zipped({"2750/Forest/Forest_1.jpg": b""})], "eurosat", {"2750/Forest/Forest_1.jpg"}),
+    "fgvc_aircraft": (
         [
             lambda: tarred(
                 {
@@ -351,22 +367,22 @@ OFFICIAL = {  # what is in the archives, in the order of SOURCES -> CoOp's folde
         "fgvc_aircraft",
         {"images/1.jpg", "variants.txt"},
     ),
-    "Food101": (
+    "food101": (
         [lambda: tarred({"food-101/images/apple_pie/1.jpg": b"", "food-101/meta/train.txt": b""})],
         "food-101",
         {"images/apple_pie/1.jpg", "meta/train.txt"},
     ),
-    "OxfordFlowers": (
+    "oxford_flowers": (
         [lambda: b"labels", lambda: b"ids", lambda: tarred({"jpg/image_00001.jpg": b""})],
         "oxford_flowers",
         {"jpg/image_00001.jpg", "imagelabels.mat", "setid.mat"},
     ),
-    "OxfordPets": (
+    "oxford_pets": (
         [lambda: tarred({"annotations/list.txt": b""}), lambda: tarred({"images/Abyssinian_1.jpg": b""})],
         "oxford_pets",
         {"images/Abyssinian_1.jpg", "annotations/list.txt"},
     ),
-    "UCF101": (
+    "ucf101": (
         [
             lambda: zipped({"ucfTrainTestlist/classInd.txt": b""}),
             lambda: zipped({"UCF-101-midframes/Apply_Lipstick/v.jpg": b""}),
@@ -396,9 +412,8 @@ def test_the_official_archives_become_coops_layout(serve, tmp_path, monkeypatch,
         def layouts(cls, folder: Path) -> list[Copy]:
             return [Copy("CoOp's", folder, (("", folder),))] if (folder / sources[-1].path).is_dir() else []
 
-    Loader.__name__ = name
+    Loader.sources = sources
     monkeypatch.setattr(module, "benchmarks", lambda: {name: Loader})
-    monkeypatch.setitem(module.SOURCES, name, sources)
     assert fetch([name], tmp_path) == []
     assert below(tmp_path / folder).keys() == expected
 
@@ -409,7 +424,7 @@ def test_several_sources_and_what_is_there_already(serve, tmp_path, monkeypatch)
         Source(f"{labels.url}/labels.mat", "labels.mat", 9, labels.sha256),
         Source(images.url, "images", 9, images.sha256, "."),
     ]
-    monkeypatch.setitem(module.SOURCES, "Toy", sources)
+    monkeypatch.setattr(Toy, "sources", sources)
     (tmp_path / "toy-set").mkdir()
     (tmp_path / "toy-set" / "list.txt").write_text("mine")
     assert fetch(["Toy"], tmp_path) == []
@@ -421,7 +436,7 @@ def test_several_sources_and_what_is_there_already(serve, tmp_path, monkeypatch)
 
 def test_a_wrong_checksum_leaves_nothing(offer, tmp_path, said):
     offer(zipped(FILES), checksum="0" * 32)
-    assert fetch(["Toy"], tmp_path, said.append) == ["Toy"]
+    assert fetch(["Toy"], tmp_path) == ["Toy"]
     assert "wrong MD5" in said[-1]
     assert not list((tmp_path / "toy-set").iterdir())
 
@@ -443,7 +458,7 @@ def test_broken_off_while_unpacking(offer, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(module, "unpack", interrupt)
     assert module.main(args) == 130
-    assert "goes on from there" in capsys.readouterr().err
+    assert "goes on from there" in capsys.readouterr().out
     assert os.listdir(tmp_path / "toy-set") == ["weights.pt"]  # the archive; nothing has a final name
     (tmp_path / "toy-set" / ".weights.pt.unpacked" / "outer").mkdir(parents=True)  # as a killed process leaves it
     monkeypatch.setattr(module, "unpack", unpack)
@@ -455,30 +470,30 @@ def test_broken_off_while_unpacking(offer, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("kind", ["tar: up", "zip: up later", "tar: link", "zip: link", "tar: hard link"])
 def test_an_evil_archive_of_a_known_checksum(offer, tmp_path, said, kind):
     offer(EVIL[kind]())
-    assert fetch(["Toy"], tmp_path / "data", said.append) == ["Toy"]
+    assert fetch(["Toy"], tmp_path / "data") == ["Toy"]
     assert "it is not unpacked" in said[-1]
     assert not [p for p in tmp_path.rglob("*") if "evil" in p.name or "unpacked" in p.name or "good" in p.name]
 
 
 def test_an_archive_of_other_content(offer, tmp_path, said):
     offer(zipped({"toy/pictures/1.jpg": b""}))
-    assert fetch(["Toy"], tmp_path, said.append) == ["Toy"]
+    assert fetch(["Toy"], tmp_path) == ["Toy"]
     assert "images is not where it was" in said[-1] and os.listdir(tmp_path / "toy-set") == ["weights.pt"]
 
 
 def test_a_folder_that_cannot_be_written(offer, tmp_path, said, monkeypatch):
     server = offer(zipped(FILES))
     (tmp_path / "file").touch()
-    assert fetch(["Toy"], tmp_path / "file", said.append) == ["Toy"]
+    assert fetch(["Toy"], tmp_path / "file") == ["Toy"]
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # a read-only disk; root may write anywhere else
-    assert fetch(["Toy"], tmp_path / "data", said.append) == ["Toy"]
+    assert fetch(["Toy"], tmp_path / "data") == ["Toy"]
     assert all("cannot write to" in text and "--root" in text for text in said) and not server.ranges
 
 
 def test_a_disk_without_room(offer, tmp_path, said, monkeypatch):
     server = offer(zipped(FILES), size=3 * 10**9)
     monkeypatch.setattr("shutil.disk_usage", lambda path: namedtuple("Usage", "total used free")(9, 0, 5 * 10**9))
-    assert fetch(["Toy"], tmp_path, said.append) == ["Toy"]
+    assert fetch(["Toy"], tmp_path) == ["Toy"]
     assert "takes about 6.0 GB" in said[-1] and "5.0 GB free" in said[-1] and not server.ranges
 
 
@@ -488,18 +503,18 @@ def test_a_copy_in_another_layout_is_enough(offer, tmp_path, said, place):
     server = offer(zipped(FILES))
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "1.jpg").touch()
-    assert fetch(["Toy"], tmp_path, said.append) == []
+    assert fetch(["Toy"], tmp_path) == []
     assert "a copy already" in said[-1] and str(tmp_path / place.split("/")[0]) in said[-1] and not server.ranges
 
 
 def test_without_a_source_the_other_ways_are_named_and_the_rest_goes_on(offer, tmp_path, said):
     offer(zipped(FILES))
-    assert fetch(["gone", "Toy"], tmp_path, said.append) == ["Gone"]
+    assert fetch(["gone", "Toy"], tmp_path) == ["Gone"]
     assert f"Ask its authors, and put it into {tmp_path / 'gone'}." in said[0]
     assert not (tmp_path / "gone").exists() and (tmp_path / "toy-set" / "images").is_dir()
     (tmp_path / "gone" / "images").mkdir(parents=True)
     (tmp_path / "gone" / "images" / "1.jpg").touch()
-    assert fetch(["gone"], tmp_path, said.append) == []
+    assert fetch(["gone"], tmp_path) == []
 
 
 def test_an_unknown_name_ends_it_before_anything_is_downloaded(offer, tmp_path):
@@ -517,8 +532,8 @@ def test_what_is_needless_may_fail(serve, tmp_path, monkeypatch, said):
         Source(images.url, "lists", 9, "0" * 32, ".", needless="nobody reads it"),
         Source(images.url, "images", 9, images.sha256, "toy"),
     ]
-    monkeypatch.setitem(module.SOURCES, "Toy", sources)
-    assert fetch(["Toy"], tmp_path, said.append) == []
+    monkeypatch.setattr(Toy, "sources", sources)
+    assert fetch(["Toy"], tmp_path) == []
     assert "lists could not be fetched, but nobody reads it" in said[1]
 
 
@@ -553,7 +568,7 @@ def test_an_archive_on_drive(drive, tmp_path):
 )
 def test_drive_refuses(drive, tmp_path, said, answer, message):
     drive.answer = answer
-    assert fetch(["Toy"], tmp_path, said.append) == ["Toy"]
+    assert fetch(["Toy"], tmp_path) == ["Toy"]
     assert message in said[-1] and "https://drive.google.com/file/d/some-id" in said[-1]
     assert str(tmp_path / "toy-set" / "images.zip") in said[-1] and not list((tmp_path / "toy-set").iterdir())
 

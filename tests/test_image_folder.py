@@ -15,6 +15,7 @@ from test_fair import save_clip
 
 from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
+from fairclip.run import config as configs
 from fairclip.run import launch
 from fairclip.text.descriptions import find_descriptions, load_descriptions
 
@@ -45,7 +46,7 @@ def tree(*classes: str, train: int = 2, test: int = 1) -> list[str]:
 
 def config(root: Path, *opts: str):
     modules, _ = import_plugins("trainers", "datasets")
-    return launch.build_cfg(
+    return configs.build_cfg(
         launch.parse_args(["--root", str(root), "--dataset-config-file", str(CONFIG), *opts]), modules
     )
 

@@ -1,8 +1,10 @@
 """fair install-into on a checkout made like CoOp: its own train.py, data sets, trainers and clip folder."""
 
 import ast
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,8 @@ import pytest
 from PIL import Image
 from yacs.config import CfgNode
 
-from fairclip import install as install_into
+from fairclip.install import apply, parts, train_file
+from fairclip.install.plan import MANIFEST
 from fairclip.predict.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -224,14 +227,18 @@ def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, check
         "1",
     )
     assert done.returncode == 0, done.stderr
+    assert re.search(r"^epoch \[?1/1\b.*\bloss\b", done.stdout, re.MULTILINE), done.stdout
     results = json.loads((out / "results.json").read_text())
     assert (results["dataset"], results["trainer"], len(results["epochs"])) == ("Blobs", "FAIR", 1)
     assert results["versions"]["clip"] is None, "the installed clip was used, not the checkout's"
-    assert (checkout / "trainers/__pycache__").is_dir() and (checkout / "trainers/modules/__pycache__").is_dir()
+    assert (checkout / "trainers/__pycache__").is_dir() and (checkout / "fairclip/run/__pycache__").is_dir()
 
     predictor = Predictor.load(out)
     assert predictor.classnames == ["red", "green", "blue"]
     assert predictor.explain(template.parent / "data/test/0_0.png")[0].selected
+    done = python(checkout, "-m", "fairclip", "predict", str(out), str(template.parent / "data/test"))
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"\d_\d\.png,(?:red|green|blue),", done.stdout)) == 6, done.stdout
 
     assert install(checkout, "--uninstall", "--yes") == 0
     for cache in list(checkout.rglob("__pycache__")):  # of the checkout's own modules
@@ -269,7 +276,7 @@ def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys):
     assert done.returncode == 0, done.stderr
     names, nodes = map(ast.literal_eval, done.stdout.splitlines()[-2:])
     installed = {
-        name for file, found in install_into.baselines().items() if f"Left out: {file}" not in message for name in found
+        name for file, found in parts.baselines().items() if f"Left out: {file}" not in message for name in found
     }
     assert {"CuPL", "FAIR"} <= installed | {"FAIR"} <= set(names)
     assert {"COOP", "FAIR", *(name.upper() for name in installed)} <= set(nodes)
@@ -280,21 +287,76 @@ def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys):
     assert snapshot(checkout) == before
 
 
-def test_without_baselines_only_what_fair_needs_is_copied(checkout):
+def installed_files(checkout: Path) -> set[str]:
+    return set(json.loads((checkout / MANIFEST).read_text())["files"])
+
+
+def test_only_what_fair_and_predictions_need_is_copied(template, checkout):
     assert install(checkout, "--yes") == 0
-    assert {file.name for file in (checkout / "trainers").glob("*.py")} == {
-        "__init__.py",
-        "coop.py",
-        "zsclip.py",
-        "base.py",
-        "fair.py",
-        "predictor.py",
-    }
-    for file in checkout.glob("trainers/modules/*.py"):
-        assert file.read_bytes() == (ROOT / file.relative_to(checkout)).read_bytes()
-    modules = {file.stem for file in checkout.glob("trainers/modules/*.py")}
-    assert {"alignment", "anchors", "views", "weighting", "results", "__init__"} <= modules
-    assert not (checkout / "descriptions").exists()
+    new = snapshot(checkout).keys() - snapshot(template).keys()
+    new = {name.rpartition(" ")[0] for name in new if (checkout / name.rpartition(" ")[0]).is_file()}
+    assert new == installed_files(checkout) | {MANIFEST}
+    for file in installed_files(checkout):
+        assert file == "trainers/fair.py" or file.startswith(("fairclip/", "configs/trainers/FAIR/")), file
+        assert (checkout / file).read_bytes() == (ROOT / file).read_bytes()
+    rooms = {folder.name for folder in (checkout / "fairclip").iterdir() if folder.is_dir()}
+    assert {"core", "backbones", "method", "predict", "run", "text", "views"} <= rooms
+    assert not rooms & {"compare", "describe", "install"}, "not for training or predicting"
+    assert not (checkout / "fairclip/bench.py").exists() and not (checkout / "fairclip/method/transclip.py").exists()
+    assert (checkout / "fairclip/backbones/weights/tiny.pt").is_file()
+
+
+def test_all_that_the_copied_modules_import_is_there(checkout):
+    assert install(checkout, "--yes", "--baselines") == 0
+    files = [file for file in installed_files(checkout) if file.endswith(".py")]
+    for file in files:
+        text = (checkout / file).read_text()
+        names = re.findall(r"(?:from|import) (fairclip[\w.]*)", text)
+        names += [".".join(found) for found in re.findall(r"from (fairclip[\w.]*) import (\w+)", text)]
+        for name in names:
+            places = [f"{name.replace('.', '/')}{end}" for end in (".py", "/__init__.py")]
+            if any((ROOT / place).is_file() for place in places):  # else it is a function or the like
+                assert any((checkout / place).is_file() for place in places), f"{file}: {name}"
+    # Its own copies, all of them, not those of this repository.
+    modules = sorted(file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in files)
+    modules = [module for module in modules if not module.endswith("__main__")]
+    done = python(
+        checkout,
+        "-c",
+        "import importlib, sys\n"
+        "files = [importlib.import_module(name).__file__ for name in sys.argv[1:]]\n"
+        "from fairclip.core.places import HOME\n"
+        "print([str(HOME), *files])",
+        *modules,
+    )
+    assert done.returncode == 0, done.stderr
+    home, *found = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert home == str(checkout) and len(found) == len(modules) > 40
+    assert all(Path(file).is_relative_to(checkout) for file in found)
+
+
+def test_other_commands_say_that_they_were_not_copied(checkout):
+    assert install(checkout, "--yes") == 0
+    done = python(checkout, "-m", "fairclip", "install-into", str(ROOT))
+    assert done.returncode == 2 and "has no `install-into`" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_from_a_clone_that_is_not_installed(template, checkout):
+    done = python(ROOT, "-m", "fairclip", "install-into", str(checkout), "--dry-run")
+    assert done.returncode == 0 and "  fairclip/run/base.py" in done.stdout.splitlines(), done.stderr
+
+
+def test_from_a_wheel_that_keeps_the_package_apart(checkout, tmp_path, monkeypatch):
+    share = tmp_path / "share"
+    for name in ("trainers", "configs"):
+        shutil.copytree(ROOT / name, share / name, ignore=shutil.ignore_patterns("__pycache__"))
+    before = snapshot(checkout)
+    assert install(checkout, "--yes") == 0
+    from_a_clone = snapshot(checkout)
+    assert install(checkout, "--uninstall", "--yes") == 0 and snapshot(checkout) == before
+    monkeypatch.setattr(parts, "HOME", share)
+    assert install(checkout, "--yes") == 0
+    assert snapshot(checkout) == from_a_clone
 
 
 # -- Showing, asking, repeating ----------------------------------------------------------------------------------------
@@ -306,7 +368,7 @@ def test_a_dry_run_shows_the_diff_and_changes_nothing(checkout, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["--- a/train.py", "+++ b/train.py", "@@ -10,6 +10,7 @@"]
     added = [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
-    note = "  # FAIR: scripts/install_into.py"
+    note = "  # FAIR: fair install-into"
     assert added == [f"import trainers.fair{note}", f"    trainers.fair.extend_cfg(cfg){note}"]
     assert not any(line.startswith("-") for line in lines[1:])
     assert "  trainers/fair.py" in lines and "  configs/trainers/FAIR/vit_b32.yaml" in lines
@@ -354,67 +416,203 @@ def test_what_was_registered_by_hand_is_not_repeated(checkout):
     assert (checkout / "train.py").read_text() == TRAIN
 
 
+# -- Updates -----------------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture
-def newer(monkeypatch, tmp_path) -> Path:
+def newer(tmp_path) -> Path:
     """A newer version of this repository: fair.py has changed, and a module is called something else."""
     root = tmp_path / "newer"
-    for name in ("trainers", "configs", "descriptions"):
+    for name in ("fairclip", "trainers", "configs", "descriptions"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     fair = root / "trainers/fair.py"
-    fair.write_text(fair.read_text().replace(".modules.weighting", ".modules.weights_of_images") + "# newer\n")
-    (root / "trainers/modules/weighting.py").rename(root / "trainers/modules/weights_of_images.py")
-    monkeypatch.setattr(install_into, "HOME", root)
+    fair.write_text(fair.read_text().replace(".method.weighting", ".method.weights_of_images") + "# newer\n")
+    (root / "fairclip/method/weighting.py").rename(root / "fairclip/method/weights_of_images.py")
     return root
+
+
+def install_from(root: Path, monkeypatch) -> None:
+    """From now on, install the version in this folder."""
+    monkeypatch.setattr(parts, "HOME", root)
+    monkeypatch.setattr(parts, "PACKAGE", root / "fairclip")
+
+
+OLD_NOTE = "  # FAIR: scripts/install_into.py"
+OLD_FILES = {
+    "configs/trainers/FAIR/rn101.yaml": "MODEL: {}\n",
+    "configs/trainers/FAIR/vit_b32.yaml": "MODEL:\n  OLD: True\n",
+    "trainers/base.py": "class Trainer: pass\n",
+    "trainers/fair.py": "from .base import Trainer\nfrom .modules import views\n\n\ndef extend_cfg(cfg): pass\n",
+    "trainers/modules/__init__.py": "",
+    "trainers/modules/views.py": "CROPS = 8\n",
+    "trainers/modules/weights/tiny.pt": "weights\n",
+    "trainers/predictor.py": "class Predictor: pass\n",
+}
+
+
+@pytest.fixture
+def old_generation(checkout) -> Path:
+    """A checkout as installations from before fairclip/ left it: all in trainers/, and another mark in train.py."""
+    for file, text in OLD_FILES.items():
+        (checkout / file).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / file).write_text(text)
+    record = {
+        "baselines": False,
+        "descriptions": [],
+        "files": {file: [hashlib.sha256(text.encode()).hexdigest()] for file, text in OLD_FILES.items()},
+        "folders": ["configs/trainers/FAIR", "trainers/modules", "trainers/modules/weights"],
+    }
+    (checkout / MANIFEST).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    text = TRAIN.replace("import trainers.zsclip\n", f"import trainers.zsclip\nimport trainers.fair{OLD_NOTE}\n")
+    last = '    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # or base, or new\n'
+    (checkout / "train.py").write_text(text.replace(last, f"{last}    trainers.fair.extend_cfg(cfg){OLD_NOTE}\n"))
+    for folder in ("trainers", "trainers/modules"):
+        (checkout / folder / "__pycache__").mkdir()
+    for name in ("base", "fair", "predictor", "modules/views"):
+        compiled = (checkout / "trainers" / name).parent / "__pycache__" / f"{Path(name).name}.cpython-310.pyc"
+        compiled.write_bytes(b"compiled")
+    return checkout
+
+
+def without_caches(folder: Path) -> dict[str, bytes | None]:
+    return {name: content for name, content in snapshot(folder).items() if "__pycache__" not in name}
 
 
 def test_a_later_call_updates(checkout, newer, monkeypatch, capsys):
     before = snapshot(checkout)
-    with monkeypatch.context() as patch:
-        patch.setattr(install_into, "HOME", ROOT)
-        assert install(checkout, "--yes") == 0
+    assert install(checkout, "--yes") == 0
     capsys.readouterr()
+    install_from(newer, monkeypatch)
     assert install(checkout, "--yes") == 0
     assert "+# newer" in capsys.readouterr().out.splitlines()
     assert (checkout / "trainers/fair.py").read_bytes() == (newer / "trainers/fair.py").read_bytes()
-    assert not (checkout / "trainers/modules/weighting.py").exists()
-    assert (checkout / "trainers/modules/weights_of_images.py").exists()
+    assert not (checkout / "fairclip/method/weighting.py").exists()
+    assert (checkout / "fairclip/method/weights_of_images.py").exists()
     assert install(checkout, "--uninstall", "--yes") == 0
     assert snapshot(checkout) == before
 
 
-@pytest.mark.parametrize("update", [False, True])
-def test_a_call_that_broke_off_is_made_good(checkout, newer, monkeypatch, capsys, update):
-    before = snapshot(checkout)
-    if update:
-        with monkeypatch.context() as patch:
-            patch.setattr(install_into, "HOME", ROOT)
-            assert install(checkout, "--yes") == 0
-    put = install_into.put
+def test_files_of_the_old_layout_are_replaced(template, old_generation, tmp_path, capsys):
+    assert install(old_generation, "--yes") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  trainers/modules/views.py" in lines[lines.index(f"Removed files in {old_generation}:") :]
+    assert f"-import trainers.fair{OLD_NOTE}" in lines and f"+import trainers.fair{train_file.NOTE}" in lines
+    assert not (old_generation / "trainers/modules").exists()
 
-    def full_disk(path, content):
-        if path.name == "views.py" or path.name == "train.py":
+    fresh = Path(shutil.copytree(template, tmp_path / "fresh"))
+    assert install(fresh, "--yes") == 0
+    assert without_caches(old_generation) == without_caches(fresh)  # the record, too
+    assert install(old_generation) == 0  # nothing to ask
+    assert install(old_generation, "--uninstall", "--yes") == 0
+    assert without_caches(old_generation) == without_caches(template)
+    assert not list(old_generation.rglob("*.pyc"))
+
+
+def test_the_old_layout_can_be_taken_back_as_it_is(template, old_generation):
+    assert install(old_generation, "--uninstall", "--yes") == 0
+    assert without_caches(old_generation) == without_caches(template)
+    assert not list(old_generation.rglob("*.pyc"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--uninstall"]], ids=["update", "uninstall"])
+def test_edited_files_of_the_old_layout_stay_and_are_named(template, old_generation, capsys, arguments):
+    mine = {"trainers/base.py": "mine = 1\n", "trainers/modules/views.py": "mine = 2\n"}
+    for file, text in mine.items():
+        (old_generation / file).write_text(text)
+    assert install(old_generation, "--yes", *arguments) == 0
+    out = capsys.readouterr().out
+    assert [line.split(",")[0] for line in out.splitlines() if line.startswith("Stays: ")] == [
+        f"Stays: {file}" for file in mine
+    ]
+    left = [file for file in OLD_FILES if (old_generation / file).exists() and not file.startswith("configs/")]
+    assert left == (["trainers/base.py", "trainers/modules/views.py"] if arguments else sorted([*mine, parts.FAIR]))
+    if not arguments:
+        assert install(old_generation, "--uninstall", "--yes") == 0
+    for file, text in mine.items():
+        assert (old_generation / file).read_text() == text
+        (old_generation / file).unlink()
+    shutil.rmtree(old_generation / "trainers/modules")  # it had an edited file in it
+    assert without_caches(old_generation) == without_caches(template)
+
+
+def test_an_edited_trainer_of_the_old_layout_is_not_overwritten(old_generation, capsys):
+    (old_generation / "trainers/fair.py").write_text("mine = True\n")
+    before = snapshot(old_generation)
+    assert install(old_generation, "--yes") == 2
+    assert "changed after they had been installed: trainers/fair.py" in capsys.readouterr().err
+    assert snapshot(old_generation) == before
+
+
+# -- Breaking off ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "start, step, last",
+    [
+        ("fresh", "put", "views.py"),
+        ("fresh", "put", "train.py"),
+        ("update", "put", "weights_of_images.py"),
+        ("update", "remove", "weighting.py"),
+        ("old layout", "put", "fair.py"),
+        ("old layout", "put", "train.py"),
+        ("old layout", "remove", "base.py"),
+    ],
+)
+def test_a_call_that_broke_off_is_made_good(template, request, newer, monkeypatch, capsys, start, step, last):
+    checkout = request.getfixturevalue("old_generation" if start == "old layout" else "checkout")
+    if start == "update":
+        assert install(checkout, "--yes") == 0
+    install_from(newer, monkeypatch)
+    real = getattr(apply, step)
+
+    def full_disk(path, what):  # put(path, content), remove(checkout, file)
+        if (path if step == "put" else Path(what)).name == last:
             raise OSError("no space left")
-        put(path, content)
+        real(path, what)
 
     with monkeypatch.context() as patch:
-        patch.setattr(install_into, "put", full_disk)
-        if update:  # views.py is the same in both versions: let the next one fail
-            patch.setattr(
-                install_into,
-                "put",
-                lambda path, content: (
-                    full_disk(path.with_name("views.py"), content)
-                    if path.name == "weights_of_images.py"
-                    else full_disk(path, content)
-                ),
-            )
+        patch.setattr(apply, step, full_disk)
         assert install(checkout, "--yes") == 2
     assert "no space left" in capsys.readouterr().err
     broken = shutil.copytree(checkout, checkout.with_name("broken"))
     assert install(broken, "--uninstall", "--yes") == 0
-    assert snapshot(broken) == before
+    assert without_caches(broken) == without_caches(template)
     assert install(checkout, "--yes") == 0
-    assert (checkout / "trainers/modules/weights_of_images.py").exists()
+    assert (checkout / "fairclip/method/weights_of_images.py").exists()
+    assert not (checkout / "fairclip/method/weighting.py").exists() and not (checkout / "trainers/base.py").exists()
+    assert install(checkout) == 0  # nothing is left to do
+    assert install(checkout, "--uninstall", "--yes") == 0
+    assert without_caches(checkout) == without_caches(template)
+
+
+KILLED = """
+import os, signal, sys
+from fairclip import cli
+
+replace, checkout, last = os.replace, *sys.argv[1:]
+
+def replace_or_die(source, target):
+    if str(target) == os.path.join(checkout, last):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = replace_or_die
+cli.main(["install-into", checkout, "--yes"])
+"""
+
+
+@pytest.mark.parametrize("last", [MANIFEST, "fairclip/cli.py", "trainers/fair.py", "train.py"])
+def test_a_killed_call_leaves_nothing_behind_in_the_end(checkout, last):
+    before = snapshot(checkout)
+    done = python(ROOT, "-c", KILLED, str(checkout), last)
+    assert done.returncode == -9, done.stderr
+    assert len(list(checkout.rglob(".*.tmp"))) == 1
+    broken = shutil.copytree(checkout, checkout.with_name("broken"))
+    if last != MANIFEST:  # else nothing is written yet
+        assert install(broken, "--uninstall", "--yes") == 0
+        assert snapshot(broken) == before
+    assert install(checkout, "--yes") == 0
+    assert not list(checkout.rglob(".*.tmp"))
     assert install(checkout, "--uninstall", "--yes") == 0
     assert snapshot(checkout) == before
 
@@ -448,20 +646,20 @@ BODIES = {
 @pytest.mark.parametrize("source", BODIES.values(), ids=BODIES)
 def test_registering_works_and_can_be_taken_back(source):
     before = source.encode("latin-1")
-    modules = {"trainers.fair": True, "trainers.cupl": True, "fairclip.run.base": False}
-    after = install_into.register(before, modules)
+    modules = {"trainers.fair": True, "trainers.cupl": True, "trainers.wca": False}
+    after = train_file.register(before, modules)
     names = {}
     exec(compile(after, "train.py", "exec"), names)
     cfg = CfgNode({"TRAINER": {}})
     names["extend_cfg"](cfg)
-    assert {"FAIR", "CUPL"} <= cfg.TRAINER.keys() and names["trainers"].base
+    assert {"FAIR", "CUPL"} <= cfg.TRAINER.keys() and names["trainers"].wca
     if "A = 1" in source:
         assert cfg.A in (1, [1])
     new = [line for line in after.splitlines() if line not in before.splitlines()]
-    assert len(new) == 5 and all(line.endswith(install_into.NOTE.encode()) for line in new)
+    assert len(new) == 5 and all(line.endswith(train_file.NOTE.encode()) for line in new)
     assert (b"\r\n" in before) == (b"\r\n" in after) and after.endswith(b"\n") == before.endswith(b"\n")
-    assert install_into.unregister(after) == before
-    assert install_into.register(after, modules) == after
+    assert train_file.unregister(after) == before
+    assert train_file.register(after, modules) == after
 
 
 @pytest.mark.parametrize(
@@ -489,17 +687,32 @@ def test_another_train_py_is_refused(checkout, capsys, source, message):
 
 
 def test_files_of_the_checkout_are_never_overwritten(checkout, capsys):
-    (checkout / "trainers/base.py").write_text("mine = True\n")
+    taken = checkout / "configs/trainers/FAIR/vit_b32.yaml"
+    taken.parent.mkdir()
+    taken.write_text("MINE: True\n")
     shutil.copy(ROOT / "trainers/fair.py", checkout / "trainers/fair.py")  # the same content is fine
     before = snapshot(checkout)
     assert install(checkout, "--yes") == 2
     error = capsys.readouterr().err
-    assert "files of its own where FAIR's belong: trainers/base.py. Nothing was changed" in error
+    assert "files of its own where FAIR's belong: configs/trainers/FAIR/vit_b32.yaml. Nothing was changed" in error
     assert snapshot(checkout) == before
-    (checkout / "trainers/base.py").unlink()
+    taken.unlink()
     assert install(checkout, "--yes") == 0
     assert install(checkout, "--uninstall", "--yes") == 0
     assert (checkout / "trainers/fair.py").exists()  # it was there before
+
+
+def test_names_that_used_to_be_taken_are_free(checkout):
+    for file in ("trainers/base.py", "trainers/predictor.py", "trainers/modules/views.py"):
+        (checkout / file).parent.mkdir(exist_ok=True)
+        (checkout / file).write_text("mine = True\n")
+    before = snapshot(checkout)
+    assert install(checkout, "--yes") == 0
+    assert before.items() - snapshot(checkout).items() == {
+        (name, content) for name, content in before.items() if name.startswith("train.py ")
+    }
+    assert install(checkout, "--uninstall", "--yes") == 0
+    assert snapshot(checkout) == before
 
 
 def test_a_trainer_of_that_name_is_in_the_way(checkout, capsys):
@@ -509,9 +722,8 @@ def test_a_trainer_of_that_name_is_in_the_way(checkout, capsys):
 
 
 def test_changed_files_are_not_overwritten_and_stay(checkout, newer, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        patch.setattr(install_into, "HOME", ROOT)
-        assert install(checkout, "--yes") == 0
+    assert install(checkout, "--yes") == 0
+    install_from(newer, monkeypatch)
     fair = checkout / "trainers/fair.py"
     fair.write_text(fair.read_text() + "# mine\n")
     text = TRAIN + "# mine too\n"
@@ -522,7 +734,7 @@ def test_changed_files_are_not_overwritten_and_stay(checkout, newer, monkeypatch
     assert snapshot(checkout) == changed
     assert install(checkout, "--uninstall", "--yes") == 0
     assert "Stays: trainers/fair.py" in capsys.readouterr().out
-    assert fair.read_text().endswith("# mine\n") and not (checkout / "trainers/base.py").exists()
+    assert fair.read_text().endswith("# mine\n") and not (checkout / "fairclip").exists()
     assert (checkout / "train.py").read_text() == text
 
 
@@ -554,6 +766,6 @@ def test_other_folders_are_refused(tmp_path, capsys, checkout):
     assert "it has no train.py" in capsys.readouterr().err
     assert install(ROOT, "--yes") == 2
     assert "FAIR is at home here" in capsys.readouterr().err
-    (checkout / install_into.MANIFEST).write_text("{}")
+    (checkout / MANIFEST).write_text("{}")
     assert install(checkout, "--yes") == 2
     assert "is damaged" in capsys.readouterr().err

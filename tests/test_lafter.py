@@ -24,6 +24,7 @@ from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
 from fairclip.method.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
 from fairclip.method.visual_prompts import PromptedClassifier, encode_with_prompts, initial_prompts
+from fairclip.run import config as configs
 from fairclip.run import launch
 from fairclip.views.lafter_views import RandomBlur, WeakStrong
 
@@ -318,7 +319,7 @@ def built(data: Path, backbone: Path, out: Path, *opts: str) -> trainers.lafter.
 
     modules, _ = import_plugins("trainers", "datasets")
     args = launch.parse_args(arguments(data, backbone, out, *opts, trainer="LaFTer"))
-    return build_trainer(launch.build_cfg(args, modules))
+    return build_trainer(configs.build_cfg(args, modules))
 
 
 def test_one_step_equals_the_plain_computation(data, backbone, tmp_path):
@@ -380,7 +381,7 @@ def test_steps_of_the_text_stage_by_data_set(data, backbone, tmp_path, monkeypat
 
 
 def test_without_descriptions_names_are_the_texts(data, backbone, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("fairclip.run.base.find_descriptions", lambda path, dataset: None)
+    monkeypatch.setattr("fairclip.run.texts.find_descriptions", lambda path, dataset: None)
     built(data, backbone, tmp_path, "TRAINER.LAFTER.TEXT_STEPS", "3")
     assert "3 steps on 3 texts" in capsys.readouterr().out
 
@@ -449,7 +450,7 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
 def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
     argv = arguments(data, backbone, tmp_path, "TRAINER.LAFTER.N_PROMPTS", "6", trainer="LaFTer")
     assert train(["--eval-only", "--model-dir", str(finished), *argv]) == 0
-    assert f"* accuracy: {read(finished)['accuracy']:.1f}%" in capsys.readouterr().out
+    assert f"Accuracy on the test images: {read(finished)['accuracy']:.2f} %" in capsys.readouterr().out
 
 
 # -- Mistakes end in one message ---------------------------------------------------------------------------------------

@@ -17,19 +17,14 @@ from miniatures import CARS, CARS_LAYOUTS, CARS_WITH_COOPS_NAMES, TEST, TRAIN, c
 from datasets.food101 import Food101
 from datasets.stanford_cars import StanfordCars
 from fairclip.core.errors import UserError
-from fairclip.data import common, splits
-from fairclip.data.common import class_list
-from fairclip.data.layouts import (
-    class_folders,
-    images_below,
-    match_names,
-    nth,
-    part_folders,
-    read_lines,
-    rows,
-    see_through,
-)
-from fairclip.data.splits import keep_split, load_split, split_all, split_places, split_trainval, write_split
+from fairclip.core.image_files import images_below
+from fairclip.data import choose_split, labelled, messages, settings, split_store, splits
+from fairclip.data.annotations import mat_rows, name_of_number, read_lines
+from fairclip.data.classes import class_folders, class_list, match_classes
+from fairclip.data.folders import part_folders, skip_doubled
+from fairclip.data.split_store import keep_split, split_places
+from fairclip.data.splits import load_split, split_all, split_trainval, write_split
+from fairclip.run import config as configs
 from fairclip.run import launch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,9 +40,9 @@ def alone(monkeypatch):
     def no_network(drive_id, path):
         raise OSError("no network")
 
-    monkeypatch.setattr(splits, "_download", no_network)
-    splits.fetch_split.cache_clear()
-    common.say.cache_clear()
+    monkeypatch.setattr(split_store, "_download", no_network)
+    split_store.fetch_split.cache_clear()
+    messages.tell_once.cache_clear()
 
 
 def build(root: Path, name: str = "StanfordCars", **dataset):
@@ -324,7 +319,7 @@ def test_check_images_looks_again(tmp_path, monkeypatch):
         asked.append((len(paths), name, again))
         return []
 
-    monkeypatch.setattr(common, "check_images", check)
+    monkeypatch.setattr(labelled, "check_images", check)
     build(tmp_path)
     build(tmp_path, CHECK_IMAGES=True)
     assert asked == [(36, "StanfordCars", False), (36, "StanfordCars", True)]
@@ -349,12 +344,12 @@ def test_it_works_where_coops_train_py_declares_the_keys(tmp_path):
 
 
 def test_how_a_run_is_done_is_not_in_its_hash():
-    from fairclip.run.base import run_hash
+    from fairclip.run.settings import run_hash
 
-    settings = ["DATALOADER.TEST.BATCH_SIZE", "7", "TRAIN.CHECKPOINT_FREQ", "2", "TEST.EVERY_EPOCH", "True"]
+    others = ["DATALOADER.TEST.BATCH_SIZE", "7", "TRAIN.CHECKPOINT_FREQ", "2", "TEST.EVERY_EPOCH", "True"]
     plain, flagged, watched = (
-        launch.build_cfg(launch.parse_args(argv), [common])
-        for argv in ([], ["--no-download", "--check-images"], settings)
+        configs.build_cfg(launch.parse_args(argv), [settings])
+        for argv in ([], ["--no-download", "--check-images"], others)
     )
     assert (plain.DATASET.DOWNLOAD, plain.DATASET.CHECK_IMAGES) == (True, False)
     assert (flagged.DATASET.DOWNLOAD, flagged.DATASET.CHECK_IMAGES) == (False, True)
@@ -374,7 +369,7 @@ def test_a_made_split_is_kept_beside_the_data_and_said_to_be_made(tmp_path, caps
     split = load_split(file)
     assert split["train"][0][0].startswith("cars_train/") and "rule 'trainval'" in split.made_by
     (home / "devkit" / "cars_meta.mat").unlink()  # the file is all that is needed
-    common.say.cache_clear()
+    messages.tell_once.cache_clear()
     assert content(build(tmp_path)) == first
     assert "split: built by the CoOp rule" in capsys.readouterr().out  # not passed off as CoOp's
 
@@ -421,7 +416,7 @@ def test_a_split_file_is_fetched_once_and_its_hash_recorded(tmp_path, monkeypatc
         calls.append(drive_id)
         path.write_text(json.dumps(miniatures.cars_zhou()))
 
-    monkeypatch.setattr(splits, "_download", download)
+    monkeypatch.setattr(split_store, "_download", download)
     file = home / "split_zhou_StanfordCars.json"
     with pytest.raises(UserError, match="cars_meta"):
         build(tmp_path, DOWNLOAD=False)
@@ -457,7 +452,7 @@ def test_a_failed_fetch_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch, c
         if error:
             raise error
 
-    monkeypatch.setattr(splits, "_download", download)
+    monkeypatch.setattr(split_store, "_download", download)
     assert sizes(build(tmp_path)) == (CARS_TRAIN - RULE, RULE, CARS_TEST)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "could not be fetched" in line]
     assert reason in line
@@ -468,8 +463,8 @@ def test_gdown_is_asked_as_its_command_line_wants(tmp_path, monkeypatch):
     monkeypatch.undo()
     asked = []
     with monkeypatch.context() as patch:
-        patch.setattr(splits.subprocess, "run", lambda command, **options: asked.append((command, options)))
-        splits._download("an-id", tmp_path / "a.json")
+        patch.setattr(split_store.subprocess, "run", lambda command, **options: asked.append((command, options)))
+        split_store._download("an-id", tmp_path / "a.json")
     ((command, options),) = asked
     assert command[:3] == [sys.executable, "-m", "gdown"] and command[-1] == "an-id"
     assert command[command.index("-O") + 1] == str(tmp_path / "a.json")
@@ -504,7 +499,7 @@ def test_a_split_file_of_a_few_classes_numbered_anew_stands_for_itself(tmp_path,
 
 def test_a_split_file_with_all_classes_in_another_order_is_put_right(tmp_path, truth, monkeypatch, capsys):
     few = [row for row in class_list("stanford_cars") if row[1] in CARS]
-    monkeypatch.setattr(common, "class_list", lambda dataset_dir: few)
+    monkeypatch.setattr(choose_split, "class_list", lambda dataset_dir: few)
     home = stanford_cars(tmp_path, mats=False)
     old = sorted({label for _, label, _ in miniatures.cars_zhou()["train"]})
     other = rewritten(miniatures.cars_zhou(), lambda label: 2 - old.index(label))
@@ -736,7 +731,7 @@ def test_names_match_in_many_spellings_but_never_two_ways():
         "ab c": 3,
         "5": 5,
     }
-    assert match_names(found, classes) == labels
+    assert match_classes(found, classes) == labels
 
 
 def test_images_below_is_sorted_and_follows_links_once(tmp_path):
@@ -753,9 +748,9 @@ def test_images_below_is_sorted_and_follows_links_once(tmp_path):
 def test_doubled_folders(tmp_path):
     inner = tmp_path / "images" / "Images" / "images"
     inner.mkdir(parents=True)
-    assert see_through(tmp_path / "images") == inner
+    assert skip_doubled(tmp_path / "images") == inner
     (tmp_path / "images" / "a.jpg").touch()
-    assert see_through(tmp_path / "images") == tmp_path / "images"  # its own images are not passed over
+    assert skip_doubled(tmp_path / "images") == tmp_path / "images"  # its own images are not passed over
 
 
 def test_part_and_class_folders(tmp_path):
@@ -772,14 +767,14 @@ def test_part_and_class_folders(tmp_path):
 
 def test_annotation_files(tmp_path):
     miniatures.write_mat(tmp_path / "one.mat", annotations=miniatures.records([{"fname": "a.jpg", "class": 3}]))
-    assert [(str(name), int(y)) for name, y in rows(tmp_path / "one.mat", "annotations", "fname", "class")] == [
+    assert [(str(name), int(y)) for name, y in mat_rows(tmp_path / "one.mat", "annotations", "fname", "class")] == [
         ("a.jpg", 3)
     ]
     with pytest.raises(UserError, match="no variable labels"):
-        rows(tmp_path / "one.mat", "labels", "class")
-    assert nth(["a", "b"], 2, tmp_path) == "b"
+        mat_rows(tmp_path / "one.mat", "labels", "class")
+    assert name_of_number(["a", "b"], 2, tmp_path) == "b"
     with pytest.raises(UserError, match="class number 0"):
-        nth(["a", "b"], 0, tmp_path)
+        name_of_number(["a", "b"], 0, tmp_path)
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst \r\n\r\nsecond")
     assert read_lines(tmp_path / "a.txt") == ["first", "second"]
     with pytest.raises(UserError, match="cannot be read as text"):

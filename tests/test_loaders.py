@@ -25,7 +25,8 @@ from datasets import (  # noqa: F401  (each registers itself)
     ucf101,
 )
 from fairclip.core.errors import UserError
-from fairclip.data import common, splits
+from fairclip.data import messages, split_store
+from fairclip.data.classes import class_list
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = {
@@ -52,8 +53,8 @@ def alone(monkeypatch):
     def no_network(drive_id, path):
         raise AssertionError("a test must not download")
 
-    monkeypatch.setattr(splits, "_download", no_network)
-    common.say.cache_clear()
+    monkeypatch.setattr(split_store, "_download", no_network)
+    messages.tell_once.cache_clear()
 
 
 def load(root: Path, name: str, **dataset):
@@ -229,7 +230,7 @@ def test_stray_files_and_folders(tmp_path):
 
 def test_numeric_folders_are_numbers(tmp_path):
     """Sorted as text 10 and 102 come before 2; here is every number."""
-    names = [name for name, _ in common.class_list("oxford_flowers")]
+    names = [name for name, _ in class_list("oxford_flowers")]
     for number in range(1, 103):
         for part in ("train", "valid", "test"):
             picture(tmp_path / f"oxford_flowers/dataset/{part}/{number}/image_{part}_{number}.jpg", f"{number}")

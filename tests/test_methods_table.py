@@ -9,7 +9,7 @@ from fairclip.compare.methods import Method, find_method, find_table, of_trainer
 from fairclip.core.errors import UserError
 from fairclip.core.places import CONFIGS
 from fairclip.core.plugins import import_plugins
-from fairclip.run import launch
+from fairclip.run import config, launch
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = {m.key: m for m in read_methods(methods.USUAL)}
@@ -39,8 +39,8 @@ def test_options_of_all_rows_fit_the_config(file):
     rows = read_methods(find_table(file))
     assert len(rows) > 10
     for row in rows:
-        config = str(CONFIGS / f"trainers/{row.trainer}/tiny.yaml")
-        launch.build_cfg(launch.parse_args(["--config-file", config, *row.options]), modules)
+        path = str(CONFIGS / f"trainers/{row.trainer}/tiny.yaml")
+        config.build_cfg(launch.parse_args(["--config-file", path, *row.options]), modules)
 
 
 def test_rows_that_a_method_is_measured_by():

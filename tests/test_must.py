@@ -273,7 +273,8 @@ def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_pat
     argv = arguments("MUST", data, backbone, tmp_path, *RATE)
     assert train(["--eval-only", "--model-dir", str(out), *argv]) == 0
     said = capsys.readouterr().out
-    assert f"* accuracy: {results['accuracy']:.1f}%" in said and "teacher" not in said  # it was not loaded
+    assert f"Accuracy on the test images: {results['accuracy']:.2f} %" in said
+    assert "teacher" not in said  # it was not loaded
 
 
 def test_permuted_training_labels_give_identical_weights(finished, data, backbone, tmp_path):

@@ -16,10 +16,11 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.transforms import InterpolationMode, RandAugment
 
 from fairclip.core.errors import UserError
+from fairclip.core.log import Console, log
 from fairclip.views import image_cache
 from fairclip.views.device_views import DrawOnly, UncutViews, cut_boxes
 from fairclip.views.image_cache import ImageCache, check_cache
-from fairclip.views.loading import Images, build_loader, collate, let_reader_leave, read_image, set_seed, shrink
+from fairclip.views.loading import Images, build_loader, collate, read_image, set_seed, shrink, silence_stopped_reader
 from fairclip.views.randaugment import NAMES, OPERATIONS, apply_in_groups, apply_operation, draw_operations
 from fairclip.views.views import Views, crop_boxes, resize_box, to_bytes
 
@@ -257,14 +258,14 @@ def test_changed_and_damaged_entries_are_read_anew(files):
     assert cache.read(files[0]).size == (50, 40)
 
 
-def test_limit(files, capsys):
+def test_limit(files, caplog):
     cache = ImageCache("disk", 2.5 * 16384 / 1e9)  # an image takes 7232 bytes, one block
     for _ in range(2):
         for file in files:
             assert np.array_equal(cache.read(file), read_image(file))
     assert len([entry for entry in cache.folder.iterdir() if entry.name != "tally"]) == 2
-    said = capsys.readouterr().out
-    assert said.count("Warning") == 1 and "limit" in said and "DATALOADER.CACHE_GB" in said
+    (said,) = caplog.messages
+    assert "limit" in said and "DATALOADER.CACHE_GB" in said
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -273,6 +274,7 @@ def test_full_disk_costs_one_warning(workers, files, monkeypatch, capfd):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(image_cache, "atomic", full)
+    monkeypatch.setattr(log, "handlers", [Console()])  # caplog does not see what workers say
     monkeypatch.setattr("fairclip.views.loading.cores", lambda: 2)
     paths, views, cache = list(map(str, files)), Views(40), ImageCache("disk", 1)
     loader = build_loader(Images(paths, None, views, read=cache.read), 1, workers, CPU)
@@ -332,7 +334,7 @@ def test_a_worker_is_silent_when_its_reader_leaves(monkeypatch):
     leave_while_a_batch_is_handed_over()
     assert told and issubclass(told[0], (EOFError, OSError))
     told.clear()
-    let_reader_leave(0)
+    silence_stopped_reader(0)
     leave_while_a_batch_is_handed_over()
     assert not told
     sys.excepthook(ValueError, ValueError("of anything else it tells"), None)

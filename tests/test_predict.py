@@ -16,11 +16,12 @@ from commands import predict
 from PIL import Image
 from test_fair import CLASSES, backbone, console, data, finished, run, save_clip  # noqa: F401
 
-from fairclip.backbones.openai import fingerprint, load_clip
+from fairclip import Predictor
+from fairclip.backbones.openai import UnknownBackbone, fingerprint, load_clip
 from fairclip.core.errors import UserError
 from fairclip.predict import command as predict_command
 from fairclip.predict import draw
-from fairclip.predict.predictor import Predictor, read_image
+from fairclip.predict.images import read_image
 from fairclip.views.views import resize_box, to_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +44,7 @@ def copy_of(folder: Path, to: Path) -> Path:
 
 
 def change(path: Path, **new) -> None:
+    """Other values in a checkpoint; "gone": without that key."""
     state = torch.load(path, weights_only=True)
     torch.save({key: value for key, value in (state | new).items() if value != "gone"}, path)
 
@@ -160,18 +162,23 @@ def test_a_saved_model_is_small_and_the_same(finished, data, tmp_path):
 
 
 ALONE = """
-import sys
+import json, sys
 class Absent:
     def find_spec(self, name, *_):
-        if name.split(".")[0] in ("dassl", "datasets", "toolbox"):
+        if name.split(".")[0] in ("dassl", "datasets", "trainers", "toolbox", "yacs"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
-from fairclip.predict.predictor import Predictor
-print(Predictor.load(sys.argv[1])(sys.argv[2:]).tolist())
+from fairclip import Predictor
+print(json.dumps(Predictor.load(sys.argv[1])(sys.argv[2:]).tolist()))
+print(json.dumps([name for name in sys.modules if name.startswith("fairclip.")]))
 """
+# What the room may import: what lies below it, and the formats of runs.
+BELOW = ("core", "backbones", "views", "method", "predict")
+FORMATS = {"fairclip.run", "fairclip.run.results", "fairclip.run.checkpoints"}
 
 
 def test_neither_dassl_nor_data_sets_are_needed(finished, data, tmp_path):
+    """In any folder, with nothing but the package on the path."""
     images = [str(data / f"test_{i}_0.png") for i in range(3)]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ALONE, str(finished), *images],
@@ -181,16 +188,86 @@ def test_neither_dassl_nor_data_sets_are_needed(finished, data, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), Predictor.load(finished)(images))
+    probabilities, modules = map(json.loads, done.stdout.splitlines())
+    torch.testing.assert_close(torch.tensor(probabilities), Predictor.load(finished)(images))
+    assert {name for name in modules if name.split(".")[1] not in BELOW} <= FORMATS
 
 
 # -- What does not belong together is refused --------------------------------------------------------------------------
 
 
-def test_runs_from_before_these_checks_load(finished, data, tmp_path):
-    old = copy_of(finished, tmp_path / "old")
-    change(old / "fair/model.pth.tar-3", anchors="gone", tower_hash="gone")
-    assert_same_as_the_run(Predictor.load(old), finished, data)
+OLD = {"prediction": "gone", "tower_hash": "gone"}
+
+
+@pytest.mark.parametrize("anchors", [{}, {"anchors": "gone"}, {"anchors": None}])
+def test_runs_from_before_checkpoints_said_what_predictions_need(finished, data, tmp_path, anchors):
+    old, now = copy_of(finished, tmp_path / "old"), Predictor.load(finished)
+    change(old / "fair/model.pth.tar-3", **OLD, **anchors)
+    predictor = Predictor.load(old)
+    assert_same_as_the_run(predictor, old, data)
+    assert predictor.settings == now.settings and predictor.settings["crops"]["n"] == 8
+    image = data / "test_1_1.png"
+    torch.testing.assert_close(predictor(image, crops=True), now(image, crops=True))
+
+
+def test_files_saved_before_load(finished, data, tmp_path):
+    """As Predictor.save wrote them when it took everything from config.yaml."""
+    state = torch.load(finished / "fair/model.pth.tar-3", weights_only=True)
+    cfg = yaml.safe_load((finished / "config.yaml").read_text())
+    own, images = cfg["TRAINER"]["FAIR"], cfg["INPUT"]
+    crops = {"n": "N_CROPS", "k": "TOP_K", "alpha": "ALPHA", "beta": "BETA", "scale": "CROP_SCALE"}
+    settings = {
+        "trainer": "FAIR",
+        "dataset": "Toy",
+        "epoch": 3,
+        "seed": 1,
+        "prec": own["PREC"],
+        "size": 32,
+        "interpolation": images["INTERPOLATION"],
+        "normalize": True,
+        "mean": images["PIXEL_MEAN"],
+        "std": images["PIXEL_STD"],
+        "crops": {name: own[key] for name, key in crops.items()},
+    }
+    content = {
+        "format": "fair-predictor-1",
+        "state_dict": {name: value for name, value in state["state_dict"].items() if name != "anchors.weight"},
+        "anchors": state["anchors"],
+        "classnames": CLASSES,
+        "backbone": state["backbone"],
+        "tower_hash": state["tower_hash"],
+        "settings": settings,
+    }
+    torch.save(content, tmp_path / "old.pt")
+    old, now, image = Predictor.load(tmp_path / "old.pt"), Predictor.load(finished), data / "test_0_0.png"
+    assert old.settings == now.settings
+    torch.testing.assert_close(old(image), now(image))
+    torch.testing.assert_close(old(image, crops=True), now(image, crops=True))
+    torch.save(content | {"more": 1}, tmp_path / "new.pt")
+    with pytest.raises(UserError, match="new.pt is damaged.*more"):
+        Predictor.load(tmp_path / "new.pt")
+
+
+def test_the_checkpoint_says_what_predictions_need(resnet):
+    """Where it says so, the trainer's name and its own settings play no part."""
+    state = torch.load(resnet / "fair/model.pth.tar-1", weights_only=True)
+    prediction = state["prediction"]
+    assert prediction.keys() == {"anchors", "crops", "size", "interpolation", "normalize", "mean", "std", "prec"}
+    assert prediction["crops"] == {"n": 8, "k": 3, "alpha": 0.3, "beta": 0.9, "scale": 10.0}
+    torch.testing.assert_close(prediction["anchors"].norm(dim=1), torch.ones(3))
+
+
+def test_any_trainer_may_have_crops(finished, data, tmp_path):
+    other = copy_of(finished, tmp_path / "other")
+    cfg = yaml.safe_load((other / "config.yaml").read_text())
+    cfg["TRAINER"] = {"NAME": "SomebodysOwn"}
+    (other / "config.yaml").write_text(yaml.safe_dump(cfg))
+    predictor, image = Predictor.load(other), data / "test_0_0.png"
+    assert torch.equal(predictor(image, crops=True), Predictor.load(finished)(image, crops=True))
+    state = torch.load(other / "fair/model.pth.tar-3", weights_only=True)
+    change(other / "fair/model.pth.tar-3", prediction=state["prediction"] | {"crops": None})
+    with pytest.raises(UserError, match="this model of SomebodysOwn was trained without crops"):
+        Predictor.load(other)(image, crops=True)
 
 
 def test_an_unfinished_run_has_to_be_asked_for(finished, tmp_path):
@@ -228,6 +305,8 @@ def test_the_backbone_is_checked(finished, backbone, data, tmp_path):
     change(gone / "fair/model.pth.tar-3", backbone="nowhere.pt")
     with pytest.raises(UserError, match="say where it is now"):
         Predictor.load(gone)
+    with pytest.raises(UnknownBackbone, match="elsewhere.pt"):
+        Predictor.load(gone, backbone="elsewhere.pt")
     assert torch.equal(Predictor.load(gone, backbone=str(backbone))(image), expected)
 
 
@@ -246,7 +325,7 @@ def test_the_fingerprint_sees_every_value(backbone):
         ({"classnames": CLASSES[:2]}, "3 anchors for 2 different class names"),
         ({"classnames": ["a", "a", "b"]}, "3 anchors for 2 different class names"),
         ({"config_hash": "0123456789ab"}, "belong to different runs"),
-        ({"anchors": None}, None),  # FAIR's are in the state dict as well
+        ({"anchors": None}, None),  # those of the prediction count
         ({"state_dict": {"visual.ln_9.weight": torch.ones(1)}}, "lacks: visual.ln_9.weight"),
         ({"state_dict": {"visual.ln_post.weight": torch.ones(1)}}, "does not fit"),
         ({"classnames": "gone"}, "lacks classnames"),
@@ -284,9 +363,21 @@ def test_other_models_are_not_taken_for_anchors(finished, tmp_path):
     cfg = yaml.safe_load((other / "config.yaml").read_text())
     cfg["TRAINER"] |= {"NAME": "MUST", "MUST": {"PREC": "fp32"}}
     (other / "config.yaml").write_text(yaml.safe_dump(cfg))
-    change(other / "fair/model.pth.tar-3", anchors=None)  # what trainers with another model save
-    with pytest.raises(UserError, match="run of MUST, whose model is more"):
-        Predictor.load(other)
+    state = torch.load(other / "fair/model.pth.tar-3", weights_only=True)
+    # What trainers with another model save, now and before.
+    for prediction in (state["prediction"] | {"anchors": None}, "gone"):
+        change(other / "fair/model.pth.tar-3", anchors=None, prediction=prediction)
+        with pytest.raises(UserError, match="run of MUST, whose model is more"):
+            Predictor.load(other)
+
+
+def test_unusual_transforms_are_refused(finished, tmp_path):
+    other = copy_of(finished, tmp_path / "other")
+    cfg = yaml.safe_load((other / "config.yaml").read_text())
+    for change_of_inputs in ({"NO_TRANSFORM": True}, {"TRANSFORMS": ["normalize", "instance_norm"]}):
+        (other / "config.yaml").write_text(yaml.safe_dump(cfg | {"INPUT": cfg["INPUT"] | change_of_inputs}))
+        with pytest.raises(UserError, match="not supported in prediction"):
+            Predictor.load(other)
 
 
 def test_a_run_without_crops_explains_nothing(data, backbone, tmp_path):
@@ -356,8 +447,7 @@ def test_crops_boxes_and_the_picture(resnet, images, tmp_path, capsys):
         assert float(line["relevance"]) == pytest.approx(relevance, abs=6e-5)
         assert float(line["weight"]) == pytest.approx(weight, abs=6e-5)
     with Image.open(show) as picture:
-        drawing = draw
-        assert picture.format == "PNG" and picture.size == (drawing.WIDTH, drawing.HEAD + 2 * (384 + drawing.GAP))
+        assert picture.format == "PNG" and picture.size == (draw.WIDTH, draw.HEAD + 2 * (384 + draw.GAP))
 
 
 def test_only_so_many_images_are_drawn(resnet, images, tmp_path, capsys, monkeypatch):

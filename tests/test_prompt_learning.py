@@ -26,6 +26,7 @@ from toys import (
 
 from fairclip.core.plugins import import_plugins
 from fairclip.method.context import initial_context
+from fairclip.run import config as configs
 from fairclip.run import launch
 from fairclip.views.loading import mixed_seed
 from trainers.prompt_learning import PromptLearning
@@ -74,7 +75,7 @@ def test_it_is_marked_and_stands_beside_coop():
     assert PromptLearning.uses_labels and not getattr(UPL, "uses_labels", False)
     modules, _ = import_plugins("trainers", "datasets")
     assert "CoOp" not in TRAINER_REGISTRY.registered_names()
-    cfg = launch.build_cfg(launch.parse_args([]), modules)
+    cfg = configs.build_cfg(launch.parse_args([]), modules)
     assert cfg.TRAINER.COOP.PREC == "fp16" and cfg.TRAINER.PROMPTLEARNING.PREC == "fp32"
 
 
@@ -147,7 +148,7 @@ def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_pat
     accuracy = json.loads((finished / "results.json").read_text())["accuracy"]
     argv = ["--eval-only", "--model-dir", str(finished), "--load-epoch", str(EPOCHS)]
     assert train([*argv, *arguments(NAME, data, backbone, tmp_path)]) == 0
-    assert f"* accuracy: {accuracy:.1f}%" in capsys.readouterr().out
+    assert f"Accuracy on the test images: {accuracy:.2f} %" in capsys.readouterr().out
 
 
 def test_images_without_labels_are_refused(data, backbone, tmp_path, capsys):

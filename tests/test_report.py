@@ -198,7 +198,7 @@ def test_example_images_of_a_real_run(data, backbone, tmp_path):  # noqa: F811
     assert f"No example images: the images are not in {tmp_path}/elsewhere" in missing
     assert not (tmp_path / "elsewhere").exists()  # nothing is drawn for a report
     (run / "fair/checkpoint").unlink()
-    assert "No example images: there is no checkpoint" in " ".join(Page(build(tmp_path / "output")).text)
+    assert f"No example images: {run} has no checkpoint" in " ".join(Page(build(tmp_path / "output")).text)
     assert "No example images were asked for" in " ".join(Page(build(tmp_path / "output", images=0)).text)
 
 

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from toys import build, checkpoint, make_data, run, same, save_clip, untimed
 
-import fairclip.run.base
+import fairclip.run.build
 import trainers.upl
 from fairclip.backbones import towers
 from fairclip.backbones.openai import load_clip, norm_parameters
-from fairclip.backbones.towers import ImageClassifier, Passes, channels_last, fitting, out_of_memory
+from fairclip.backbones.towers import ImageClassifier, Passes, channels_last, images_that_fit, out_of_memory
 from fairclip.core.errors import UserError
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.method.context import ContextClassifier
@@ -160,10 +160,10 @@ def test_the_chunk_follows_free_memory(monkeypatch):
     passes = []
     monkeypatch.setattr(towers, "free_bytes", lambda device: 1000)
     monkeypatch.setattr(towers, "peak_bytes", lambda work, device: (work(), 10 * 16)[1])
-    assert fitting(lambda piece: passes.append(len(piece)), images(16)) == 50  # half of 1000 in tens
+    assert images_that_fit(lambda piece: passes.append(len(piece)), images(16)) == 50  # half of 1000 in tens
     assert passes == [16, 16]
     monkeypatch.setattr(towers, "free_bytes", lambda device: 1)
-    assert fitting(lambda piece: None, images(16)) == 1
+    assert images_that_fit(lambda piece: None, images(16)) == 1
 
 
 def test_halving():
@@ -268,14 +268,14 @@ def test_a_step_that_has_moved_parameters_is_not_done_again(data, backbone, tmp_
 
     trainer.mean_prediction, trainer._optims["fair"].step = None, fail
     with pytest.raises(UserError, match="out of memory"):
-        trainer.within_memory(trainer.forward_backward, next(iter(trainer.train_loader_x)))
+        trainer.memory_guard.run(trainer.forward_backward, next(iter(trainer.train_loader_x)))
     assert len(calls) == 1
 
 
 def test_other_errors_pass(data, backbone, tmp_path):
     trainer = build("FAIR", data, backbone, tmp_path, *EPOCH, *CROPS)
     with pytest.raises(RuntimeError, match="shapes"):
-        trainer.within_memory(torch.mm, torch.ones(2, 3), torch.ones(2, 3))
+        trainer.memory_guard.run(torch.mm, torch.ones(2, 3), torch.ones(2, 3))
 
 
 @pytest.mark.parametrize("key", ["CHUNK", "MICRO_BATCH"])
@@ -347,7 +347,7 @@ def test_compiled_towers_keep_their_names(tiny_clip, monkeypatch):
     assert copy.deepcopy(model).visual.transformer._compiled_call_impl is None  # it would run the original
 
 
-def test_without_a_compiler_nothing_changes(tiny_clip, monkeypatch, capsys):
+def test_without_a_compiler_nothing_changes(tiny_clip, monkeypatch, caplog):
     def broken(function, *args, **kwargs):
         def fail(*inputs):
             raise RuntimeError("no C++ compiler\nmany lines more")
@@ -358,8 +358,7 @@ def test_without_a_compiler_nothing_changes(tiny_clip, monkeypatch, capsys):
     plain, model = classifier(tiny_clip), classifier(tiny_clip, compiled=True)
     for _ in range(2):
         assert torch.equal(model(images(2)), plain(images(2)))
-    warnings = capsys.readouterr().out.splitlines()
-    assert warnings == ["Warning: MODEL.COMPILE has no effect, compiling failed: no C++ compiler"]
+    assert caplog.messages == ["MODEL.COMPILE has no effect, compiling failed: no C++ compiler"]
 
 
 # -- What a run holds, and waits for -----------------------------------------------------------------------------------
@@ -389,7 +388,7 @@ def test_text_towers_are_let_go(data, backbone, tmp_path, monkeypatch, trainer):
         texts.append(weakref.ref(model.transformer))
         return model
 
-    for module in (fairclip.run.base, trainers.upl):
+    for module in (fairclip.run.build, trainers.upl):
         monkeypatch.setattr(module, "load_clip", load)
     built = build(trainer, data, backbone, tmp_path, *EPOCH, *settings(trainer))
     if trainer == "UPL":

@@ -333,7 +333,7 @@ def test_eval_only_fits_again(data, vit, tmp_path, capsys):
     accuracy = run("TransCLIP", data, vit, tmp_path / "run", *INDUCTIVE)["accuracy"]
     argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
     assert train(argv + arguments("TransCLIP", data, vit, tmp_path / "eval", *INDUCTIVE)) == 0
-    assert capsys.readouterr().out.count(f"* accuracy: {accuracy:.1f}%") == 2
+    assert capsys.readouterr().out.count(f"Accuracy on the test images: {accuracy:.2f} %") == 2
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from fairclip.backbones.openai import load_clip
 from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
 from fairclip.method.selection import select_top_k
+from fairclip.run import config as configs
 from fairclip.run import launch
 from trainers.upl import UPL
 
@@ -127,7 +128,7 @@ def probabilities(data: Path, backbone: Path, pixels: int = 32) -> torch.Tensor:
     from clip import clip
 
     modules, _ = import_plugins("trainers", "datasets")
-    cfg = launch.build_cfg(launch.parse_args(arguments("UPL", data, backbone, data)), modules)
+    cfg = configs.build_cfg(launch.parse_args(arguments("UPL", data, backbone, data)), modules)
     cfg.defrost()
     cfg.INPUT.SIZE = (pixels, pixels)
     transform, model, rows = build_transform(cfg, is_train=False), load_clip(str(backbone)), []

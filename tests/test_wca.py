@@ -183,7 +183,7 @@ def test_eval_only_gives_the_reported_accuracy(data, vit, tmp_path, capsys):
     accuracy = run("WCA", data, vit, tmp_path / "run", *FEW)["accuracy"]
     argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
     assert train(argv + arguments("WCA", data, vit, tmp_path / "eval", *FEW)) == 0
-    assert capsys.readouterr().out.count(f"* accuracy: {accuracy:.1f}%") == 2
+    assert capsys.readouterr().out.count(f"Accuracy on the test images: {accuracy:.2f} %") == 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from PIL import Image
 
 from fairclip.core.plugins import import_plugins
+from fairclip.run import config as configs
 from fairclip.run import launch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,7 +155,7 @@ def build(*args, **kwargs):
     from dassl.engine import build_trainer
 
     modules, _ = import_plugins("trainers", "datasets")
-    return build_trainer(launch.build_cfg(launch.parse_args(arguments(*args, **kwargs)), modules))
+    return build_trainer(configs.build_cfg(launch.parse_args(arguments(*args, **kwargs)), modules))
 
 
 KILLED = """

@@ -5,7 +5,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fairclip.method.anchors import description_anchors
-from fairclip.run.base import ZeroShotTrainer
+from fairclip.run.zero_shot import ZeroShotTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:

@@ -7,16 +7,17 @@ Symbols: f image tower, Z text prototypes (K unit rows, learned), P image protot
 training images), tau = exp(logit_scale) of CLIP, z = f(weak view).
 """
 
+from functools import partial
+
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from dassl.optim import build_optimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import norm_parameters
 from fairclip.core.distributed import gather, global_mean
-from fairclip.core.errors import UserError
+from fairclip.core.errors import require
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.method.losses import fairness, weighted_cross_entropy
 from fairclip.method.memory import MemoryBank, Queue
@@ -29,6 +30,8 @@ from fairclip.method.prototypes import (
 )
 from fairclip.method.rates import cosine
 from fairclip.run.base import AdaptationTrainer
+from fairclip.run.checks import check_label_free, check_own_schedule
+from fairclip.run.optimizers import split_biases
 from fairclip.text.templates import prompts_of
 from fairclip.views.loading import mixed_seed, set_seed
 from fairclip.views.views import Views
@@ -85,21 +88,16 @@ class DPA(AdaptationTrainer):
         del self.clip_model  # the text tower has done its work
 
         # Trained: Z and the norms. Of them only the biases are spared weight decay, as in the public code.
-        norms = norm_parameters(self.model.visual)
-        decayed = [p for name, p in norms.items() if not name.endswith("bias")] + list(self.model.anchors.parameters())
-        biases = [p for name, p in norms.items() if name.endswith("bias")]
-        for parameter in decayed + biases:
-            parameter.requires_grad_(True)
-        groups = [{"params": decayed}, {"params": biases, "weight_decay": 0.0}]
-        optim = build_optimizer(self.model, self.cfg.OPTIM, param_groups=groups)
+        weights, biases = split_biases(norm_parameters(self.model.visual))
+        decayed = [*weights, *self.model.anchors.parameters()]
         steps = self.max_epoch * len(self.train_loader_x)
-        sched = LambdaLR(optim, cosine(steps, opt.LR_MIN / self.cfg.OPTIM.LR))
-        self.register_model("dpa", self.model, optim, sched)
+        schedule = partial(LambdaLR, lr_lambda=cosine(steps, opt.LR_MIN / self.cfg.OPTIM.LR))
+        self.set_up_training([{"params": decayed}, {"params": biases, "weight_decay": 0.0}], schedule)
 
         images = self.dm.dataset.train_x
-        self.memory = MemoryBank(len(images), text.shape[1], self.device)
-        self.recent = Queue(opt.QUEUE)  # mean predictions of the last batches
-        self.update_prototypes()  # of an empty memory: P = Z
+        self.keep("memory", MemoryBank(len(images), text.shape[1], self.device))
+        self.keep("recent", Queue(opt.QUEUE, self.device))  # mean predictions of the last batches
+        self.keep("prototypes", self.image_prototypes())  # of an empty memory: P = Z
 
     def train_transform(self) -> Views:
         """One decoded image -> weak view, strong view."""
@@ -110,26 +108,26 @@ class DPA(AdaptationTrainer):
         """A first feature and label of every training image, from its weak view and zero-shot CLIP."""
         loader = self.loader(self.dm.dataset.train_x, self.train_transform())
         set_seed(loader, mixed_seed(self.seed, self.epoch))
-        z = self.over(loader, lambda batch: self.model.encode(self.pixels(batch["img"])[:, 0]), "memory")
+        z = self.map_batches(loader, lambda batch: self.model.encode(self.pixels(batch["img"])[:, 0]), "memory")
         self.memory.write(torch.arange(len(z)), z, (z @ self.model.anchors().t()).argmax(dim=1))
 
     @torch.no_grad()
-    def update_prototypes(self) -> None:
+    def image_prototypes(self) -> Tensor:
         """P from the memory; a class that no image has takes its text prototype.
 
         On the CPU: a GPU would add up the images of a class in another order in each run.
         """
         memory, text = self.memory, self.model.anchors()
-        self.prototypes = image_prototypes(memory.features.cpu(), memory.labels.cpu(), text.cpu()).to(self.device)
+        return image_prototypes(memory.features.cpu(), memory.labels.cpu(), text.cpu()).to(self.device)
 
     def before_epoch(self) -> None:
         super().before_epoch()
         if self.epoch == 0:
             self.fill_memory()
-            self.update_prototypes()
+            self.prototypes = self.image_prototypes()
 
     def after_epoch(self) -> None:
-        self.update_prototypes()  # once an epoch, before the checkpoint
+        self.prototypes = self.image_prototypes()  # once an epoch, before the checkpoint
         super().after_epoch()
 
     # -- Pseudo-labels by both, and their weights ----------------------------------------------------------------------
@@ -171,32 +169,13 @@ class DPA(AdaptationTrainer):
         }
         return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(y, batch)
 
-    # -- State beyond the trained parameters ---------------------------------------------------------------------------
-
-    def extra_state(self) -> dict:
-        return {
-            "memory": self.memory.state_dict(),
-            "recent": self.recent.state_dict(),
-            "prototypes": self.prototypes,
-        }
-
-    def load_extra_state(self, state: dict) -> None:
-        self.memory.load_state_dict(state["memory"])
-        self.recent.load_state_dict(state["recent"], self.device)
-        self.prototypes = state["prototypes"].to(self.device)
-
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        self.check_label_free(cfg)
-        opt = cfg.TRAINER.DPA
-        for wrong, message in (
-            (not 0 <= opt.IMAGE_SHARE <= 1, f"TRAINER.DPA.IMAGE_SHARE {opt.IMAGE_SHARE}: a share lies between 0 and 1"),
-            (opt.QUEUE < 1, f"TRAINER.DPA.QUEUE {opt.QUEUE}: alignment needs the mean of at least 1 batch"),
-            (opt.ALIGN_SCALE <= 0, f"TRAINER.DPA.ALIGN_SCALE {opt.ALIGN_SCALE}: an inverse temperature is above 0"),
-            (cfg.OPTIM.LR <= 0, f"OPTIM.LR {cfg.OPTIM.LR}: a learning rate is above 0"),
-            (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: DPA's schedule is a cosine without warm-up"),
-        ):
-            if wrong:
-                raise UserError(message)
+        check_label_free(cfg)
+        check_own_schedule(cfg)
+        opt, node = cfg.TRAINER.DPA, "TRAINER.DPA"
+        require(0 <= opt.IMAGE_SHARE <= 1, f"{node}.IMAGE_SHARE {opt.IMAGE_SHARE}: a share lies between 0 and 1")
+        require(opt.QUEUE >= 1, f"{node}.QUEUE {opt.QUEUE}: alignment needs the mean of at least 1 batch")
+        require(opt.ALIGN_SCALE > 0, f"{node}.ALIGN_SCALE {opt.ALIGN_SCALE}: an inverse temperature is above 0")

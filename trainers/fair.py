@@ -11,17 +11,19 @@ Symbols: f image tower, A anchors (K unit rows a_c), tau = exp(logit_scale) of C
 """
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from dassl.optim import build_optimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import norm_parameters
 from fairclip.core.distributed import global_mean
-from fairclip.core.errors import UserError
+from fairclip.core.errors import require
+from fairclip.core.log import log
 from fairclip.method.alignment import alignment_scores
 from fairclip.method.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
 from fairclip.method.ema import EMA
@@ -30,6 +32,7 @@ from fairclip.method.memory import Queue
 from fairclip.method.prototypes import align_distribution
 from fairclip.method.weighting import SCHEMES, self_training_weight
 from fairclip.run.base import AdaptationTrainer
+from fairclip.run.checks import check_label_free, check_own_schedule
 from fairclip.views.views import FixedCrops, Views
 
 
@@ -70,6 +73,8 @@ class FAIR(AdaptationTrainer):
     Config keys: TRAINER.FAIR (see ``extend_cfg``), and OPTIM.NAME, LR, WEIGHT_DECAY, MAX_EPOCH.
     """
 
+    mean_prediction: Tensor | None = None  # running average for the fairness term, with many classes
+
     # -- Class Description Anchors (CDA) [A], and what is trained ----------------------------------------------------
 
     def build_model(self) -> None:
@@ -87,17 +92,15 @@ class FAIR(AdaptationTrainer):
         # norms [F]. The norms are not decayed: they have no reason to go to zero.
         norms = list(norm_parameters(self.model.visual).values()) if opt.LEARN_NORM else []
         learned = list(self.model.anchors.parameters()) if opt.LEARN_ANCHORS else []
-        for parameter in norms + learned:
-            parameter.requires_grad_(True)
-        groups = [{"params": norms, "weight_decay": 0.0}, {"params": learned}]
-        optim = build_optimizer(self.model, self.cfg.OPTIM, param_groups=[g for g in groups if g["params"]])
-        sched = CosineAnnealingLR(optim, T_max=self.max_epoch, eta_min=opt.LR_MIN)
-        self.register_model("fair", self.model, optim, sched)
+        schedule = partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN)
+        self.set_up_training([{"params": norms, "weight_decay": 0.0}, {"params": learned}], schedule)
 
         # Who labels: the current model, whose crops and image all see the same A, or an average over its past [O].
-        self.average = EMA(self.model) if opt.TEACHER_EMA > 0 else None
-        self.teacher = self.average.model if self.average else self.model
-        self.recent = Queue(opt.ALIGN_QUEUE) if opt.ALIGN_QUEUE else None  # mean predictions of the last batches
+        self.teacher = self.recent = None
+        if opt.TEACHER_EMA > 0:
+            self.keep("teacher", EMA(self.model))
+        if opt.ALIGN_QUEUE:
+            self.keep("recent", Queue(opt.ALIGN_QUEUE, self.device))  # mean predictions of the last batches
 
     # -- Views [F] ---------------------------------------------------------------------------------------------------
 
@@ -133,14 +136,15 @@ class FAIR(AdaptationTrainer):
         With ALIGN_QUEUE, p is aligned before it labels, the whole image's q is not (as in DPA): a label that alignment
         has moved counts less. Then there is also the batch's mean p [K], to join the recent ones once the step is done.
         """
-        tau, batch_mean = self.teacher.tau, None
-        local, whole = self.scores(self.teacher, views)
+        labeller = self.teacher.model if self.teacher else self.model
+        tau, batch_mean = labeller.tau, None
+        local, whole = self.scores(labeller, views)
         if self.recent:  # a class that takes a look-alike's images has to give some back [F: DPA]
             p = (tau * local).softmax(dim=1)
             batch_mean = global_mean(p.mean(dim=0))
             local = align_distribution(p, self.recent.mean(batch_mean)).log() / tau  # cosines, shifted for each class
         y = local.argmax(dim=1)
-        w = self_training_weight(self.options.WEIGHT, local, whole, self.teacher.anchors(), tau)
+        w = self_training_weight(self.options.WEIGHT, local, whole, labeller.anchors(), tau)
         return y, w, whole.argmax(dim=1) == y, batch_mean
 
     # -- One step: L = mean_i w_i CE(tau <f(x_s), A>, y_i) + lambda L_fair ---------------------------------------------
@@ -158,8 +162,8 @@ class FAIR(AdaptationTrainer):
         self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
         if self.recent:
             self.recent.push(batch_mean)
-        if self.average:
-            self.average.update(self.model, self.options.TEACHER_EMA)
+        if self.teacher:
+            self.teacher.update(self.model, self.options.TEACHER_EMA)
 
         figures = {
             "loss": loss,
@@ -180,50 +184,40 @@ class FAIR(AdaptationTrainer):
         accuracy = super().test(split)
         if self.options.CROP_INFERENCE and self.options.N_CROPS:
             self.results["crop_accuracy"] = self.test_with_crops(split or self.cfg.TEST.SPLIT)
-            print(f"accuracy with {self.options.N_CROPS} crops: {self.results['crop_accuracy']:.1f}%")
+            log.info(f"Accuracy with {self.options.N_CROPS} crops: {self.results['crop_accuracy']:.2f} %")
         return accuracy
 
     def test_with_crops(self, split: str) -> float:
         """Accuracy of LAS on the images of a split, in percent; the crops are the same in every run."""
         images = self.dm.dataset.val if split == "val" else self.dm.dataset.test
         loader = self.loader(images, FixedCrops(**self._view_settings()))
-        las = self.over(loader, lambda batch: self.scores(self.model, self.pixels(batch["img"]))[0], "test with crops")
-        return self.accuracy(las, loader)
 
-    # -- State beyond the trained parameters ---------------------------------------------------------------------------
+        def score(batch: dict) -> Tensor:
+            return self.scores(self.model, self.pixels(batch["img"]))[0]
 
-    def extra_state(self) -> dict:
-        parts = {"teacher": self.average, "recent": self.recent}
-        return {name: part.state_dict() for name, part in parts.items() if part}
+        return self.accuracy(self.map_batches(loader, score, "test with crops"), loader)
 
-    def load_extra_state(self, state: dict) -> None:
-        if self.average:
-            self.average.load_state_dict(state["teacher"])
-        if self.recent:
-            self.recent.load_state_dict(state["recent"], self.device)
+    def prediction(self) -> dict[str, Any]:
+        opt = self.options
+        crops = {"n": opt.N_CROPS, "k": opt.TOP_K, "alpha": opt.ALPHA, "beta": opt.BETA, "scale": opt.CROP_SCALE}
+        return super().prediction() | {"crops": crops if opt.N_CROPS else None}
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        self.check_label_free(cfg)
-        opt = cfg.TRAINER.FAIR
-        for wrong, message in (
-            (opt.ANCHORS not in ANCHOR_KINDS, f"ANCHORS {opt.ANCHORS!r}: choose one of {', '.join(ANCHOR_KINDS)}"),
-            (opt.WEIGHT not in SCHEMES, f"WEIGHT {opt.WEIGHT!r}: choose one of {', '.join(SCHEMES)}"),
-            (
-                opt.N_CROPS > 0 and not 1 <= opt.TOP_K <= opt.N_CROPS,
-                f"TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 1 and N_CROPS",
-            ),
-            (not opt.LEARN_ANCHORS and not opt.LEARN_NORM, "LEARN_ANCHORS and LEARN_NORM are both off: nothing to do"),
-            (opt.ALIGN_QUEUE < 0, f"ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0 for no alignment"),
-            (not 0 <= opt.TEACHER_EMA < 1, f"TEACHER_EMA {opt.TEACHER_EMA}: a decay lies in [0, 1), 0 turns it off"),
-        ):
-            if wrong:
-                raise UserError(f"TRAINER.FAIR.{message}")
-        for wrong, message in (
-            (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.FAIR.LR_MIN {opt.LR_MIN}"),
-            (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: FAIR's schedule is a cosine without warm-up"),
-        ):
-            if wrong:
-                raise UserError(message)
+        check_label_free(cfg)
+        check_own_schedule(cfg)
+        opt, node = cfg.TRAINER.FAIR, "TRAINER.FAIR"
+        require(opt.ANCHORS in ANCHOR_KINDS, f"{node}.ANCHORS {opt.ANCHORS!r}: choose one of {', '.join(ANCHOR_KINDS)}")
+        require(opt.WEIGHT in SCHEMES, f"{node}.WEIGHT {opt.WEIGHT!r}: choose one of {', '.join(SCHEMES)}")
+        require(
+            opt.N_CROPS <= 0 or 1 <= opt.TOP_K <= opt.N_CROPS,
+            f"{node}.TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 1 and N_CROPS",
+        )
+        require(opt.LEARN_ANCHORS or opt.LEARN_NORM, f"{node}.LEARN_ANCHORS and LEARN_NORM are both off: nothing to do")
+        require(opt.ALIGN_QUEUE >= 0, f"{node}.ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0: no alignment")
+        require(
+            0 <= opt.TEACHER_EMA < 1, f"{node}.TEACHER_EMA {opt.TEACHER_EMA}: a decay lies in [0, 1), 0 turns it off"
+        )
+        require(cfg.OPTIM.LR >= opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below {node}.LR_MIN {opt.LR_MIN}")

@@ -10,15 +10,18 @@ import re
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.optim import build_lr_scheduler
 from torch import Tensor
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import norm_parameters
-from fairclip.core.errors import UserError
+from fairclip.core.errors import require
+from fairclip.core.log import log
 from fairclip.method.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
 from fairclip.method.visual_prompts import PromptedClassifier, check_vit, initial_prompts, vit_needed
 from fairclip.run.base import AdaptationTrainer
+from fairclip.run.checks import check_label_free
+from fairclip.run.optimizers import split_biases
 from fairclip.views.lafter_views import WeakStrong
 
 # Steps of the text stage by data set, from the public code. What it has for all large ones is our choice for those that
@@ -84,23 +87,19 @@ class LaFTer(AdaptationTrainer):
         # A generator of its own: what it draws depends on the seed, and not on what was drawn in loading CLIP.
         generator = torch.Generator(self.device).manual_seed(self.seed)
 
-        self.text_classifier = self.learn_from_texts(generator)  # h_0
+        # h_0. It could be made again, but not to the bit on another machine, nor with a random seed: it is kept.
+        self.keep("text_classifier", self.learn_from_texts(generator))
         prompts = initial_prompts(visual, opt.N_PROMPTS, generator)
         self.model = PromptedClassifier(visual, prompts, self.text_classifier, opt.PREC)
         del self.clip_model  # the text tower has done its work
 
         # Trained: LayerNorms, prompts and the classifier. Biases are not decayed; all the rest is, norms too.
-        norms = norm_parameters(visual)
-        biases = [parameter for name, parameter in norms.items() if name.endswith("bias")]
-        weights = [parameter for name, parameter in norms.items() if not name.endswith("bias")]
-        groups = [
-            {"params": [*weights, self.model.prompts, self.model.head]},
-            {"params": biases, "weight_decay": 0.0},
-        ]
-        for parameter in (parameter for group in groups for parameter in group["params"]):
-            parameter.requires_grad_(True)
-        optim = build_optimizer(self.model, self.cfg.OPTIM, param_groups=groups)
-        self.register_model("lafter", self.model, optim, build_lr_scheduler(optim, self.cfg.OPTIM))
+        weights, biases = split_biases(norm_parameters(visual))
+        decayed = [*weights, self.model.prompts, self.model.head]
+        self.set_up_training(
+            [{"params": decayed}, {"params": biases, "weight_decay": 0.0}],
+            lambda optim: build_lr_scheduler(optim, self.cfg.OPTIM),
+        )
 
     def learn_from_texts(self, generator: torch.Generator) -> Tensor:
         """The classifier that is trained on texts alone: weights [K, d]."""
@@ -121,7 +120,8 @@ class LaFTer(AdaptationTrainer):
             generator=generator,
         )
         right = (texts @ weight.t()).argmax(dim=1) == labels
-        print(f"Text classifier: {steps} steps on {len(texts)} texts, {100 * right.float().mean():.1f}% of them right")
+        share = 100 * right.float().mean()
+        log.info(f"Text classifier: {steps} steps on {len(texts)} texts, {share:.1f}% of them right")
         return weight
 
     # -- Views ---------------------------------------------------------------------------------------------------------
@@ -145,30 +145,20 @@ class LaFTer(AdaptationTrainer):
         self.descend(loss)
         return {"loss": loss.detach()} | self.pseudo_accuracy(y, batch)
 
-    # -- State beyond the trained parameters ---------------------------------------------------------------------------
-
-    def extra_state(self) -> dict:
-        # The text stage could be done again, but not to the bit on another machine, nor with a random seed.
-        return {"text_classifier": self.text_classifier}
-
-    def load_extra_state(self, state: dict) -> None:
-        self.text_classifier = state["text_classifier"].to(self.device)
-
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        self.check_label_free(cfg)
-        opt, backbone = cfg.TRAINER.LAFTER, cfg.MODEL.BACKBONE.NAME
-        if re.fullmatch(r"RN\d+(x\d+)?", backbone):  # before it is downloaded for nothing
-            raise UserError(vit_needed(f"{backbone} is a ResNet"))
-        for wrong, message in (
-            (opt.TEXT_STEPS < 0, f"TEXT_STEPS {opt.TEXT_STEPS}: give a number of steps, or 0 for the data set's own"),
-            (opt.TEXT_LR <= 0, f"TEXT_LR {opt.TEXT_LR}: a learning rate lies above 0"),
-            (opt.TEXT_WEIGHT_DECAY < 0, f"TEXT_WEIGHT_DECAY {opt.TEXT_WEIGHT_DECAY}: must not be negative"),
-            (opt.TEXT_NOISE < 0, f"TEXT_NOISE {opt.TEXT_NOISE}: a standard deviation is not negative"),
-            (opt.N_PROMPTS < 0, f"N_PROMPTS {opt.N_PROMPTS}: must not be negative; 0 does without"),
-            (not 0 <= opt.SMOOTHING < 1, f"SMOOTHING {opt.SMOOTHING}: must lie in [0, 1), 0 turns it off"),
-        ):
-            if wrong:
-                raise UserError(f"TRAINER.LAFTER.{message}")
+        check_label_free(cfg)
+        opt, node, backbone = cfg.TRAINER.LAFTER, "TRAINER.LAFTER", cfg.MODEL.BACKBONE.NAME
+        # A ResNet is refused before it is downloaded for nothing.
+        require(not re.fullmatch(r"RN\d+(x\d+)?", backbone), vit_needed(f"{backbone} is a ResNet"))
+        require(
+            opt.TEXT_STEPS >= 0,
+            f"{node}.TEXT_STEPS {opt.TEXT_STEPS}: give a number of steps, or 0 for the data set's own",
+        )
+        require(opt.TEXT_LR > 0, f"{node}.TEXT_LR {opt.TEXT_LR}: a learning rate lies above 0")
+        require(opt.TEXT_WEIGHT_DECAY >= 0, f"{node}.TEXT_WEIGHT_DECAY {opt.TEXT_WEIGHT_DECAY}: must not be negative")
+        require(opt.TEXT_NOISE >= 0, f"{node}.TEXT_NOISE {opt.TEXT_NOISE}: a standard deviation is not negative")
+        require(opt.N_PROMPTS >= 0, f"{node}.N_PROMPTS {opt.N_PROMPTS}: must not be negative; 0 does without")
+        require(0 <= opt.SMOOTHING < 1, f"{node}.SMOOTHING {opt.SMOOTHING}: must lie in [0, 1), 0 turns it off")

@@ -12,11 +12,12 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import feature_dim
-from fairclip.core.errors import UserError
+from fairclip.core.errors import require
+from fairclip.core.log import log
 from fairclip.method.linear_probe import ProbeClassifier, regularisation_path
-from fairclip.run.base import AdaptationTrainer
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.views.loading import Images
+from fairclip.run.settings import write_config
+from fairclip.views.loading import Images, images_of
 
 WITHOUT_VALIDATION = 1e-3  # the L2 penalty where there are no validation images to choose one by
 
@@ -34,7 +35,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class LinearProbe(FrozenFeatures, AdaptationTrainer):
+class LinearProbe(FrozenFeatures):
     """A reference with labels, not a competitor: what the frozen features would allow if every label were known.
 
     Features of the training images under the test transform, multinomial logistic regression with an L2 penalty by
@@ -63,11 +64,11 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
     def labelled(self, images: Images, title: str) -> tuple[Tensor, Tensor]:
         """Features in float64 and labels of a split."""
         labels = torch.tensor(images.labels, device=self.device)
-        if (labels < 0).any():
-            raise UserError(
-                f"LinearProbe trains with labels, and {(labels < 0).sum().item()} of {len(images)} {title} "
-                "images have none"
-            )
+        unlabelled = (labels < 0).sum().item()
+        require(
+            not unlabelled,
+            f"LinearProbe trains with labels, and {unlabelled} of {len(images)} {title} images have none",
+        )
         return self.encode_all(images, title).double(), labels
 
     def fit(self) -> None:
@@ -76,19 +77,19 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
         self.seconds_saved = 0.0
         penalties = list(opt.L2)
         if len(penalties) > 1 and not self.dm.dataset.val:
-            print(
-                f"Warning: {self.cfg.DATASET.NAME} has no validation images to choose TRAINER.LINEARPROBE.L2 by: "
+            log.warning(
+                f"{self.cfg.DATASET.NAME} has no validation images to choose TRAINER.LINEARPROBE.L2 by: "
                 f"{WITHOUT_VALIDATION} is taken"
             )
             penalties = [WITHOUT_VALIDATION]
-        features, labels = self.labelled(self.train_loader_x.dataset, "train")
+        features, labels = self.labelled(images_of(self.train_loader_x), "train")
         probes = regularisation_path(features, labels, self.num_classes, penalties, opt.ITERATIONS)
         accuracies = dict.fromkeys(probes, 0.0)
         if len(probes) > 1:
-            features, labels = self.labelled(self.val_loader.dataset, "val")
+            features, labels = self.labelled(images_of(self.loader_of("val")), "val")
             for penalty, probe in probes.items():
                 accuracies[penalty] = 100 * (probe(features).argmax(dim=1) == labels).double().mean().item()
-                print(
+                log.debug(
                     f"L2 {penalty:g}: accuracy on validation images {accuracies[penalty]:.2f}, "
                     f"training loss {probe.loss:.4f}"
                 )
@@ -100,10 +101,10 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
         if len(probes) > 1:
             record["val_accuracy"] = accuracies[best]
         self.history = [record | {"seconds": time.time() - start + self.seconds_saved}]
-        print(f"Linear probe with L2 {best:g}")
+        log.info(f"Linear probe with L2 {best:g}")
 
     def train(self) -> None:
-        self.write_config()
+        write_config(self.cfg, self.output_dir)
         self.epoch, self.max_epoch = 0, 1
         self.fit()
         self.save_model(self.epoch, self.output_dir)
@@ -115,7 +116,8 @@ class LinearProbe(FrozenFeatures, AdaptationTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         opt = cfg.TRAINER.LINEARPROBE
-        if not opt.L2 or any(not isinstance(value, (int, float)) or value <= 0 for value in opt.L2):
-            raise UserError(f"TRAINER.LINEARPROBE.L2 {opt.L2}: give one or more numbers above 0, such as (0.001,)")
-        if opt.ITERATIONS < 1:
-            raise UserError(f"TRAINER.LINEARPROBE.ITERATIONS {opt.ITERATIONS}: it must be at least 1")
+        require(
+            opt.L2 and all(isinstance(value, (int, float)) and value > 0 for value in opt.L2),
+            f"TRAINER.LINEARPROBE.L2 {opt.L2}: give one or more numbers above 0, such as (0.001,)",
+        )
+        require(opt.ITERATIONS >= 1, f"TRAINER.LINEARPROBE.ITERATIONS {opt.ITERATIONS}: it must be at least 1")

@@ -6,21 +6,24 @@ J. Li, S. Savarese, S. C. H. Hoi, "Masked Unsupervised Self-training for Label-F
 Symbols: f image tower, W classifier (K rows), tau = exp(logit_scale) of CLIP, teacher = moving average of f and W.
 """
 
+from functools import partial
+
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from dassl.optim import build_optimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import require
+from fairclip.core.log import log
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.method.confidence import confident_labels, masked_cross_entropy
 from fairclip.method.ema import EMA, ramped_decay
 from fairclip.method.losses import MANY_CLASSES, fairness
 from fairclip.method.rates import cosine, layer_depths
 from fairclip.run.base import AdaptationTrainer
+from fairclip.run.checks import check_label_free, check_own_schedule
 from fairclip.text.templates import prompts_of
 from fairclip.views.views import Views
 
@@ -46,6 +49,9 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 class LinearClassifier(AnchorClassifier):
     """Logits tau <f(x), w_c> with unit f(x), and W as training leaves it: its rows' lengths count."""
+
+    def class_vectors(self) -> Tensor | None:
+        return None  # the lengths of the rows count: cosines would not do
 
     def forward(self, images: Tensor) -> Tensor:
         return self.tau * self.encode(images) @ self.anchors.weight.t()
@@ -78,6 +84,8 @@ class MUST(AdaptationTrainer):
     - ResNets run too, although the paper is about ViTs: a stage counts as a layer, and BatchNorm keeps its statistics.
     """
 
+    mean_prediction: Tensor | None = None  # running average for the fairness term, with many classes
+
     views_per_image = 2
     schedule_by_step = True
 
@@ -91,11 +99,10 @@ class MUST(AdaptationTrainer):
         self.model.requires_grad_(True)
 
         rate = self.cfg.OPTIM.LR * self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE / LR_BATCH
-        optim = build_optimizer(self.model, self.cfg.OPTIM, param_groups=self.parameter_groups(rate))
         steps = self.max_epoch * len(self.train_loader_x)
-        sched = LambdaLR(optim, cosine(steps, opt.LR_MIN / self.cfg.OPTIM.LR))
-        self.register_model("must", self.model, optim, sched)
-        self.teacher = EMA(self.model)
+        schedule = partial(LambdaLR, lr_lambda=cosine(steps, opt.LR_MIN / self.cfg.OPTIM.LR))
+        self.set_up_training(self.parameter_groups(rate), schedule)
+        self.keep("teacher", EMA(self.model))
 
     def parameter_groups(self, rate: float) -> list[dict]:
         """The head (with W) at the full rate and first, each layer below at LAYER_DECAY of the rate of the one above.
@@ -155,38 +162,25 @@ class MUST(AdaptationTrainer):
         accuracy = super().test(split)
         if self.history:  # not under --eval-only, which loads the model alone
             self.results["ema_accuracy"] = self.test_teacher(self.loader_of(split or self.cfg.TEST.SPLIT))
-            print(f"accuracy of the teacher: {self.results['ema_accuracy']:.1f}%")
+            log.info(f"Accuracy of the teacher: {self.results['ema_accuracy']:.2f} %")
         return accuracy
 
     def test_teacher(self, loader: DataLoader) -> float:
         """In percent."""
-        logits = self.over(loader, lambda batch: self.teacher.model(self.parse_batch_test(batch)[0]), "teacher")
+        logits = self.map_batches(loader, lambda batch: self.teacher.model(self.parse_batch_test(batch)[0]), "teacher")
         return self.accuracy(logits, loader)
-
-    # -- State beyond the trained parameters ---------------------------------------------------------------------------
-
-    def extra_state(self) -> dict:
-        return {"teacher": self.teacher.state_dict()}
-
-    def load_extra_state(self, state: dict) -> None:
-        self.teacher.load_state_dict(state["teacher"])
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        self.check_label_free(cfg)
-        opt = cfg.TRAINER.MUST
-        for wrong, message in (
-            (not 0 <= opt.THRESHOLD < 1, f"TRAINER.MUST.THRESHOLD {opt.THRESHOLD}: a confidence lies in [0, 1)"),
-            (
-                not 0 <= opt.EMA_START <= opt.EMA_END <= 1,
-                f"TRAINER.MUST.EMA_START {opt.EMA_START}, EMA_END {opt.EMA_END}: need 0 <= EMA_START <= EMA_END <= 1",
-            ),
-            (not 0 < opt.LAYER_DECAY <= 1, f"TRAINER.MUST.LAYER_DECAY {opt.LAYER_DECAY}: it lies in (0, 1], 1 is none"),
-            (cfg.OPTIM.LR <= 0, f"OPTIM.LR {cfg.OPTIM.LR}: a learning rate is above 0"),
-            (cfg.OPTIM.LR < opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below TRAINER.MUST.LR_MIN {opt.LR_MIN}"),
-            (cfg.OPTIM.WARMUP_EPOCH > 0, "OPTIM.WARMUP_EPOCH: MUST's schedule is a cosine without warm-up"),
-        ):
-            if wrong:
-                raise UserError(message)
+        check_label_free(cfg)
+        check_own_schedule(cfg)
+        opt, node = cfg.TRAINER.MUST, "TRAINER.MUST"
+        require(0 <= opt.THRESHOLD < 1, f"{node}.THRESHOLD {opt.THRESHOLD}: a confidence lies in [0, 1)")
+        require(
+            0 <= opt.EMA_START <= opt.EMA_END <= 1,
+            f"{node}.EMA_START {opt.EMA_START}, EMA_END {opt.EMA_END}: need 0 <= EMA_START <= EMA_END <= 1",
+        )
+        require(0 < opt.LAYER_DECAY <= 1, f"{node}.LAYER_DECAY {opt.LAYER_DECAY}: it lies in (0, 1], 1 is none")
+        require(cfg.OPTIM.LR >= opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below {node}.LR_MIN {opt.LR_MIN}")

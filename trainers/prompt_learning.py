@@ -3,18 +3,18 @@
 K. Zhou, J. Yang, C. C. Loy, Z. Liu, "Learning to Prompt for Vision-Language Models" (CoOp), arXiv 2109.01134.
 """
 
+from functools import partial
+
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from dassl.optim import build_optimizer
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import require
 from fairclip.method.context import ContextClassifier, initial_context
 from fairclip.method.rates import warmup_cosine
-from fairclip.run.base import AdaptationTrainer
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.views.loading import mixed_seed
 
@@ -30,14 +30,17 @@ def extend_cfg(cfg: CfgNode) -> None:
     )
 
 
-class PromptTrainer(FrozenFeatures, AdaptationTrainer):
+class PromptTrainer(FrozenFeatures):
     """What trainers of context vectors share: model, schedule, step and inference. A subclass says on which labels.
 
     Config keys: TRAINER.<NAME>.PREC, N_CTX, CSC; OPTIM.NAME, LR, WEIGHT_DECAY, MOMENTUM, MAX_EPOCH, WARMUP_EPOCH,
     WARMUP_CONS_LR; INPUT.TRANSFORMS, the augmentation of training images.
     """
 
-    members = 1  # prompts that are trained beside each other
+    @property
+    def members(self) -> int:
+        """Prompts that are trained beside each other."""
+        return 1
 
     def build_model(self) -> None:
         opt, cfg = self.options, self.cfg.OPTIM
@@ -46,9 +49,8 @@ class PromptTrainer(FrozenFeatures, AdaptationTrainer):
         self.model = ContextClassifier(self.clip_model, self.classnames, contexts.to(self.device), opt.PREC)
         del self.clip_model  # its towers are in the model
         # Trained are the contexts, nothing else.
-        optim = build_optimizer(self.model, cfg, param_groups=[{"params": [self.model.contexts]}])
-        sched = LambdaLR(optim, warmup_cosine(cfg.MAX_EPOCH, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR / cfg.LR))
-        self.register_model(self.cfg.TRAINER.NAME.lower(), self.model, optim, sched)
+        rates = warmup_cosine(cfg.MAX_EPOCH, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR / cfg.LR)
+        self.set_up_training([{"params": [self.model.contexts]}], partial(LambdaLR, lr_lambda=rates))
 
     def before_train(self) -> None:
         """The members start at random, each from a seed of its own; a resumed run brings them along."""
@@ -79,17 +81,15 @@ class PromptTrainer(FrozenFeatures, AdaptationTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         opt, optim, node = cfg.TRAINER[cfg.TRAINER.NAME.upper()], cfg.OPTIM, f"TRAINER.{cfg.TRAINER.NAME.upper()}"
-        for wrong, message in (
-            (opt.N_CTX < 1, f"{node}.N_CTX {opt.N_CTX}: a prompt needs at least one context vector"),
-            (optim.LR <= 0, f"OPTIM.LR {optim.LR}: a learning rate is above 0"),
-            (optim.LR_SCHEDULER != "cosine", f"OPTIM.LR_SCHEDULER {optim.LR_SCHEDULER!r}: prompt learning uses cosine"),
-            (
-                optim.WARMUP_EPOCH > 0 and optim.WARMUP_TYPE != "constant",
-                f"OPTIM.WARMUP_TYPE {optim.WARMUP_TYPE!r}: a warm-up here is at a constant rate, set it to constant",
-            ),
-        ):
-            if wrong:
-                raise UserError(message)
+        require(opt.N_CTX >= 1, f"{node}.N_CTX {opt.N_CTX}: a prompt needs at least one context vector")
+        require(optim.LR > 0, f"OPTIM.LR {optim.LR}: a learning rate is above 0")
+        require(
+            optim.LR_SCHEDULER == "cosine", f"OPTIM.LR_SCHEDULER {optim.LR_SCHEDULER!r}: prompt learning uses cosine"
+        )
+        require(
+            optim.WARMUP_EPOCH <= 0 or optim.WARMUP_TYPE == "constant",
+            f"OPTIM.WARMUP_TYPE {optim.WARMUP_TYPE!r}: a warm-up here is at a constant rate, set it to constant",
+        )
 
 
 @TRAINER_REGISTRY.register()
@@ -117,8 +117,10 @@ class PromptLearning(PromptTrainer):
     uses_labels = True
 
     def build_model(self) -> None:
-        if unlabelled := sum(item.label < 0 for item in self.dm.dataset.train_x):
-            raise UserError(f"PromptLearning learns from labels, and {unlabelled} training images have none: use UPL")
+        unlabelled = sum(item.label < 0 for item in self.dm.dataset.train_x)
+        require(
+            not unlabelled, f"PromptLearning learns from labels, and {unlabelled} training images have none: use UPL"
+        )
         super().build_model()
 
     def forward_backward(self, batch: dict) -> dict[str, Tensor]:

@@ -8,10 +8,12 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, require
 from fairclip.method.transclip import fit, log_likelihood, update_assignments
-from fairclip.run.base import ZeroShotTrainer
+from fairclip.run.checks import check_label_free
 from fairclip.run.frozen import FrozenFeatures
+from fairclip.run.zero_shot import ZeroShotTrainer
+from fairclip.views.loading import images_of
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -83,7 +85,8 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
     def score_alone(self, features: Tensor) -> Tensor:
         """Each image by itself, [N, K]."""
         if self.gaussians is None:
-            _, *self.gaussians = self.fit(self.encode_all(self.train_loader_x.dataset, "train"))
+            _, means, variances = self.fit(self.encode_all(images_of(self.train_loader_x), "train"))
+            self.gaussians = means, variances
         likelihood = log_likelihood(features.double(), *self.gaussians)
         return update_assignments(self.log_prior(features), likelihood, None, lam=self.options.LAMBDA)
 
@@ -100,7 +103,6 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
         opt = cfg.TRAINER.TRANSCLIP
         self.transductive = not opt.INDUCTIVE
         if opt.INDUCTIVE:
-            self.check_label_free(cfg)
+            check_label_free(cfg)
         for key, least in (("NEIGHBOURS", 1), ("OUTER", 0), ("INNER", 1), ("INIT", 1), ("LAMBDA", 0)):
-            if opt[key] < least:
-                raise UserError(f"TRAINER.TRANSCLIP.{key} {opt[key]}: it must be at least {least}")
+            require(opt[key] >= least, f"TRAINER.TRANSCLIP.{key} {opt[key]}: it must be at least {least}")

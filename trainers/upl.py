@@ -12,9 +12,11 @@ from yacs.config import CfgNode
 
 from fairclip.backbones.openai import input_resolution, load_clip
 from fairclip.core.distributed import main_first
-from fairclip.core.errors import UserError, few
+from fairclip.core.errors import few, require
+from fairclip.core.log import log
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.method.selection import select_top_k
+from fairclip.run.checks import check_label_free
 from fairclip.text.embeddings import name_prompts
 from fairclip.text.templates import template_of
 
@@ -61,6 +63,9 @@ class UPL(PromptTrainer):
         - The last epoch is reported, which is the public code's rule too.
     """
 
+    selected: Tensor | None  # [S], positions in train_x
+    pseudo_labels: Tensor | None  # [S]
+
     @property
     def members(self) -> int:
         return self.options.ENSEMBLE
@@ -73,38 +78,40 @@ class UPL(PromptTrainer):
         opt = self.options
         models = tuple(opt.LABELLERS) or (self.cfg.MODEL.BACKBONE.NAME,)
         templates = tuple(opt.TEMPLATES) or (template_of(self.cfg.DATASET.NAME),)
-        print(f"Pseudo-labels by {', '.join(models)}, with the templates {' | '.join(templates)}")
-        total = 0
+        log.info(f"Pseudo-labels by {', '.join(models)}, with the templates {' | '.join(templates)}")
+        total = torch.zeros(())
         for name in models:
-            with main_first():
-                clip_model = load_clip(name, self.device)
-            names = name_prompts(clip_model, self.classnames, templates)
-            model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), opt.PREC)
-            model.passes = self.passes
-            cfg = self.cfg.clone()
-            cfg.defrost()
-            cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
-            del clip_model  # the text tower has done its work
-            loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
-            total = (
-                total
-                + self.over(
-                    loader,
-                    lambda batch, model=model: model(batch["img"].to(self.device)).softmax(dim=1),
-                    f"labels by {name}",
-                ).cpu()
-            )
+            total = total + self.probabilities_by(name, templates)
         return total / len(models)
 
+    def probabilities_by(self, name: str, templates: tuple[str, ...]) -> Tensor:
+        """Those of one labelling model."""
+        with main_first():
+            clip_model = load_clip(name, self.device)
+        names = name_prompts(clip_model, self.classnames, templates)
+        model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), self.options.PREC)
+        model.passes = self.memory_guard.passes
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
+        del clip_model  # the text tower has done its work
+        loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
+
+        def probabilities(batch: dict) -> Tensor:
+            return model(batch["img"].to(self.device)).softmax(dim=1)
+
+        return self.map_batches(loader, probabilities, f"labels by {name}").cpu()
+
     def before_train(self) -> None:
-        self.selected: Tensor | None = None  # [S], positions in train_x
+        self.keep("selected", None)  # [S], positions in train_x
+        self.keep("pseudo_labels", None)  # [S]
         super().before_train()  # a resumed run brings its selection along
-        if self.selected is None:
+        if self.selected is None or self.pseudo_labels is None:
             probs = self.zero_shot_probabilities()
             self.selected, self.pseudo_labels = select_top_k(probs, self.options.TOP_K)
         per_class = self.pseudo_labels.bincount(minlength=self.num_classes)
         never = [name for name, count in zip(self.classnames, per_class, strict=True) if count == 0]
-        print(
+        log.info(
             f"Selected {len(self.selected)} of {len(self.dm.dataset.train_x)} training images, at most "
             f"{self.options.TOP_K} of each predicted class"
             + (f"; {len(never)} classes were never predicted: {few(never)}" if never else "")
@@ -127,23 +134,11 @@ class UPL(PromptTrainer):
         truth = {"label": self.labels[batch["index"]]}
         return {"loss": self.learn(images, pseudo_labels)} | self.pseudo_accuracy(pseudo_labels, truth)
 
-    # -- State beyond the trained parameters ---------------------------------------------------------------------------
-
-    def extra_state(self) -> dict:
-        return {"selected": self.selected, "pseudo_labels": self.pseudo_labels}
-
-    def load_extra_state(self, state: dict) -> None:
-        self.selected, self.pseudo_labels = state["selected"], state["pseudo_labels"]
-
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        self.check_label_free(cfg)
+        check_label_free(cfg)
         opt = cfg.TRAINER.UPL
-        for wrong, message in (
-            (opt.TOP_K < 1, f"TOP_K {opt.TOP_K}: keep at least one image of each class"),
-            (opt.ENSEMBLE < 1, f"ENSEMBLE {opt.ENSEMBLE}: learn at least one prompt"),
-        ):
-            if wrong:
-                raise UserError(f"TRAINER.UPL.{message}")
+        require(opt.TOP_K >= 1, f"TRAINER.UPL.TOP_K {opt.TOP_K}: keep at least one image of each class")
+        require(opt.ENSEMBLE >= 1, f"TRAINER.UPL.ENSEMBLE {opt.ENSEMBLE}: learn at least one prompt")

@@ -11,11 +11,11 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import require
 from fairclip.method.anchors import relevance_mean
 from fairclip.method.wca import cross_alignment
-from fairclip.run.base import ZeroShotTrainer
 from fairclip.run.frozen import FrozenFeatures
+from fairclip.run.zero_shot import ZeroShotTrainer
 from fairclip.views.views import RandomCrops
 
 
@@ -97,7 +97,8 @@ class WCA(FrozenFeatures, ZeroShotTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         opt = cfg.TRAINER.WCA
-        if opt.N_CROPS < 1:
-            raise UserError(f"TRAINER.WCA.N_CROPS {opt.N_CROPS}: WCA needs at least one crop")
-        if not 0 < opt.ALPHA <= opt.BETA <= 1:
-            raise UserError(f"TRAINER.WCA: crops need 0 < ALPHA <= BETA <= 1, got ALPHA {opt.ALPHA}, BETA {opt.BETA}")
+        require(opt.N_CROPS >= 1, f"TRAINER.WCA.N_CROPS {opt.N_CROPS}: WCA needs at least one crop")
+        require(
+            0 < opt.ALPHA <= opt.BETA <= 1,
+            f"TRAINER.WCA: crops need 0 < ALPHA <= BETA <= 1, got ALPHA {opt.ALPHA}, BETA {opt.BETA}",
+        )

@@ -4,7 +4,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.run.base import ZeroShotTrainer
+from fairclip.run.zero_shot import ZeroShotTrainer
 from fairclip.text.templates import ENSEMBLE, template_of
 
 

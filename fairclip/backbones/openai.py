@@ -1,4 +1,4 @@
-"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. Nothing else here loads weights.
+"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. All weights are loaded here.
 
 The `clip` package is whichever one `from clip import clip` finds: clip-anytorch, OpenAI's own, or the `clip/` folder
 of a CoOp checkout. Only what all of them share is used.
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,10 @@ BUNDLED = {
 CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
 
 
+class UnknownBackbone(UserError):
+    """MODEL.BACKBONE.NAME is neither a known name nor a file that is there."""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Models
 # ---------------------------------------------------------------------------------------------------------------------
@@ -49,7 +53,8 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
         device: where to put the model.
 
     Raises:
-        UserError: unknown name, failed download, or a file that is not a CLIP checkpoint.
+        UnknownBackbone: neither a known name nor a file.
+        UserError: failed download, or a file that is not a CLIP checkpoint.
     """
     clip = clip_module()
     path = _fetch(_locate(name, clip))
@@ -102,7 +107,7 @@ def fingerprint(tensors: Mapping[str, Tensor], *facts: object) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     for fact in facts:
         digest.update(f"{fact!r}\0".encode())
     return digest.hexdigest()
@@ -153,7 +158,7 @@ def share_with_clip() -> None:
     Trainers written for CoOp take a backbone by `clip._download(clip._MODELS[name])`: after this call that finds the
     bundled backbones and checkpoint files too, and never leaves half a file behind. Calling it again changes nothing.
     """
-    clip = clip_module()
+    clip: Any = clip_module()  # a module whose names are replaced
     clip._MODELS = _Sources(clip._MODELS, **{name: str(WEIGHTS / f"{name}.pt") for name in BUNDLED})
     clip._download = _fetch
 
@@ -176,7 +181,7 @@ def _locate(name: str, clip: ModuleType) -> str:
         return str(path)
     known = sorted({*BUNDLED, *clip._MODELS})
     close = difflib.get_close_matches(name, known, n=1)
-    raise UserError(
+    raise UnknownBackbone(
         f"MODEL.BACKBONE.NAME '{name}' is neither a known backbone nor a file."
         + (f" Did you mean '{close[0]}'?" if close else "")
         + f" Known: {', '.join(known)}; or give the path of a CLIP checkpoint."
@@ -189,8 +194,9 @@ def _fetch(source: str, root: str | None = None) -> str:
     Stands in for `clip._download`, hence `root`: a folder other than CLIP's default one is obeyed.
     """
     if source.startswith(("http://", "https://")):
-        default = root is None or root == os.path.expanduser(CLIP_CACHE)
-        folder = Path(os.environ.get("FAIR_CACHE") or CLIP_CACHE if default else root).expanduser()
+        if root is None or root == os.path.expanduser(CLIP_CACHE):
+            root = os.environ.get("FAIR_CACHE") or CLIP_CACHE
+        folder = Path(root).expanduser()
         *_, sha256, filename = source.split("/")
         return str(download(source, folder / filename, sha256))
     path = Path(source)

@@ -1,4 +1,4 @@
-"""Passes through the image tower: what all our classifiers do with it, in pieces that fit the memory.
+"""The base of classifiers on an image tower, and passes through the tower in pieces that fit into memory.
 
 How many images go through at once changes nothing but rounding: CLIP keeps its BatchNorm statistics, so each image is
 encoded by itself.
@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from fairclip.backbones.openai import autocast
+from fairclip.core.log import log
 
-PROBE = 16  # images by which the memory of a pass is measured
-SHARE = 0.5  # of the free memory that a pass may take; the rest is for graph, gradients and the allocator's gaps
+PROBE_IMAGES = 16  # images by which the memory of a pass is measured
+MEMORY_SHARE = 0.5  # of the free memory that a pass may take; the rest is for graph, gradients and the allocator's gaps
 
 
 class Passes:
@@ -68,6 +69,10 @@ class ImageClassifier(nn.Module):
         """Always evaluation mode: CLIP has no dropout, and BatchNorm keeps CLIP's statistics."""
         return super().train(False)
 
+    def class_vectors(self) -> Tensor | None:
+        """[K, d], if logits are tau times the cosines of a feature and one vector for each class; else None."""
+        return None
+
     def encode(self, images: Tensor) -> Tensor:
         """Unit image features f(x) in float32, [B, d]."""
         return F.normalize(self.features(images), dim=-1)
@@ -93,7 +98,8 @@ class ImageClassifier(nn.Module):
                 features = tower(piece) if tower else self.visual(piece)
             return features.float()
 
-        if self.passes.compiled and self._to_compile._compiled_call_impl is None:  # so in a copy, a teacher
+        # Asked in every pass: a copy, such as a teacher, starts uncompiled.
+        if self.passes.compiled and self._to_compile._compiled_call_impl is None:
             self._compile(run, images)
         if torch.is_grad_enabled():
             pieces = self.passes.split(images, "micro_batch")
@@ -102,9 +108,9 @@ class ImageClassifier(nn.Module):
             kept = [checkpoint(run, piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
             return torch.cat(kept)
         with torch.inference_mode():
-            if images.device.type != "cpu" and not self.passes.chunk and len(images) > PROBE:
-                self.passes.last = ("chunk", PROBE)
-                self.passes.chunk = fitting(run, images[:PROBE])
+            if images.device.type != "cpu" and not self.passes.chunk and len(images) > PROBE_IMAGES:
+                self.passes.last = ("chunk", PROBE_IMAGES)
+                self.passes.chunk = images_that_fit(run, images[:PROBE_IMAGES])
             features = torch.cat([run(piece) for piece in self.passes.split(images, "chunk")])
         return features.clone()  # autograd refuses tensors of inference mode, also as labels and weights
 
@@ -114,8 +120,8 @@ class ImageClassifier(nn.Module):
         return getattr(self.visual, "transformer", self.visual)
 
     def _compile(self, run: Callable[[Tensor], Tensor], images: Tensor) -> None:
-        """Compile in place, which keeps the names of the parameters, and try it; where that fails, as it does without
-        a compiler, one warning, and all stays as it was."""
+        """Compile in place, which keeps the names of the parameters, and try it on two images. If that fails, as it
+        does without a C++ compiler, warn once and go on uncompiled."""
         try:
             self._to_compile.compile()
             with torch.no_grad():
@@ -126,20 +132,20 @@ class ImageClassifier(nn.Module):
                 raise
             self.passes.compiled = False
             reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-            print(f"Warning: MODEL.COMPILE has no effect, compiling failed: {reason}")
+            log.warning(f"MODEL.COMPILE has no effect, compiling failed: {reason}")
 
 
 # -- Memory ------------------------------------------------------------------------------------------------------------
 
 
-def fitting(run: Callable[[Tensor], Tensor], probe: Tensor) -> int:
-    """How many images like those of ``probe`` a pass of ``run`` can take in SHARE of the free memory, at least 1.
+def images_that_fit(run: Callable[[Tensor], Tensor], probe: Tensor) -> int:
+    """How many images like those of ``probe`` a pass of ``run`` can take in MEMORY_SHARE of the free memory, 1 or more
 
-    What a pass needs whatever its size is counted for each image, so this errs on the small side.
+    The part that does not grow with the number of images is counted for each of them, so the answer is rather too low.
     """
     run(probe)  # what only the first pass allocates should not count
     each = peak_bytes(lambda: run(probe), probe.device) / len(probe)
-    return max(1, int(SHARE * free_bytes(probe.device) / max(1, each)))
+    return max(1, int(MEMORY_SHARE * free_bytes(probe.device) / max(1, each)))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -10,7 +10,6 @@ from yacs.config import CfgNode
 from fairclip.compare.plan import Job
 from fairclip.core.errors import UserError, few
 from fairclip.run.results import read_results
-from fairclip.run.saved_settings import changed_settings
 
 
 def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
@@ -26,7 +25,9 @@ def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
     from fairclip.backbones.openai import share_with_clip
     from fairclip.core.plugins import import_plugins
     from fairclip.core.toolbox import use_dassl
-    from fairclip.run.launch import already_finished, build_cfg, parse_args
+    from fairclip.run.config import build_cfg
+    from fairclip.run.finished import already_finished
+    from fairclip.run.launch import parse_args
 
     use_dassl(announce=False)
     with redirect_stdout(io.StringIO()):  # each run says again what is said here
@@ -44,12 +45,14 @@ def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
 
 def changes(folder: Path, cfg: CfgNode) -> str:
     """The settings that a finished run had and their values now, "" if they are the same."""
-    from fairclip.run.base import run_hash
+    from fairclip.run.finished import different_settings, in_words
+    from fairclip.run.settings import run_hash
 
     results = read_results(folder)
     if results is None or results.get("config_hash") == run_hash(cfg):
         return ""
-    return "; ".join(changed_settings(folder, cfg, cfg.TRAINER.NAME))
+    different = different_settings(folder, cfg)
+    return in_words(different, None, None) if different else ""
 
 
 def refusal(others: dict[Job, str]) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 from fairclip.compare.methods import Method
 from fairclip.compare.runs import Cell, Column, Run, load_runs, run_folder
-from fairclip.run.saved_settings import ABSENT
 
 # Groups of methods, in order. Only the first is ranked.
 INDUCTIVE, TRANSDUCTIVE, LABELLED = range(3)
+ABSENT = "absent"  # stands for a config key that a run does not have
 
 
 # -- Runs that must not be averaged ------------------------------------------------------------------------------------

@@ -1,16 +1,21 @@
-"""Test images with the crops that a finished FAIR run selects, looked at and drawn by `fair draw-crops`."""
+"""Test images with the crops that a finished FAIR run selects, as in `fair draw-crops`."""
 
 import base64
 import contextlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from fairclip.compare.runs import Run
 from fairclip.core.errors import UserError
+
+if TYPE_CHECKING:
+    from fairclip.predict.explanation import Example
 
 TOP = 3  # classes listed
 
@@ -35,22 +40,16 @@ def examples(run: Run, data: Path | None, count: int) -> list[str] | Missing:
         return Missing(f"{run.folder} has no config.yaml or predictions.csv to say where the images are")
     if absent := next((image for image, _, _ in run.predictions if not (root / image).is_file()), None):
         return Missing(f"the images are not in {root} (no {absent})")  # nothing is downloaded or drawn for a report
-    labels = list(dict.fromkeys(label for _, label, _ in run.predictions))
-    count = min(count, len(labels))
-    chosen = [labels[i * len(labels) // count] for i in range(count)]
+    images = [(str(root / image), label) for image, label, _ in run.predictions]
     try:
         # What loading says belongs neither into the page nor on a screen that the page is printed on.
         with contextlib.redirect_stdout(io.StringIO()):
-            from fairclip.predict import draw  # imports Dassl, which only this needs
+            from fairclip.predict.examples import choose_images, explain_examples  # torch takes seconds
+            from fairclip.predict.predictor import Predictor
 
-            trainer = draw.load_trainer(str(root), str(run.folder), "")
-            names = trainer.classnames
-            figures = []
-            for row, label in enumerate(chosen):
-                image = next(image for image, of, _ in run.predictions if of == label)
-                example = draw.examine(trainer, str(root / image), names.index(label), row)
-                figures.append(_figure(example, names))
-            return figures
+            predictor = Predictor.load(run.folder)
+            chosen = choose_images(images, predictor.classnames, count)
+            return [_figure(example, predictor.classnames) for example in explain_examples(predictor, chosen)]
     except (UserError, OSError, RuntimeError, ValueError) as error:
         return Missing(str(error))
 
@@ -62,11 +61,11 @@ def data_uri(image: Image.Image, photo: bool) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _figure(example, names: list[str]) -> str:
-    from fairclip.predict import draw
+def _figure(example: "Example", names: Sequence[str]) -> str:
+    from fairclip.predict.draw import draw_boxes
 
-    truth = names[example.truth]
-    picture = draw.draw_boxes(example)
+    truth = example.caption if example.truth is None else names[example.truth]
+    picture = draw_boxes(example)
     crops = "".join(
         f'<li><img src="{data_uri(crop, photo=False)}" width="{crop.width}" height="{crop.height}" '
         f'alt="Crop {rank}">{rank}: w {weight:.2f}</li>'

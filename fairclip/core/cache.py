@@ -1,4 +1,4 @@
-"""What can be made again is kept in a folder."""
+"""Computed features, kept on disk for later runs."""
 
 import os
 import time
@@ -30,8 +30,8 @@ def cached(
     """
     file = cache_folder(kind) / f"{key}.npy"
     kept = _read(file, count)
-    there = kept is not None
-    if all(gather_objects(there)) if together else there:
+    everywhere = all(gather_objects(kept is not None)) if together else True
+    if kept is not None and everywhere:
         return kept
     start = time.time()
     features = compute()

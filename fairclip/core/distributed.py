@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 # The main process may download or decode a whole data set while the others wait. One that dies is noticed by torchrun.
-PATIENCE = timedelta(hours=3)
+TIMEOUT = timedelta(hours=3)
 
 
 def launched() -> bool:
@@ -53,23 +53,23 @@ def is_main() -> bool:
 def processes() -> Iterator[None]:
     """Inside, the processes that torchrun started know of each other, each with a GPU of its own if there are GPUs.
 
-    What others than the main process print is lost. Where an error ends the block, the first process to fail says why:
-    the later ones fail alike, or for want of the first, and exit with status 1 and without a word.
+    Only what the main process prints is shown. If an error ends the block, the first process that fails reports it. The
+    others fail for the same reason, or because the first is missing: they exit with status 1 and without a message.
     """
     if not launched() or started():
         yield
         return
     if (local := int(os.environ["LOCAL_RANK"])) < torch.cuda.device_count():
         torch.cuda.set_device(local)
-    store, number, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+    store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=PATIENCE)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT)
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(sys.stdout if is_main() else nowhere):
             yield
     except Exception:
-        # The group is left as it is: to end it in order is to wait for the others, who wait for this one. It ends with
-        # the process, and torchrun then ends the others.
+        # The group is not closed here: closing waits for the other processes, and they wait for this one. It ends with
+        # this process, and torchrun then ends the others.
         if store.add("failures", 1) > 1:
             sys.exit(1)
         raise
@@ -78,12 +78,12 @@ def processes() -> Iterator[None]:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """For what leaves files that are then read (downloads, caches): the main process first, the others after it."""
+    """For work that writes files which the others then read (downloads, caches): the main process first, then they."""
     if not is_main():
         gather_objects(None)
     try:
         yield
-    finally:  # after an error too: the others meet the same one then, and do not wait
+    finally:  # after an error too, so that the others do not wait; they meet the same error
         if is_main():
             gather_objects(None)
 
@@ -119,16 +119,16 @@ def gather(rows: Tensor) -> Tensor:
 
 
 def gather_objects(item: T) -> list[T]:
-    """What each process gives, in their order. Plain data and tensors on the CPU; for what is not done every step."""
+    """The item of each process, in their order: plain data and tensors on the CPU. Too slow for every step."""
     if world() == 1:
         return [item]
-    items = [None] * world()
+    items: list[Any] = [None] * world()
     dist.all_gather_object(items, item)
     return items
 
 
 def from_main(item: T) -> T:
-    """What the main process gives."""
+    """The item of the main process."""
     return gather_objects(item)[0]
 
 
@@ -140,8 +140,8 @@ def gather_list(parts: Sequence[Tensor]) -> Tensor:
     """
     if world() == 1:
         return torch.cat(tuple(parts)) if parts else torch.empty(0, 0)
-    shares = gather_objects(torch.cat(tuple(parts)).cpu() if parts else None)
-    shares = [share for share in shares if share is not None]  # those without items are the last
+    gathered = gather_objects(torch.cat(tuple(parts)).cpu() if parts else None)
+    shares = [share for share in gathered if share is not None]  # those without items are the last
     if not shares:
         return torch.empty(0, 0)
     rows = shares[0].new_empty(sum(map(len, shares)), *shares[0].shape[1:])

@@ -1,4 +1,4 @@
-"""Downloads that resume, and that never show a file that is not whole."""
+"""Downloads that resume. A file gets its name only when it is complete and its checksum is right."""
 
 import errno
 import hashlib
@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fairclip.core.errors import UserError
+from fairclip.core.log import log
 
 ATTEMPTS = 5  # connections tried for one download before giving up
 TIMEOUT = 30  # seconds without an answer after which a connection counts as cut
@@ -20,7 +21,7 @@ KINDS = {32: "MD5", 64: "SHA-256"}  # of a checksum, by its number of hex digits
 
 
 def download(url: str, target: str | Path, checksum: str) -> Path:
-    """Download `url` to `target`, resuming what an earlier call left, and never show a file that is not whole.
+    """Download `url` to `target`, resuming what an earlier call left.
 
     Bytes gather in `<target>.part`, which takes the final name only when its checksum is right. A cut connection is
     tried again a few times; what has arrived is kept for the next call.
@@ -36,7 +37,7 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
     if target.is_file():
         if checksum_of(target, kind) == checksum:
             return target
-        print(f"{target} is damaged (wrong {kind}): downloading it again")
+        log.warning(f"{target} is damaged (wrong {kind}): downloading it again")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         writable = os.access(target.parent, os.W_OK)
@@ -45,6 +46,7 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
     if not writable:
         raise UserError(f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
     part = target.with_name(target.name + ".part")
+    reason: Exception
     by_hand = f"Or put the file at {target} yourself (from {url}, {kind} {checksum})."
     for attempt in range(ATTEMPTS):
         try:
@@ -80,16 +82,16 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
 
 def _append(url: str, part: Path) -> None:
     """One connection: add to `part` what is missing of `url`, or start over if the server can't continue."""
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": AGENT} | ({"Range": f"bytes={have}-"} if have else {})
+    received = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": AGENT} | ({"Range": f"bytes={received}-"} if received else {})
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
         if response.status != 206:
-            have = 0
+            received = 0
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        total = received + int(length) if length else None
         with (
-            open(part, "ab" if have else "wb") as file,
-            tqdm(desc=part.stem, initial=have, total=total, unit="B", unit_scale=True) as bar,
+            open(part, "ab" if received else "wb") as file,
+            tqdm(desc=part.stem, initial=received, total=total, unit="B", unit_scale=True) as bar,
         ):
             while chunk := response.read(1 << 20):
                 file.write(chunk)

@@ -1,10 +1,10 @@
-"""The one exception of this project that is meant for the user's eyes, and help in wording it."""
+"""The exception whose message is written for the user, and helpers to raise and word it."""
 
 from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: the message says what is wrong, where, and what to do.
+    """A mistake that the user can correct: the message says what is wrong, where, and what to do.
 
     Every command prints the message alone, without a traceback, and exits with status 2.
     """

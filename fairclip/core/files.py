@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing files so that a reader finds the complete file or none."""
 
 import os
 import secrets

@@ -1,13 +1,14 @@
 """Messages for people: `log.info` for everybody, `log.debug` for a run's log.txt alone.
 
-Nothing is shown where a program that imports this package has not asked for it. A program that has handlers of its own
-keeps them; `logging.getLogger("fairclip").setLevel(logging.WARNING)` silences the rest.
+Nothing is shown where a program that imports this package has not asked for it. One that gives the logger "fairclip" a
+handler of its own gets the messages there alone; `logging.getLogger("fairclip").setLevel(logging.WARNING)` silences it.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
@@ -28,11 +29,10 @@ def in_words(record: logging.LogRecord) -> str:
 
 
 def show_messages() -> None:
-    """For commands, and for trainers that others build: print messages unless the program has handlers of its own."""
+    """For commands, and for trainers that others build: print messages, unless these loggers have handlers already."""
     for logger in LOGGERS:
-        if not logger.hasHandlers():
-            console = Console(logging.INFO)
-            logger.addHandler(console)
+        if not logger.handlers:
+            logger.addHandler(Console(logging.INFO))
             logger.setLevel(logging.INFO)
 
 
@@ -73,3 +73,31 @@ def recorded(path: Path) -> Iterator[None]:
             for logger, level in zip(LOGGERS, levels, strict=True):
                 logger.removeHandler(details)
                 logger.setLevel(level)
+
+
+@contextmanager
+def as_details() -> Iterator[None]:
+    """Inside, what others print and what the bundled core reports is for log.txt alone, if one is being written."""
+    if not log.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text), _lowered(LOGGERS[1]):
+            yield
+    finally:
+        if text.getvalue():
+            log.debug(text.getvalue().rstrip("\n"))
+
+
+@contextmanager
+def _lowered(logger: logging.Logger) -> Iterator[None]:
+    def lower(record: logging.LogRecord) -> bool:
+        record.levelno = min(record.levelno, logging.DEBUG)
+        return True
+
+    logger.addFilter(lower)
+    try:
+        yield
+    finally:
+        logger.removeFilter(lower)

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+from fairclip.core.log import log
 from fairclip.core.places import HOME, PACKAGE, SHARE
 from fairclip.core.toolbox import reach
 
@@ -29,5 +30,5 @@ def import_plugins(*kinds: str) -> tuple[list[ModuleType], dict[str, Exception]]
                 modules.append(importlib.import_module(info.name))
             except Exception as error:  # a file that somebody dropped in must not stop the others
                 failed[info.name] = error
-                print(f"Warning: {info.name.replace('.', '/')}.py is left out: {type(error).__name__}: {error}")
+                log.warning(f"{info.name.replace('.', '/')}.py is left out: {type(error).__name__}: {error}")
     return modules, failed

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from fairclip.core.log import log
 from fairclip.core.places import HOME
 
 BUNDLED = HOME / "toolbox"
@@ -22,7 +23,7 @@ def use_dassl(announce: bool = True) -> str:
     `FAIR_DASSL` (`upstream` or `bundled`) overrides. A second call finds `dassl` imported and only reports it.
 
     Args:
-        announce: print one line that says which one is used, from where, and what to know about it.
+        announce: report in one line which one is used, from where, and what to know about it.
 
     Returns:
         "upstream" or "bundled".
@@ -48,8 +49,8 @@ def use_dassl(announce: bool = True) -> str:
         raise SystemExit(f"FAIR_DASSL={wanted}, but {used} Dassl was imported before toolbox.use_dassl() ran")
     if announce:
         if problem and problem != NOT_INSTALLED:
-            print(f"Upstream Dassl is not used: {problem}")
-        print(_describe(used))
+            log.warning(f"upstream Dassl is not used: {problem}")
+        log.info(_describe(used))
     return used
 
 
@@ -90,7 +91,8 @@ def _import_upstream() -> str | None:
 def _describe(used: str) -> str:
     module = sys.modules["dassl"]
     version = getattr(module, "__version__", "of unknown version")
-    place = Path(module.__file__).parent if getattr(module, "__file__", None) else "unknown place"
+    file = getattr(module, "__file__", None)
+    place = Path(file).parent if file else "unknown place"
     line = f"Dassl: {used}, {version} ({place})"
     torch_version = importlib.metadata.version("torch")
     if used == "upstream" and _release(torch_version) >= (2, 7):

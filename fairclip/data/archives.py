@@ -66,12 +66,13 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
 
 def _write(member: Member, target: Path, archive: Path) -> None:
     """Copy as much as the archive announced: a stream that has more is cut, one that has less is an error."""
-    left = member.size
+    left, content = member.size, member.content
+    assert content is not None  # files have one
     with open(target, "wb") as file:
-        while left and (chunk := member.content.read(min(left, 1 << 20))):
+        while left and (chunk := content.read(min(left, 1 << 20))):
             file.write(chunk)
             left -= len(chunk)
-        member.content.read(1)  # a zip file compares its checksum at the end
+        content.read(1)  # a zip file compares its checksum at the end
     if left:
         raise UserError(f"{archive} is damaged: {member.name} breaks off")
 
@@ -85,25 +86,30 @@ def _inside(name: str, archive: Path) -> Path:
 
 
 def _members(archive: Path) -> Iterator[Member]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            for info in file.infolist():
-                mode = stat.S_IFMT(info.external_attr >> 16)  # Unix mode, where the packer was on Unix
-                if info.is_dir():
-                    yield Member(info.filename, "folder", 0, None)
-                elif mode not in (0, stat.S_IFREG):
-                    kind = "symbolic link" if mode == stat.S_IFLNK else "special file"
-                    yield Member(info.filename, kind, 0, None)
-                else:
-                    with file.open(info) as content:
-                        yield Member(info.filename, "file", info.file_size, content)
-    else:
-        with tarfile.open(archive) as file:
-            for info in file:
-                if info.isdir():
-                    yield Member(info.name, "folder", 0, None)
-                elif info.isreg():
-                    yield Member(info.name, "file", info.size, file.extractfile(info))
-                else:
-                    kind = "symbolic link" if info.issym() else "hard link" if info.islnk() else "device"
-                    yield Member(info.name, kind, 0, None)
+    return _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
+
+
+def _zip_members(archive: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            mode = stat.S_IFMT(info.external_attr >> 16)  # Unix mode, where the packer was on Unix
+            if info.is_dir():
+                yield Member(info.filename, "folder", 0, None)
+            elif mode not in (0, stat.S_IFREG):
+                kind = "symbolic link" if mode == stat.S_IFLNK else "special file"
+                yield Member(info.filename, kind, 0, None)
+            else:
+                with file.open(info) as content:
+                    yield Member(info.filename, "file", info.file_size, content)
+
+
+def _tar_members(archive: Path) -> Iterator[Member]:
+    with tarfile.open(archive) as file:
+        for info in file:
+            if info.isdir():
+                yield Member(info.name, "folder", 0, None)
+            elif info.isreg():
+                yield Member(info.name, "file", info.size, file.extractfile(info))
+            else:
+                kind = "symbolic link" if info.issym() else "hard link" if info.islnk() else "device"
+                yield Member(info.name, kind, 0, None)

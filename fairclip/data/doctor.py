@@ -1,142 +1,185 @@
-"""What is on disk: a row for each data set, what is wrong with it, and how to get one that is missing.
+"""Which data sets are there, in which layout, and what is wrong with them.
 
-    fair data doctor [NAME...] [--root FOLDER]
+    fair data doctor                                      all of them
+    fair data doctor stanford_cars --root /path/to/data   one, with what is expected where and how to get it
 
-Nothing is written or downloaded, and no image is decoded (train.py does that before it trains).
+Nothing is written or downloaded, and no image is decoded (training does that before it starts). Exit status: with
+names, 1 if one of them cannot be used; without, 1 if none can, or one is there but broken; 2 for an unknown name.
 """
 
 import argparse
-import contextlib
-import io
+import logging
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tabulate import tabulate
 
 from fairclip.core.errors import UserError
-from fairclip.data.common import PARTS, Benchmark, NotThere, in_figures
-from fairclip.data.fetch import SOURCES, add_root, benchmarks, find
+from fairclip.core.log import log
+from fairclip.data.benchmark import Benchmark
+from fairclip.data.choose_split import MADE, Found
+from fairclip.data.completeness import in_figures
+from fairclip.data.known import add_root, benchmarks, find
+from fairclip.data.locate import NotThere
+from fairclip.data.splits import PARTS
 from fairclip.text.descriptions import find_descriptions, load_descriptions
 
-ABOUT = """Shows which data sets are there, in which layout, and what is wrong with them, without writing or downloading
-anything. Exit status: with names, 1 if one of them cannot be used; without, 1 if none can, or one is there but broken;
-2 for an unknown name."""
-HEAD = ("data set", "state", "layout", "classes", "train / val / test", "expected", "split", "descriptions", "problems")
+HEAD = ("data set", "state", "train / val / test", "expected", "descriptions")
 
 
 @dataclass
 class Report:
     """What was found of a data set: a row of the table, and what is to be said below it.
 
-    `state` is "complete", "differs" (it can be used, see `problems`), "broken" or "missing"; `help` is what belongs
-    where and how to get it.
+    Args:
+        name: as one types it.
+        state: "complete", "differs" (it can be used, see `problems`), "broken" or "missing".
+        expected: the known numbers of images.
+        descriptions: "yes", "no" or "broken".
+        counts: the numbers of images that are there.
+        summary: classes, layout and split, if it can be used.
+        problems: what is wrong.
     """
 
     name: str
     state: str
-    help: str
     expected: str
     descriptions: str
-    layout: str = ""
-    classes: str = ""
     counts: str = ""
-    source: str = ""
+    summary: str = ""
     problems: list[str] = field(default_factory=list)
 
     @property
     def usable(self) -> bool:
         return self.state in ("complete", "differs")
 
+    @property
+    def row(self) -> tuple[str, ...]:
+        return self.name, self.state, self.counts, self.expected, self.descriptions
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fair data doctor`."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="StanfordCars or stanford_cars; none: all data sets")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="data sets, such as stanford_cars or dtd; default: all of them"
+    )
     add_root(parser)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints the table and what there is to say. Returns the exit status, see `ABOUT`.
+    """Print the table and what there is to say below it. Returns the exit status.
 
     Raises:
         UserError: an unknown name.
     """
     root, known = Path(os.path.abspath(os.path.expanduser(args.root))), benchmarks()
-    chosen = dict.fromkeys(find(name, known) for name in args.names) or known
-    reports = [examine(known[name], root) for name in chosen]
-    asked = bool(args.names)
+    asked = list(dict.fromkeys(find(name, known) for name in args.names))
+    reports = [examine(name, known[name], root) for name in asked or known]
     print(f"Data sets in {root}" + ("" if root.is_dir() else ", which is not a folder"))
-    print(tabulate([_row(report, asked) for report in reports], HEAD, tablefmt="github", disable_numparse=True))
+    print(tabulate([report.row for report in reports], HEAD, tablefmt="github", disable_numparse=True))
     for report in reports:
-        for problem in report.problems if asked or report.state != "missing" else ():
-            print(f"\n{report.name}: {problem}")
+        if asked or report.state != "missing":
+            _print_below(report)
         if asked and not report.usable:
-            print(f"\n{report.help}")
-            if report.name in SOURCES:
-                print(f"Or let it be downloaded:  fair data fetch {report.name}")
+            print(f"\n{known[report.name].help(root)}")
     if asked:
         return 0 if all(report.usable for report in reports) else 1
+    _print_how_to_get([report.name for report in reports if report.state == "missing"], known)
     fine = any(report.usable for report in reports) and all(report.state != "broken" for report in reports)
     return 0 if fine else 1
 
 
-def examine(cls: type[Benchmark], root: Path) -> Report:
-    """Looks at one data set below `root`. Never raises for what is on disk."""
-    known = [cls.counts[kind] for kind in ("zhou", "official") if kind in cls.counts]
-    file = find_descriptions("", object.__new__(cls))  # goes by the class; one that is made in full would need the data
-    report = Report(cls.__name__, "missing", cls.help(root), "", "yes" if file else "no")
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
+def _print_below(report: Report) -> None:
+    print()
+    if report.summary:
+        print(f"{report.name}: {report.summary}")
+    for problem in report.problems:
+        print(f"{report.name}: {problem}")
+
+
+def _print_how_to_get(missing: Sequence[str], known: dict[str, type[Benchmark]]) -> None:
+    """The commands that help with data sets that are not there."""
+    on_the_web = [name for name in missing if known[name].sources]
+    others = [name for name in missing if not known[name].sources]
+    if missing:
+        print("\nTo get those that are missing:")
+    if on_the_web:
+        print(f"  fair data fetch {' '.join(on_the_web)}")
+    if others:
+        print(f"  fair data doctor {' '.join(others)}   (explains how)")
+
+
+# -- One data set ------------------------------------------------------------------------------------------------------
+
+
+def examine(name: str, cls: type[Benchmark], root: Path) -> Report:
+    """Look at one data set below `root`. Never raises for what is on disk."""
+    # Descriptions go by the class; an object that is made in full would need the data.
+    file = find_descriptions("", object.__new__(cls))
+    report = Report(name, "missing", _expected(cls), "yes" if file else "no")
+    with _messages_kept() as said:
+        try:
             found = cls.read(root, download=False, keep=False)
-    except NotThere as error:
-        report.problems = [str(error)]
-    except UserError as error:
-        report.state, report.problems = "broken", [str(error)]
-    except Exception as error:  # a damaged file can lead a loader anywhere; the other data sets are to be shown still
-        report.state, report.problems = "broken", [f"it cannot be read ({type(error).__name__}: {error})"]
-    else:
-        have = tuple(len(found.items[part]) for part in PARTS)
-        if found.source == "official" or (found.source == "folders" and have not in known[:1]):
-            known = [cls.counts[kind] for kind in ("official", "zhou") if kind in cls.counts]
-        report.layout = found.copy.layout
-        report.classes, report.counts, report.source = str(len(found.names)), in_figures(have), found.source
-        if found.source == "built by the CoOp rule" and not found.split_file:
-            fetched = cls.drive_id and found.copy.coop_keys
-            report.source = "to be fetched or built" if fetched else "to be built by the CoOp rule"
-        report.problems = found.warnings
-        if file:
-            try:
-                with contextlib.redirect_stdout(said):
-                    load_descriptions(file, found.names)
-            except UserError as error:
-                report.descriptions = "broken"
-                report.problems.append(str(error))
-        report.problems += said.getvalue().splitlines()
-        report.state = "differs" if report.problems else "complete"
-    report.expected = in_figures(known[0]) if known else ""
-    report.problems = [_bare(problem, report) for problem in report.problems]
+        except NotThere as error:
+            report.problems = [str(error)]
+        except UserError as error:
+            report.state, report.problems = "broken", [str(error)]
+        except Exception as error:  # a damaged file can lead a loader anywhere; the others are to be shown still
+            report.state, report.problems = "broken", [f"it cannot be read ({type(error).__name__}: {error})"]
+        else:
+            _describe(report, cls, found, file)
+            report.problems += said
+            report.state = "differs" if report.problems else "complete"
+    # A problem is printed behind the name, and help on its own.
+    problems = [problem.removesuffix(f"\n{cls.help(root)}") for problem in report.problems]
+    report.problems = [problem.removeprefix(cls.__name__).lstrip(": ") for problem in problems]
     return report
 
 
-def _bare(problem: str, report: Report) -> str:
-    """A problem without what is printed around it anyway."""
-    problem = problem.removesuffix(f"\n{report.help}").removeprefix("Warning: ")
-    return problem.removeprefix(report.name).lstrip(": ")
+def _describe(report: Report, cls: type[Benchmark], found: Found, descriptions: Path | None) -> None:
+    """Fill in what was found."""
+    have = tuple(len(found.items[part]) for part in PARTS)
+    report.counts, report.expected = in_figures(have), _expected(cls, found.source, have)
+    split = found.source
+    if split == MADE and not found.split_file:
+        fetched = cls.drive_id and found.copy.coop_keys
+        split = "to be fetched or built" if fetched else "to be built by the CoOp rule"
+    report.summary = f"{len(found.names)} classes, {found.copy.layout} in {found.copy.home}, split: {split}"
+    report.problems = list(found.warnings)
+    if descriptions:
+        try:
+            load_descriptions(descriptions, found.names)
+        except UserError as error:
+            report.descriptions = "broken"
+            report.problems.append(str(error))
 
 
-def _row(report: Report, asked: bool) -> list[str]:
-    remark = "see below" if report.problems else ""
-    if report.state == "missing" and not asked:
-        remark = f"fair data {'fetch' if report.name in SOURCES else 'doctor'} {report.name}"
-    return [
-        report.name,
-        report.state,
-        report.layout,
-        report.classes,
-        report.counts,
-        report.expected,
-        report.source,
-        report.descriptions,
-        remark,
-    ]
+def _expected(cls: type[Benchmark], source: str = "", have: tuple[int, ...] = ()) -> str:
+    """The known numbers of images: of CoOp's split, or of the official one where that is what is there."""
+    zhou, official = cls.counts.get("zhou"), cls.counts.get("official")
+    if source == "official" or (source == "folders" and have != zhou):
+        zhou, official = official, zhou
+    count = zhou or official
+    return in_figures(count) if count else ""
+
+
+@contextmanager
+def _messages_kept() -> Iterator[list[str]]:
+    """Inside, messages go into a list and are not shown."""
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    level = log.level
+    log.addFilter(keep)
+    log.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        log.removeFilter(keep)
+        log.setLevel(level)

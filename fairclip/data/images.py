@@ -20,6 +20,7 @@ from tqdm import tqdm
 from fairclip.core.cache import cache_folder
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
+from fairclip.core.log import log
 
 FEW = 200  # so many images are decoded sooner than processes start
 CHUNK = 32  # images that a process takes at a time
@@ -59,7 +60,7 @@ def check_images(paths: Sequence[str], name: str, again: bool = False) -> list[t
 def _check(paths: list[str], name: str) -> list[tuple[str, str]]:
     workers = min(_cpus(), len(paths) // FEW)
     if workers > 1:
-        print(f"Checking the {len(paths):,} images of {name} with {workers} processes, this once")
+        log.info(f"Checking the {len(paths):,} images of {name} with {workers} processes, this once")
     bar = tqdm(total=len(paths), desc=f"checking {name}", unit="image", leave=False, disable=None)  # on a terminal only
     bad = []
     with bar:

@@ -1,4 +1,9 @@
-"""CUB-200 and Birdsnap have most kinds of birds in common: birds.json describes each kind once, for both."""
+"""Write cub200.json and birdsnap.json anew from birds.json.
+
+    fair describe birds
+
+CUB-200 and Birdsnap have most kinds of birds in common: descriptions/birds.json describes each kind once, for both.
+"""
 
 import argparse
 import json
@@ -6,7 +11,8 @@ from functools import cache
 
 from fairclip.core.errors import UserError, few
 from fairclip.core.files import atomic
-from fairclip.data.common import class_list
+from fairclip.core.log import log
+from fairclip.data.classes import class_list
 from fairclip.text.descriptions import DESCRIPTIONS, match_names, read_table
 
 SOURCE = DESCRIPTIONS / "birds.json"
@@ -39,4 +45,4 @@ def main(args: argparse.Namespace) -> None:
     for dataset, table in build().items():
         with atomic(DESCRIPTIONS / f"{dataset}.json") as path:
             path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"{dataset}.json: {len(table)} classes from {SOURCE.name}")
+        log.info(f"{dataset}.json: {len(table)} classes from {SOURCE.name}")

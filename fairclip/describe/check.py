@@ -1,4 +1,8 @@
-"""The rules for description files, and what breaks them: fair describe check [DATASET ...]
+"""Hold description files against the rules, and show what breaks them. Exit status: 1 if anything does.
+
+    fair describe check                                                      all that come with FAIR
+    fair describe check stanford_cars --file mine.json
+    fair describe check --file mine.json --classes classes.txt --kind bird   classes of your own
 
 docs/descriptions.md says why these rules. They are what a program can see; whether a sentence is true, it cannot.
 """
@@ -14,7 +18,7 @@ import yaml
 
 from fairclip.backbones.openai import clip_module
 from fairclip.core.errors import UserError, few
-from fairclip.data.common import class_list
+from fairclip.data.classes import class_list
 from fairclip.describe.birds import build
 from fairclip.text.descriptions import DESCRIPTIONS, match_names, read_table
 
@@ -117,7 +121,8 @@ def _alike(described: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="DATASET", help="default: all that come with the repository")
+    """The arguments of `fair describe check`."""
+    parser.add_argument("names", nargs="*", metavar="DATASET", help="default: all that come with FAIR")
     parser.add_argument("--file", type=Path, help="another file of descriptions for this one data set")
     parser.add_argument("--classes", type=Path, help="a text file, a class a line: --file is for these classes")
     parser.add_argument(
@@ -137,14 +142,14 @@ def main(args: argparse.Namespace) -> int:
         if path.parent == DESCRIPTIONS and path.stem in build() and build()[path.stem] != table:
             found.append("differs from birds.json, which it is made of: fair describe birds")
         count = sum(map(len, table.values()))
-        print(f"{title}: {len(classes)} classes, {count} sentences, {few_problems(found)}")
+        print(f"{title}: {len(classes)} classes, {count} sentences, {number_of_problems(found)}")
         for problem in found:
             print(f"  {problem}")
         status = status or bool(found)
     return int(status)
 
 
-def few_problems(found: Sequence[str]) -> str:
+def number_of_problems(found: Sequence[str]) -> str:
     return "no problem" if not found else f"{len(found)} problem{'s' * (len(found) > 1)}"
 
 
@@ -153,24 +158,24 @@ def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, Path, list[str], Ki
     if args.classes:
         if not args.file or args.names:
             raise UserError("--classes goes with --file alone: check --file mine.json --classes mine.txt")
-        yield str(args.file), args.file, read_classes(args.classes), called(args.kind)
+        yield str(args.file), args.file, read_classes(args.classes), kind_named(args.kind)
         return
     if args.kind:
         raise UserError("--kind goes with --classes: data sets of ours have their own")
     if args.file and len(args.names) != 1:
         raise UserError("--file goes with one data set: check stanford_cars --file mine.json (or with --classes)")
     for name in args.names or KINDS:
-        kind = known(name)
+        kind = kind_of(name)
         path = args.file or DESCRIPTIONS / f"{name}.json"
         yield name if not args.file else f"{path}, {name}", path, [c for c, _ in class_list(kind.folder)], kind
 
 
-def called(word: str) -> Kind:
+def kind_named(word: str) -> Kind:
     """The kind of classes of one's own, which sentences may call by this word (or, if none is given, not at all)."""
     return Kind(kinds=frozenset(_words(word)))
 
 
-def known(name: str) -> Kind:
+def kind_of(name: str) -> Kind:
     """The kind of a data set of ours."""
     if name not in KINDS:
         raise UserError(

@@ -1,7 +1,10 @@
-"""Descriptions of your own classes, by a language model: fair describe generate CLASSES --out FILE
+"""Let a language model write descriptions of your own classes.
+
+    fair describe generate classes.txt --out mine.json --kind bird --model MODEL
 
 Works with any endpoint that speaks OpenAI's chat completions (https://platform.openai.com/docs/api-reference/chat).
-Without one, writes a file to be filled in by hand.
+Without one, writes a file to be filled in by hand. Classes that the file has already are left alone, so the same
+command goes on where it was stopped.
 """
 
 import argparse
@@ -21,8 +24,9 @@ from urllib3.util import Retry
 
 from fairclip.core.errors import UserError, few
 from fairclip.core.files import atomic
-from fairclip.data.common import class_list
-from fairclip.describe.check import KINDS, SENTENCES, TOKENS, called, problems, read_classes
+from fairclip.core.log import log
+from fairclip.data.classes import class_list
+from fairclip.describe.check import KINDS, SENTENCES, TOKENS, kind_named, problems, read_classes
 from fairclip.text.descriptions import read_table
 
 OPENAI = "https://api.openai.com/v1"
@@ -114,7 +118,7 @@ def describe(name: str, classes: Sequence[str], endpoint: Endpoint, kind: str, c
         sentences = parse(answer)
         wrong = ["it is no JSON list of strings"]
         if sentences:
-            wrong = list(problems({name: sentences}, [name], called(kind)))
+            wrong = list(problems({name: sentences}, [name], kind_named(kind)))
         if not wrong or last and sentences:  # what is wrong still, `check` will say
             return sentences
         messages += [
@@ -147,6 +151,7 @@ def neighbours(name: str, classes: Sequence[str]) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `fair describe generate`."""
     parser.add_argument("classes", metavar="CLASSES", help="a text file, a class a line; or a data set of ours")
     parser.add_argument("--out", type=Path, required=True, help="the file to write; classes it has are left alone")
     parser.add_argument("--kind", default="", help="what they are (bird, car, ...): sentences name it or the class")
@@ -163,30 +168,32 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--count {args.count}: choose {SENTENCES[0]} to {SENTENCES[1]} sentences")
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: choose 1 or more")
-    classes = read_classes(Path(args.classes)) if Path(args.classes).is_file() else _ours(args.classes)
+    classes = read_classes(Path(args.classes)) if Path(args.classes).is_file() else _classes_of(args.classes)
     table = read_table(args.out) if args.out.exists() else {}
     key = args.key or os.environ.get("OPENAI_API_KEY", "")
     url = args.base_url or os.environ.get("OPENAI_BASE_URL", "") or (OPENAI if key else "")
     if not url and args.model:
         raise UserError("--model needs an endpoint: set OPENAI_API_KEY, or give --base-url")
     if not url:
-        return _template(args.out, table, classes, args.count)
+        return _write_form(args.out, table, classes, args.count)
     model = args.model or os.environ.get("OPENAI_MODEL", "")
     if not model:
         raise UserError("which model? Give --model or set OPENAI_MODEL.")
     return _generate(args, table, classes, Endpoint(url, model, key))
 
 
-def _ours(name: str) -> list[str]:
+def _classes_of(name: str) -> list[str]:
+    """The class names of a data set of ours."""
     if name not in KINDS:
         raise UserError(f"{name} is neither a text file (a class a line) nor one of our data sets: {', '.join(KINDS)}")
     return [classname for classname, _ in class_list(KINDS[name].folder)]
 
 
-def _template(out: Path, table: dict[str, list[str]], classes: Sequence[str], count: int) -> int:
+def _write_form(out: Path, table: dict[str, list[str]], classes: Sequence[str], count: int) -> int:
+    """Write a file with blanks to fill in by hand."""
     lacking = [name for name in classes if not table.get(name)]
     _write(out, table | {name: [""] * count for name in lacking}, classes)
-    print(
+    log.info(
         f"No endpoint is given (--base-url or OPENAI_BASE_URL, OPENAI_API_KEY), so fill in {out} by hand:\n"
         f"{count} sentences of fewer than {TOKENS} tokens for each of {len(lacking)} classes, by the rules in\n"
         "docs/descriptions.md. A class that stays blank will be known by its name alone."
@@ -212,14 +219,14 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
     finally:
         pool.shutdown(cancel_futures=True)
     done = len([name for name in lacking if name in table and name not in failed])
-    print(f"{args.out}: {len(table)} of {len(classes)} classes, {done} of them new")
+    log.info(f"{args.out}: {len(table)} of {len(classes)} classes, {done} of them new")
     new = {name: table[name] for name in lacking if table.get(name)}
-    if breaks := len(list(problems(new, list(new), called(args.kind)))):
-        print(f"The new sentences break the rules in {breaks} places: fair describe check shows where")
+    if breaks := len(list(problems(new, list(new), kind_named(args.kind)))):
+        log.warning(f"the new sentences break the rules in {breaks} places: fair describe check shows where")
     if failed:
         reason = next(iter(failed.values()))
         missing = [name for name in lacking if not table.get(name)]
-        print(f"Not described: {few(missing, 10)}. The first because: {reason}\nRun the command again to go on.")
+        log.warning(f"not described: {few(missing, 10)}. The first because: {reason}\nRun the command again to go on.")
     return int(bool(failed))
 
 

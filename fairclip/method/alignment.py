@@ -1,4 +1,4 @@
-"""Learned Alignment Score (LAS): how well the telling parts of an image match each class anchor.
+"""Learned Alignment Score (LAS): how well the most relevant crops of an image match each class anchor.
 
 FAIR (arXiv 2507.09615), by its abstract; the crop weighting is WCA's (arXiv 2406.02915).
 """

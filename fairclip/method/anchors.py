@@ -63,7 +63,7 @@ def relevance_mean(whole: Tensor, parts: Tensor, scale: float, mask: Tensor | No
 
 
 class Anchors(nn.Module):
-    """The K anchors as a parameter. Its rows are free to grow; only their direction is ever used."""
+    """The K anchors as a parameter. Its rows may have any length: only their direction is used."""
 
     def __init__(self, initial: Tensor) -> None:
         super().__init__()
@@ -88,8 +88,11 @@ class AnchorClassifier(ImageClassifier):
         super().__init__(visual, prec)
         self.anchors = Anchors(anchors)
         self.tau = tau
-        self.requires_grad_(False)  # whoever trains says what
+        self.requires_grad_(False)  # the trainer decides what is trained
         self.eval()
+
+    def class_vectors(self) -> Tensor | None:
+        return self.anchors.weight.detach()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, [B, K]."""

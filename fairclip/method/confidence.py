@@ -1,4 +1,4 @@
-"""MUST's confidence mask (arXiv 2206.02967): a sample teaches only where the teacher is sure."""
+"""MUST's confidence mask (arXiv 2206.02967): a sample counts only where the teacher is confident."""
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -47,6 +47,12 @@ class ContextTextTower(nn.Module):
         UserError: some prompt is longer than the text tower's context.
     """
 
+    start: Tensor  # embedding of [SOS] in each prompt, [K, 1, w]
+    names: Tensor  # embeddings of what follows the context, [K, L, w]
+    ends: Tensor  # position of [EOT] in each prompt, [K]
+    positions: Tensor  # positional embeddings, [1 + N + L, w]
+    projection: Tensor  # [w, d]
+
     def __init__(self, clip_model: "CLIP", classnames: Sequence[str], n_ctx: int, prec: str = "fp32") -> None:
         super().__init__()
         tokens = _name_tokens(classnames, n_ctx, clip_model.context_length)
@@ -96,7 +102,7 @@ def _name_tokens(classnames: Sequence[str], n_ctx: int, context_length: int) -> 
 class ContextClassifier(ImageClassifier):
     """A frozen CLIP whose classes are prompts with learned context: logits are ``tau * cos(f(x), t_c(context))``.
 
-    It can hold several contexts, the members of an ensemble, which know nothing of each other. The contexts are the
+    It can hold several contexts, independent members of an ensemble. The contexts are the
     only parameters that are trained.
 
     Args:

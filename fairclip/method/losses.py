@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from fairclip.core.distributed import global_mean
 
-MANY_CLASSES = 512  # from here on a batch cannot show all classes: fairness takes a running average (MUST)
+MANY_CLASSES = 512  # from this number on a batch cannot show all classes, and fairness uses a running average (MUST)
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

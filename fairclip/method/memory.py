@@ -45,9 +45,10 @@ class MemoryBank:
 
 
 class Queue:
-    """The last ``length`` tensors of one shape."""
+    """The last ``length`` tensors of one shape, on ``device``."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, device: torch.device | str = "cpu") -> None:
+        self.length, self.device = length, device
         self.items: deque[Tensor] = deque(maxlen=length)
 
     def push(self, item: Tensor) -> None:
@@ -55,10 +56,10 @@ class Queue:
 
     def mean(self, *new: Tensor) -> Tensor:
         """Mean of what would be there after a push of ``new``; at least one must be. Pushes nothing."""
-        return torch.stack((*self.items, *new)[-self.items.maxlen :]).mean(dim=0)
+        return torch.stack((*self.items, *new)[-self.length :]).mean(dim=0)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         return {"items": list(self.items)}
 
-    def load_state_dict(self, state: dict[str, list[Tensor]], device: torch.device | str = "cpu") -> None:
-        self.items = deque((item.to(device) for item in state["items"]), maxlen=self.items.maxlen)
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        self.items = deque((item.to(self.device) for item in state["items"]), maxlen=self.length)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from typing import Any, cast
 
 from torch import nn
 
@@ -38,7 +39,7 @@ def layer_depths(visual: nn.Module) -> tuple[dict[str, int], int]:
         UserError: the tower is neither.
     """
     if hasattr(visual, "transformer"):
-        head = len(visual.transformer.resblocks) + 1
+        head = len(cast(Any, visual).transformer.resblocks) + 1
         block, first = re.compile(r"transformer\.resblocks\.(\d+)\."), re.compile(r"(conv1|ln_pre)\.|\w+_embedding$")
         shift = 1
     elif hasattr(visual, "layer4"):

@@ -1,7 +1,7 @@
 """A linear classifier of CLIP features that is trained on texts alone (LaFTer, arXiv 2305.18287).
 
-CLIP puts images and texts into one space. So a classifier of texts classifies images too, as long as it does not cling
-to what sets texts apart from images: noise on the texts' features and smoothed targets see to that.
+CLIP puts images and texts into one space, so a classifier of texts classifies images too. Noise on the texts' features
+and smoothed targets keep it from relying on what distinguishes texts from images.
 """
 
 import torch

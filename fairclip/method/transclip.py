@@ -53,15 +53,15 @@ def neighbour_votes(z: Tensor, values: Tensor, indices: Tensor) -> Tensor:
     return votes
 
 
-def shares(z: Tensor) -> Tensor:
-    """Each column divided by its sum, so that a class which hardly claims an image has a mean of length 1 too."""
+def column_shares(z: Tensor) -> Tensor:
+    """Each column divided by its sum, so that the mean of a class with few images has length 1 too."""
     return z / z.sum(dim=0).clamp_min(torch.finfo(z.dtype).tiny)
 
 
 def initial_means(features: Tensor, z: Tensor, count: int = 8) -> Tensor:
-    """Per class: the mean, weighted by z, of the ``count`` images that it claims most, made unit. [K, d]"""
+    """Per class: the mean, weighted by z, of the ``count`` images with the highest z, made unit. [K, d]"""
     top = z.topk(min(count, len(z)), dim=0)  # [count, K]
-    return F.normalize(torch.einsum("nk,nkd->kd", shares(top.values), features[top.indices]), dim=-1)
+    return F.normalize(torch.einsum("nk,nkd->kd", column_shares(top.values), features[top.indices]), dim=-1)
 
 
 def log_likelihood(features: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def update_assignments(
 
 def update_means(features: Tensor, z: Tensor, mu: Tensor) -> Tensor:
     """Means of the images weighted by z, made unit, [K, d]. A class that no image belongs to keeps its mean."""
-    means = F.normalize(shares(z).t() @ features, dim=-1)
+    means = F.normalize(column_shares(z).t() @ features, dim=-1)
     return torch.where(z.sum(dim=0)[:, None] > 0, means, mu)
 
 
@@ -109,7 +109,7 @@ def fit(
     Args:
         features: q, [N, d], unit rows.
         log_prior: log y, [N, K]: log-probabilities of the text classifier.
-        neighbours: k, images that each image listens to.
+        neighbours: k, the number of neighbours whose assignments count for an image.
         outer: updates of means and variances. The assignments are updated once more after the last.
         inner: updates of the assignments between them; all images at once.
         init: images per class that the first means are made of.

@@ -1,11 +1,16 @@
 """Visual prompt tuning (VPT, arXiv 2203.12119) as LaFTer (arXiv 2305.18287) does it: learned tokens among those of the
 image, at the first layer of CLIP's Vision Transformer."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from fairclip.backbones.towers import ImageClassifier
 from fairclip.core.errors import UserError
+
+if TYPE_CHECKING:
+    from clip.model import VisionTransformer
 
 
 def check_vit(visual: nn.Module) -> None:
@@ -23,7 +28,7 @@ def vit_needed(instead: str) -> str:
     )
 
 
-def initial_prompts(visual: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+def initial_prompts(visual: "VisionTransformer", n: int, generator: torch.Generator) -> Tensor:
     """n prompt tokens [n, width], uniform within the bound of Xavier's rule for patches: sqrt(6 / (3 P P + width)).
 
     The width of a token and the side P of a patch (in pixels) are the image tower's.
@@ -33,7 +38,7 @@ def initial_prompts(visual: nn.Module, n: int, generator: torch.Generator) -> Te
     return torch.empty(n, width, device=visual.conv1.weight.device).uniform_(-bound, bound, generator=generator)
 
 
-def encode_with_prompts(visual: nn.Module, images: Tensor, prompts: Tensor) -> Tensor:
+def encode_with_prompts(visual: "VisionTransformer", images: Tensor, prompts: Tensor) -> Tensor:
     """The image tower's features with prompt tokens behind the class token; they have no position.
 
     Args:
@@ -73,7 +78,7 @@ class PromptedClassifier(ImageClassifier):
         check_vit(visual)
         self.prompts = nn.Parameter(prompts.clone())
         self.head = nn.Parameter(weight.clone())
-        self.requires_grad_(False)  # whoever trains says what
+        self.requires_grad_(False)  # the trainer decides what is trained
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:

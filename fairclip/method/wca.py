@@ -8,9 +8,9 @@ def cross_alignment(images: Tensor, classes: Tensor, normalize_class: bool) -> T
     """The scores of B images and K classes, [B, K].
 
     The paper's is the sum of the weighted similarity matrix, sum_ij w_i v_j <f(x_i), g(y_j)>. It is linear in both
-    sides, so it equals the product of the two weighted sums. The public code makes both sums unit vectors first. That
-    changes no ranking by the image's length, but it does by the class's: the paper's score likes classes whose
-    descriptions are alike.
+    sides, so it equals the product of the two weighted sums. The public code makes both sums unit vectors first. The
+    length of an image's vector does not change its ranking of the classes, but the lengths of the classes' vectors do:
+    the paper's score favours classes whose descriptions are alike.
 
     Args:
         images: [B, d], of ``anchors.relevance_mean``.

@@ -1,4 +1,4 @@
-"""Self-training weights: how much a pseudo-label may pull, in [0, 1]; small where classes are ambiguous.
+"""Self-training weights: how much a pseudo-label counts in the loss, in [0, 1]; small where classes are ambiguous.
 
 FAIR (arXiv 2507.09615) calls for such a weight; "agreement" follows the ranking of DPA (arXiv 2408.08855), the two
 margins are this project's own.

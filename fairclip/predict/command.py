@@ -1,8 +1,10 @@
 """Classifies images with a finished run: fair predict RUN IMAGES... [--output FILE.csv] [--crops]
 
-RUN is the folder of a finished run (output/<dataset>/FAIR/<config>/seed<k>) or a file that --save wrote. IMAGES are
-files, and folders that are searched for images at any depth. A line of the CSV is an image and its likeliest classes
-with their probabilities. Needs neither Dassl nor a data set.
+    fair predict output/synth_cars/FAIR/tiny/seed1 photos/ car.jpg --output cars.csv
+
+RUN is the folder of a finished run (output/<dataset>/<trainer>/<config>/seed<k>) or a file that --save wrote. IMAGES
+are files, and folders that are searched for images at any depth. A line of the CSV is an image and its likeliest
+classes with their probabilities. Needs neither Dassl nor a data set.
 
 Exit status: 0; 1 if images could not be read (each is named, the others are classified); 2 for other mistakes, after a
 message. Files are written at the end, whole or not at all.
@@ -12,7 +14,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -22,13 +24,18 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, require
 from fairclip.core.files import atomic
-from fairclip.data.layouts import images_below
-from fairclip.predict import draw
-from fairclip.predict.predictor import THREADS, Explanation, Predictor, read_image
+from fairclip.core.image_files import images_below
+from fairclip.predict.draw import draw_page, save_page
+from fairclip.predict.explanation import Example, Explanation
+from fairclip.predict.images import THREADS, read_image
+from fairclip.predict.predictor import Predictor
 
 SHOWN = 16  # rows in a picture
+
+
+# -- Reading and classifying -------------------------------------------------------------------------------------------
 
 
 def find_images(places: Sequence[str]) -> list[str]:
@@ -58,7 +65,7 @@ class Answers:
 
     rows: list[list[str]] = field(default_factory=list)  # of the CSV, one for each image that can be read
     boxes: list[list[str]] = field(default_factory=list)  # one for each crop that counted
-    examples: list[draw.Example] = field(default_factory=list)  # of the first SHOWN images
+    examples: list[Example] = field(default_factory=list)  # of the first SHOWN images
     problems: list[str] = field(default_factory=list)  # what is wrong with the other images
 
 
@@ -70,43 +77,56 @@ def try_to_read(path: str) -> Image.Image | str:
         return str(error)
 
 
-def classify(predictor: Predictor, paths: Sequence[str], top: int, crops: bool, batch: int) -> Answers:
-    answers = Answers()
+def read_batches(paths: Sequence[str], size: int, problems: list[str]) -> Iterator[dict[str, Image.Image]]:
+    """Up to ``size`` images at a time, by path. Those that cannot be read are left out: ``problems`` says why."""
     bar = tqdm(total=len(paths), desc="predict", unit="image", leave=False, disable=None)
     with bar, ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(paths), batch):
-            read = dict(
-                zip(paths[start : start + batch], pool.map(try_to_read, paths[start : start + batch]), strict=True)
-            )
+        for start in range(0, len(paths), size):
+            part = paths[start : start + size]
+            read = dict(zip(part, pool.map(try_to_read, part), strict=True))
             bar.update(len(read))
-            answers.problems += [image for image in read.values() if isinstance(image, str)]
-            images = {path: image for path, image in read.items() if not isinstance(image, str)}
-            if not images:
-                continue
-            if crops:
-                explained = predictor.explain(list(images.values()), batch=batch)
-                for path, example in zip(images, explained, strict=True):
-                    answers.boxes += box_rows(path, example)
-                    if len(answers.examples) < SHOWN:
-                        answers.examples.append(draw.Example(truth=None, caption=path, **vars(example)))
-                probabilities = torch.stack([example.local for example in explained])
-            else:
-                probabilities = predictor(list(images.values()), batch=batch)
-            best = probabilities.topk(top, dim=1)
-            for path, values, labels in zip(images, best.values.tolist(), best.indices.tolist(), strict=True):
-                pairs = zip(labels, values, strict=True)
-                answers.rows.append([path, *(t for i, p in pairs for t in (predictor.classnames[i], f"{p:.4f}"))])
+            problems += [image for image in read.values() if isinstance(image, str)]
+            if images := {path: image for path, image in read.items() if not isinstance(image, str)}:
+                yield images
+
+
+def classify(predictor: Predictor, paths: Sequence[str], top: int, crops: bool, batch: int) -> Answers:
+    """Classify the images of these files, ``batch`` at a time; by their crops if ``crops``."""
+    answers = Answers()
+    for images in read_batches(paths, batch, answers.problems):
+        pictures = list(images.values())
+        if crops:
+            explained = predictor.explain(pictures, batch=batch)
+            for path, explanation in zip(images, explained, strict=True):
+                answers.boxes += box_rows(path, explanation)
+                if len(answers.examples) < SHOWN:
+                    answers.examples.append(Example(caption=path, **vars(explanation)))
+            probabilities = torch.stack([explanation.local for explanation in explained])
+        else:
+            probabilities = predictor(pictures, batch=batch)
+        best = probabilities.topk(top, dim=1)
+        for path, values, labels in zip(images, best.values.tolist(), best.indices.tolist(), strict=True):
+            pairs = zip(labels, values, strict=True)
+            answers.rows.append([path, *(t for i, p in pairs for t in (predictor.classnames[i], f"{p:.4f}"))])
     return answers
 
 
-def box_rows(path: str, example: Explanation) -> Iterable[list[str]]:
+def box_rows(path: str, explanation: Explanation) -> Iterator[list[str]]:
     """A row for each crop that counted, most relevant first."""
-    for rank, i in enumerate(example.selected):
-        sides = [f"{side:.1f}" for side in example.boxes[i]]
-        yield [path, str(rank + 1), *sides, f"{example.relevance[rank]:.4f}", f"{example.weights[rank]:.4f}"]
+    for rank, i in enumerate(explanation.selected):
+        sides = [f"{side:.1f}" for side in explanation.boxes[i]]
+        yield [path, str(rank + 1), *sides, f"{explanation.relevance[rank]:.4f}", f"{explanation.weights[rank]:.4f}"]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+# -- Writing -----------------------------------------------------------------------------------------------------------
+
+
+def tell(message: str) -> None:
+    """A message for people: standard output is for the CSV."""
+    print(message, file=sys.stderr)
+
+
+def to_csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
@@ -114,50 +134,54 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"Wrote {path}", file=sys.stderr)
+    tell(f"Wrote {path}")
+
+
+def write_answers(answers: Answers, classnames: Sequence[str], top: int, args: argparse.Namespace) -> None:
+    """The table, printed or in --output, and the files of --boxes and --show."""
+    columns = [f"{column}_{i + 1}" for i in range(top) for column in ("class", "probability")]
+    text = to_csv(["image", *columns], answers.rows)
+    if args.output:
+        write_text(args.output, text)
+    else:
+        print(text, end="")
+    if args.boxes:
+        columns = ["crop", "left", "upper", "right", "lower", "relevance", "weight"]
+        write_text(args.boxes, to_csv(["image", *columns], answers.boxes))
+    if args.show:
+        save_page(draw_page(answers.examples, classnames), args.show)
+        part = f", the first {SHOWN} of {len(answers.rows)} images" if len(answers.rows) > SHOWN else ""
+        tell(f"Wrote {args.show}{part}")
+
+
+# -- Command line ------------------------------------------------------------------------------------------------------
 
 
 def main(args: argparse.Namespace) -> int:
-    if args.top < 1 or args.batch < 1:
-        raise UserError("--top and --batch take whole numbers from 1")
-    if not args.images and not args.save:
-        raise UserError("name images or folders to classify")
-    if not args.images and (args.output or args.boxes or args.show):
-        raise UserError("--output, --boxes and --show need images")
+    require(args.top >= 1 and args.batch >= 1, "--top and --batch take whole numbers from 1")
+    require(args.images or args.save, "name images or folders to classify")
+    require(args.images or not (args.output or args.boxes or args.show), "--output, --boxes and --show need images")
     paths = find_images(args.images)
-    crops = args.crops or bool(args.boxes or args.show)
-    with redirect_stdout(sys.stderr):  # standard output is for the CSV
+    with redirect_stdout(sys.stderr):  # whatever is said while a backbone is loaded
         predictor = Predictor.load(args.run, epoch=args.epoch, backbone=args.backbone, device=args.device)
     if args.save:
-        print(f"Wrote {predictor.save(args.save)}", file=sys.stderr)
+        tell(f"Wrote {predictor.save(args.save)}")
     if not paths:
         return 0
 
     top = min(args.top, len(predictor.classnames))
-    answers = classify(predictor, paths, top, crops, args.batch)
+    answers = classify(predictor, paths, top, args.crops or bool(args.boxes or args.show), args.batch)
     for problem in answers.problems:
-        print(f"Skipped: {problem}", file=sys.stderr)
-    head = ["image", *(f"{column}_{i + 1}" for i in range(top) for column in ("class", "probability"))]
-    if not answers.rows:
-        print("No image can be read: nothing is written", file=sys.stderr)
-    elif args.output:
-        write(args.output, table(head, answers.rows))
+        tell(f"Skipped: {problem}")
+    if answers.rows:
+        write_answers(answers, predictor.classnames, top, args)
     else:
-        print(table(head, answers.rows), end="")
-    if answers.rows and args.boxes:
-        head = ["image", "crop", "left", "upper", "right", "lower", "relevance", "weight"]
-        write(args.boxes, table(head, answers.boxes))
-    if answers.rows and args.show:
-        page = draw.draw_page(answers.examples, predictor.classnames)
-        with atomic(args.show) as temporary:
-            page.quantize(256).save(temporary, format="PNG", optimize=True)
-        part = f", the first {SHOWN} of {len(answers.rows)} images" if len(answers.rows) > SHOWN else ""
-        print(f"Wrote {args.show}{part}", file=sys.stderr)
+        tell("No image can be read: nothing is written")
     if answers.problems:
-        print(f"{len(answers.problems)} of {len(paths)} images were skipped", file=sys.stderr)
+        tell(f"{len(answers.problems)} of {len(paths)} images were skipped")
     return 1 if answers.problems else 0
 
 
@@ -166,7 +190,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGES", nargs="*", help="image files, and folders of images")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes in a line (default: 3)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="CSV file (default: print)")
-    parser.add_argument("--crops", action="store_true", help="predict from local crops (FAIR's alignment score)")
+    parser.add_argument("--crops", action="store_true", help="predict from local crops (the alignment score)")
     parser.add_argument(
         "--boxes",
         type=Path,

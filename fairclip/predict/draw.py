@@ -1,35 +1,14 @@
-"""Draws what FAIR sees in a few test images: fair draw-crops [--root DATA] [--run RUN] [--images 4]
+"""Draws explained images: the crops as boxes, the crops that counted, and the likeliest classes."""
 
-A row for each image: its N local crops with the k selected ones numbered by relevance r_i; those crops as the model
-gets them, with their weights w_i; and the likeliest classes by the Learned Alignment Score of the crops and by the
-whole image. RUN is the folder of a finished FAIR run; without it, the backbone and the anchors are untrained.
-
-The images are the first test images of evenly spaced classes: what the model makes of them plays no part. The views
-are those of training, drawn with the row's number as the seed.
-"""
-
-import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from fairclip.backbones.openai import share_with_clip
-from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
-from fairclip.core.places import CONFIGS, DATA
-from fairclip.core.plugins import import_plugins
-from fairclip.core.toolbox import use_dassl
-from fairclip.predict.predictor import Explanation, explanation, look
-from fairclip.run import launch
-from fairclip.views.views import Box, crop_boxes
-
-if TYPE_CHECKING:
-    from trainers.fair import FAIR
+from fairclip.predict.explanation import Example
+from fairclip.views.views import Box
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and the text colour on each. Numbers say the same.
 COLOURS = (
@@ -48,58 +27,7 @@ WIDTH = COLUMNS[2] + BARS + PAD
 TOP = 3  # classes listed
 
 
-@dataclass
-class Example(Explanation):
-    """One image, and what the model makes of it."""
-
-    truth: int | None = None  # None: not known
-    caption: str = ""  # in place of the true class where that is not known
-
-
-def load_trainer(root: str, run: str, backbone: str) -> "FAIR":
-    """The FAIR trainer of a finished run, or an untrained one on SynthCars (``backbone``, "": the built-in one).
-
-    Raises:
-        UserError: ``run`` holds no FAIR run or one without crops, an unknown backbone, or missing data.
-    """
-    use_dassl(announce=False)
-    share_with_clip()
-    modules, _ = import_plugins("trainers", "datasets")
-    from dassl.engine import build_trainer
-
-    argv = ["--root", root, "--trainer", "FAIR", "--backbone", backbone]
-    if run:
-        argv += ["--config-file", str(Path(run) / "config.yaml")]
-    else:
-        argv += ["--config-file", str(CONFIGS / "trainers/FAIR/tiny.yaml")]
-        argv += ["--dataset-config-file", str(CONFIGS / "datasets/synth_cars.yaml")]
-    cfg = launch.build_cfg(launch.parse_args([*argv, "VERBOSE", "False"]), modules)
-    if cfg.TRAINER.FAIR.N_CROPS == 0:
-        raise UserError(f"{run} is a run without crops (TRAINER.FAIR.N_CROPS 0): there is nothing to draw")
-    trainer = build_trainer(cfg)
-    if run:
-        trainer.load_model(run)
-    return trainer
-
-
-def examine(trainer: "FAIR", path: str, truth: int, seed: int) -> Example:
-    """What FAIR does to one image in a training step up to the pseudo-label."""
-    opt = trainer.options
-    image = Image.open(path).convert("RGB")
-    torch.manual_seed(seed)
-    views = trainer.train_transform()(image)  # weak, strong, crops
-    # The transform draws the boxes first, so that the same seed gives the same ones.
-    boxes = crop_boxes(*image.size, opt.N_CROPS, opt.ALPHA, opt.BETA, torch.Generator().manual_seed(seed))
-    labelling = torch.cat([views[:1], views[2:]])
-    found = look(trainer.model, trainer.pixels, labelling[None], opt.TOP_K, opt.CROP_SCALE)
-    told = explanation(image, boxes, {name: rows[0] for name, rows in found.items()}, opt.CROP_SCALE)
-    return Example(truth=truth, **vars(told))
-
-
-# -- Drawing -----------------------------------------------------------------------------------------------------------
-
-
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
@@ -108,7 +36,7 @@ def draw_boxes(example: Example) -> Image.Image:
     picture = ImageOps.contain(example.image, (SIDE, SIDE), Image.Resampling.BICUBIC)
     scale = picture.width / example.image.width
     draw = ImageDraw.Draw(picture, "RGBA")  # blends half-transparent colours
-    boxes = [tuple(round(scale * side) for side in box) for box in example.boxes]
+    boxes = [scaled(box, scale) for box in example.boxes]
     for i, (x0, y0, x1, y1) in enumerate(boxes):
         if i not in example.selected:  # a light and a dark line: one of them shows
             draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 255, 255, 150))
@@ -120,7 +48,7 @@ def draw_boxes(example: Example) -> Image.Image:
     taken: list[Box] = []
     for rank, i in enumerate(example.selected):
         text = f"{rank + 1}: r {example.relevance[rank]:.3f}"
-        tag = place(boxes[i], (round(draw.textlength(text, font(15))) + 10, 21), taken)
+        tag = place_label(boxes[i], (round(draw.textlength(text, font(15))) + 10, 21), taken)
         taken.append(tag)
         colour, ink = COLOURS[rank % len(COLOURS)]
         draw.rectangle(tag, fill=colour)
@@ -128,7 +56,12 @@ def draw_boxes(example: Example) -> Image.Image:
     return picture
 
 
-def place(box: Box, size: tuple[int, int], taken: Sequence[Box]) -> Box:
+def scaled(box: Box, factor: float) -> Box:
+    left, upper, right, lower = (round(factor * side) for side in box)
+    return left, upper, right, lower
+
+
+def place_label(box: Box, size: tuple[int, int], taken: Sequence[Box]) -> Box:
     """A place for a label of this size inside the box, at its upper or lower edge, that covers no other label."""
     (x0, y0, x1, y1), (width, height) = box, size
     places = [
@@ -197,23 +130,7 @@ def draw_page(examples: Sequence[Example], names: Sequence[str]) -> Image.Image:
     return page
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", default=str(DATA), help="folder that holds the data sets (default: data/)")
-    parser.add_argument("--run", default="", help="folder of a finished FAIR run; default: none, untrained anchors")
-    parser.add_argument("--backbone", default="", help="without --run: the backbone (default: tiny)")
-    parser.add_argument("--images", type=int, default=4, help="rows (default: 4)")
-    parser.add_argument("--output", type=Path, help="default: crops.png, in the folder of --run or else here")
-
-
-def main(args: argparse.Namespace) -> None:
-    trainer = load_trainer(args.root, args.run, args.backbone)
-    names, test = trainer.classnames, trainer.dm.dataset.test
-    if not 1 <= args.images <= len(names):
-        raise UserError(f"--images {args.images}: give a number from 1 to {len(names)}, the number of classes")
-    first = {item.label: item for item in reversed(test)}
-    items = [first[i * len(names) // args.images] for i in range(args.images)]
-    page = draw_page([examine(trainer, item.impath, item.label, row) for row, item in enumerate(items)], names)
-    output = args.output or Path(args.run) / "crops.png"
-    with atomic(output) as path:
-        page.quantize(256).save(path, format="PNG", optimize=True)  # a third of the size
-    print(f"Wrote {output} ({page.width} x {page.height} pixels)")
+def save_page(page: Image.Image, path: Path) -> None:
+    """Write the picture as a PNG with a palette, a third of the size."""
+    with atomic(path) as temporary:
+        page.quantize(256).save(temporary, format="PNG", optimize=True)

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fairclip.core.log import log
+from fairclip.run.base import AdaptationTrainer
 from fairclip.views.features import encode_images
-from fairclip.views.loading import Images
+from fairclip.views.loading import Images, images_of
 
 
-class FrozenFeatures:
-    """Mixin of trainers whose image tower stays as it was loaded; goes before the trainer that it is mixed into.
+class FrozenFeatures(AdaptationTrainer):
+    """Base of trainers whose image tower stays as it was loaded.
 
     A subclass implements ``scores``; ``self.model`` has the tower as ``visual`` and unit features by ``encode``.
 
@@ -33,8 +35,8 @@ class FrozenFeatures:
             features, saved = encode_images(
                 self.model.visual,
                 images.paths,
-                self.test_loader.dataset.transform,
-                partial(self.within_memory, self.encode_views),
+                images_of(self.test_loader).transform,
+                partial(self.memory_guard.run, self.encode_views),
                 settings=f"{self.options.PREC} {self.normalize} {self.encode_settings}",
                 seed=self.crop_seed,
                 batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),
@@ -43,7 +45,7 @@ class FrozenFeatures:
             )
             self.seconds_saved += saved
             self.known[title] = features, saved or time.time() - start
-            print(f"Features of {len(images)} {title} images: " + ("from the cache" if saved else "computed"))
+            log.info(f"Features of {len(images)} {title} images: " + ("from the cache" if saved else "computed"))
         else:
             self.seconds_saved += self.known[title][1]
         return self.known[title][0]
@@ -53,8 +55,15 @@ class FrozenFeatures:
         """Features by split, and the seconds that they took or would have taken."""
         return {}
 
-    encode_settings = ""  # what `encode_views` does beyond running the tower
-    crop_seed = 0  # for test transforms that draw
+    @property
+    def encode_settings(self) -> str:
+        """What ``encode_views`` does beyond running the tower."""
+        return ""
+
+    @property
+    def crop_seed(self) -> int:
+        """For test transforms that draw."""
+        return 0
 
     def encode_views(self, views: Tensor) -> Tensor:
         return self.model.encode(views)
@@ -62,7 +71,7 @@ class FrozenFeatures:
     @torch.no_grad()
     def predict(self, loader: DataLoader, title: str) -> Tensor:
         """Logits of all images, [N, K], in the loader's order."""
-        return self.scores(self.encode_all(loader.dataset, title))
+        return self.scores(self.encode_all(images_of(loader), title))
 
     def test(self, split: str | None = None) -> float:
         self.seconds_saved = 0.0

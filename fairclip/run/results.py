@@ -100,6 +100,23 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
     return results
 
 
+def read_predictions(folder: str | Path) -> list[tuple[str, str, str]] | None:
+    """Image (as ``write_predictions`` names it), label and prediction of each test image, in the test set's order; None
+    if there is no predictions.csv.
+
+    Raises:
+        UserError: it lacks a column.
+    """
+    path = Path(folder) / PREDICTIONS
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            return [(row["image"], row["label"], row["prediction"]) for row in csv.DictReader(stream)]
+    except FileNotFoundError:
+        return None
+    except KeyError as error:
+        raise UserError(f"{path} has no column {error}") from error
+
+
 def config_hash(cfg: Mapping[str, Any]) -> str:
     """Twelve hex digits that tell configurations apart, whatever the seed, the machine and the folders."""
     kept = json.dumps(_plain(_without(cfg, NOT_HASHED)), sort_keys=True)

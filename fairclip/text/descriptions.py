@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairclip.core.errors import UserError, few
+from fairclip.core.log import log
 from fairclip.core.places import DESCRIPTIONS
 
 ALIASES = {"DescribableTextures": "dtd"}  # data sets better known by another name than their registry's
@@ -90,9 +91,9 @@ def load_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[
             "Is it the file of another data set? If not, name its keys like the classes."
         )
     if lacking:
-        print(f"Warning: no descriptions for {few(lacking, 10)} in {path}: their name prompts are used alone")
+        log.warning(f"no descriptions for {few(lacking, 10)} in {path}: their name prompts are used alone")
     if extra := [key for key in table if key not in keys.values()]:
-        print(f"Warning: {path} describes what is no class of this data set: {few(extra, 3)}")
+        log.warning(f"{path} describes what is no class of this data set: {few(extra, 3)}")
     return lists
 
 
@@ -131,7 +132,7 @@ def match_names(names: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
     """
     names, keys = set(names), set(keys)
     pairs: dict[str, str] = {}
-    for form in (str, _letters, _words, _stems, _usual):
+    for form in (str, _letters, _words, _stems, _common_spelling):
         left, right = _group(names - pairs.keys(), form), _group(keys - set(pairs.values()), form)
         pairs |= {left[f][0]: right[f][0] for f in left if f and len(left[f]) == len(right.get(f, ())) == 1}
     return pairs
@@ -157,8 +158,8 @@ def _stems(name: str) -> tuple[str, ...]:
     return _words(re.sub(r"s+\b", "", re.sub(r"['’]", "", name.casefold().replace("_", " ")).replace("grey", "gray")))
 
 
-def _usual(name: str) -> str:
-    return _USUAL.get(_letters(name), _letters(name))
+def _common_spelling(name: str) -> str:
+    return _COMMON_SPELLING.get(_letters(name), _letters(name))
 
 
-_USUAL = {_letters(name): _letters(group[0]) for group in SPELLINGS for name in group}
+_COMMON_SPELLING = {_letters(name): _letters(group[0]) for group in SPELLINGS for name in group}

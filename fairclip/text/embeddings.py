@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from fairclip.backbones.openai import clip_module, feature_dim, fingerprint
 from fairclip.core.cache import cached
+from fairclip.core.log import log
 from fairclip.text.templates import prompt
 from fairclip.views.loading import progress
 
@@ -72,8 +73,8 @@ def _tokenize(texts: Sequence[str], context_length: int) -> Tensor:
     except RuntimeError:  # some text is too long
         room = context_length - 2  # start and end tokens
         long = [text for text in texts if len(clip._tokenizer.encode(text)) > room]
-        print(
-            f"Warning: {len(long)} of {len(texts)} texts exceed CLIP's {context_length} tokens and are cut, "
+        log.warning(
+            f"{len(long)} of {len(texts)} texts exceed CLIP's {context_length} tokens and are cut, "
             f"the first being '{long[0][:60]}...'"
         )
         return clip.tokenize(texts, context_length, truncate=True)

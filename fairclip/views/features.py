@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import PIL
@@ -33,10 +33,8 @@ def encode_images(
 
     The result is kept in `features/` of the cache folder as plain numbers (.npy), with the seconds it took, under a
     hash of all it depends on: the tower's parameters and buffers, the kind of device, ``settings``, the transform's
-    repr, ``seed`` and, for each image in order, its absolute path, size and time of change. Not a hash of the content:
-    that would read every byte of the data set in each run, often over a network, to catch what make does not catch
-    either (other content of the same size under the same time in nanoseconds). Copied or moved images are encoded
-    again.
+    repr, ``seed`` and, for each image in order, its absolute path, size and time of change. Copied or moved images are
+    encoded again.
 
     Of several processes each encodes its share, and all get all features.
 
@@ -55,31 +53,32 @@ def encode_images(
         OSError: an image is missing or cannot be read.
     """
     device = next(visual.parameters()).device
-    paths = [os.path.abspath(path) for path in paths]
-    images, described = Images(paths, None, transform, seed), f"{transform!r}"
+    files = [os.path.abspath(path) for path in paths]
+    images = Images(files, None, transform, seed)
 
     def compute() -> Tensor:
         return _encode(images, encode, device, batch, workers, title)
 
+    described = f"{transform!r}"
     if re.search(r" at 0x[0-9a-fA-F]+>", described):
         return compute(), 0.0
-    facts = [
-        type(visual).__name__,
-        visual.training,
-        device.type,
-        described,
-        settings,
-        seed,
-        PIL.__version__,
-        torch.__version__,
-    ]
-    for path in paths:
-        status = os.stat(path)
-        facts += [path, status.st_size, status.st_mtime_ns]
+    facts: list[object] = [type(visual).__name__, visual.training, device.type, described, settings, seed]
+    facts += [PIL.__version__, torch.__version__, *_facts_of_files(files)]
     # A backbone's name would not do: its file can change.
     key = fingerprint(visual.state_dict(), *facts)
-    features, seconds = cached("features", key, len(paths), compute, together=True)
+    features, seconds = cached("features", key, len(files), compute, together=True)
     return features.to(device), seconds
+
+
+def _facts_of_files(files: Sequence[str]) -> Iterator[object]:
+    """Path, size and time of change of each file, one after the other.
+
+    Not a hash of the content: that would read every byte of the data set in each run, often over a network, to catch
+    what make does not catch either (other content of the same size under the same time in nanoseconds).
+    """
+    for file in files:
+        status = os.stat(file)
+        yield from (file, status.st_size, status.st_mtime_ns)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch.utils.data import get_worker_info
 from fairclip.core.cache import cache_folder
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
+from fairclip.core.log import log
 from fairclip.views.loading import read_image, shrink
 
 KINDS = ("none", "ram", "disk")
@@ -117,10 +118,9 @@ class ImageCache:
         self.trouble[1] = 1
         code = int(self.trouble[0])
         why = f"the limit of {self.limit / 10**9:.3g} GB is reached" if code == FULL else os.strerror(code)
-        print(
-            f"Warning: the cache of images in {self.folder} takes no more ({why}): the others are read from their "
-            "files. Raise DATALOADER.CACHE_GB, make room, or set DATALOADER.CACHE none",
-            flush=True,
+        log.warning(
+            f"the cache of images in {self.folder} takes no more ({why}): the others are read from their files. "
+            "Raise DATALOADER.CACHE_GB, make room, or set DATALOADER.CACHE none"
         )
 
 

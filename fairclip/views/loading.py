@@ -5,7 +5,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def mixed_seed(*numbers: int) -> int:
 
 @contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
-    """Inside, the generators of torch (CPU), numpy and Python start from ``seed``; outside, nothing has moved them."""
+    """Inside, the generators of torch (CPU), numpy and Python start from ``seed``; afterwards they are as before."""
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         torch.default_generator.manual_seed(seed)
@@ -152,9 +152,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def let_reader_leave(worker: int) -> None:
+def silence_stopped_reader(worker: int) -> None:
     """For ``worker_init_fn``: no traceback from a worker whose main process is stopped just as it takes a batch. The
-    thread that hands batches over reports by ``sys.excepthook``; what goes wrong in the data set takes another way."""
+    thread that sends batches reports by ``sys.excepthook``; errors of the data set are passed on in another way."""
     report = sys.excepthook
     sys.excepthook = lambda kind, *rest: None if issubclass(kind, (EOFError, OSError)) else report(kind, *rest)
 
@@ -173,17 +173,23 @@ def build_loader(
         batch_sampler=Batches(len(images), size, shuffle, train),
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=let_reader_leave,
+        worker_init_fn=silence_stopped_reader,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else it takes a number from torch's, and what runs after differs
     )
 
 
+def images_of(loader: DataLoader) -> Images:
+    """The data set of a loader that ``build_loader`` made."""
+    assert isinstance(loader.dataset, Images)
+    return loader.dataset
+
+
 def set_seed(loader: DataLoader, seed: int) -> None:
-    """Decide order and draws of the next epoch; not while one is under way."""
-    loader.dataset.seed.fill_(seed)
-    loader.batch_sampler.seed = seed
+    """Decide order and draws of the next epoch of what ``build_loader`` made; not while an epoch is under way."""
+    cast(Images, loader.dataset).seed.fill_(seed)
+    cast(Batches, loader.batch_sampler).seed = seed
 
 
 def progress(batches: Iterable[T], title: str) -> Iterable[T]:

@@ -6,6 +6,7 @@ interpolation: from the same generator the same image comes out.
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 NUM_OPS, MAGNITUDE, LEVELS = 2, 9, 31
 Picture = Image.Image | Tensor  # bytes [..., 3, S, S]
+P = TypeVar("P", Image.Image, Tensor)
 
 
 def _affine(image: Picture, shift: tuple[int, int] = (0, 0), shear: tuple[float, float] = (0.0, 0.0)) -> Picture:
@@ -35,7 +37,7 @@ def _level(end: float, start: float = 0.0) -> float:
 
 
 # name: (the operation at a magnitude, the magnitude, whether it is negative half the time)
-OPERATIONS: dict[str, tuple[Callable[[Picture, float], Picture], float, bool]] = {
+OPERATIONS: dict[str, tuple[Callable[[Any, float], Any], float, bool]] = {
     "Identity": (lambda image, m: image, 0.0, False),
     "ShearX": (lambda image, m: _affine(image, shear=(_angle(m), 0.0)), _level(0.3), True),
     "ShearY": (lambda image, m: _affine(image, shear=(0.0, _angle(m))), _level(0.3), True),
@@ -64,7 +66,7 @@ def draw_operations() -> list[int]:
     return codes
 
 
-def apply_operation(image: Picture, code: int) -> Picture:
+def apply_operation(image: P, code: int) -> P:
     """One operation on a Pillow image, or on all images [..., 3, S, S] of a tensor of bytes at once."""
     operation, magnitude, _ = OPERATIONS[NAMES[code // 2]]
     return operation(image, -magnitude if code % 2 else magnitude)
@@ -82,9 +84,9 @@ def apply_in_groups(images: Tensor, codes: Tensor) -> Tensor:
     """
     for step in codes.unbind(1):
         order = step.argsort(stable=True)
-        there = order.to(images.device, non_blocking=True)
+        indices = order.to(images.device, non_blocking=True)
         groups, counts = step.unique(return_counts=True)  # sorted, as the images are now
-        parts = images[there].split(counts.tolist())
+        parts = images[indices].split(counts.tolist())
         done = [apply_operation(part, code) for part, code in zip(parts, groups.tolist(), strict=True)]
-        images = torch.empty_like(images).index_copy_(0, there, torch.cat(done))
+        images = torch.empty_like(images).index_copy_(0, indices, torch.cat(done))
     return images

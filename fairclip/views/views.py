@@ -25,11 +25,14 @@ class Normalize(nn.Module):
     What is no tensor of bytes has been through another transform and passes as it is.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        mean, std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", mean / std, persistent=False)
+        centre, spread = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * spread), persistent=False)
+        self.register_buffer("shift", centre / spread, persistent=False)
 
     def __repr__(self) -> str:
         """What it does, for the keys of caches."""

@@ -1,4 +1,4 @@
-"""A procedural fine-grained data set of cars: classes, sentences and pictures (see ``catalogue`` and ``render``)."""
+"""A procedural fine-grained data set of cars: classes, sentences and pictures (see `catalogue` and `render`)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ CLUTTER = 4.0
 
 
 def render_dataset(folder: Path, seed: int = 0) -> None:
-    """Renders the data set of ``seed`` into ``folder``, unless somebody else does so first.
+    """Renders the data set of `seed` into `folder`, unless somebody else does so first.
 
-    Writes ``images/<class>/<split>_<k>.png``, ``split_zhou_SynthCars.json`` in CoOp's format and ``descriptions.json``.
-    Everything is drawn into a temporary folder beside it and renamed at the end: ``folder`` is whole or absent.
+    Writes `images/<class>/<split>_<k>.png`, `split_zhou_SynthCars.json` in CoOp's format and `descriptions.json`.
+    Everything is drawn into a temporary folder beside it and renamed at the end: `folder` is whole or absent.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def render_dataset(folder: Path, seed: int = 0) -> None:
 
 
 def class_images(model: CarModel, split: str, seed: int, low_light: bool = True) -> Iterator[Image.Image]:
-    """The images of one class in one split; without ``low_light`` the same cars as bright as in pretraining."""
+    """The images of one class in one split; without `low_light` the same cars as bright as in pretraining."""
     rng = random.Random(f"synth-cars-{seed}-{model.name}-{split}")
     for _ in range(COUNTS[split]):
         yield render(model.body, model.values, rng, clutter=CLUTTER, low_light=low_light)[0]

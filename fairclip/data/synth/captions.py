@@ -1,7 +1,7 @@
 """Web-like captions for pretraining: partial, varied, and sometimes wrong about the model name.
 
 A caption makes *claims* (this body, that headlight, such a name), and an image has *facts*. Both are rows of integers,
-one per attribute of ``ATTRIBUTES``; UNKNOWN stands for what a caption does not mention or a view does not show.
+one per attribute of `ATTRIBUTES`; UNKNOWN stands for what a caption does not mention or a view does not show.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PART = ("a close-up of {}.", "detail: {}.", "{}.", "a photo of {}.")
 
 @dataclass(frozen=True)
 class Car:
-    """What one pretraining image shows; ``model`` is its index among the named models, if it is one of them."""
+    """What one pretraining image shows; `model` is its index among the named models, if it is one of them."""
 
     body: str
     parts: dict[str, str]
@@ -50,13 +50,16 @@ def caption(
     wrong: float = 0.4,
     words: random.Random | None = None,
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """One caption of a view of ``car``.
+    """One caption of a view of `car`.
 
     Args:
-        rng: decides what is said. words: decides how (default: ``rng`` too).
+        rng: decides what is said.
+        car: what the image shows.
         models: all named models; a named car is called by its name in part of its captions, and with probability
-            ``wrong`` by that of another trim of its line: the web mixes trims up.
+            `wrong` by that of another trim of its line: the web mixes trims up.
         visible: the parts that a close-up shows, most central first; None for the whole car.
+        wrong: see `models`.
+        words: decides how it is said (default: `rng` too).
 
     Returns:
         The caption, its claims and the view's facts, both int [len(ATTRIBUTES)].
@@ -67,39 +70,48 @@ def caption(
         {part: car.parts[part] for part in shown} | {"colour": car.colour} | ({} if close else {"body": car.body})
     )
 
-    named = None
-    if car.model is not None:
-        line = models[car.model].line
-        trims = [i for i, other in enumerate(models) if other.line == line and i != car.model]
-        named = rng.choice(trims) if rng.random() < wrong else car.model
-        facts[0] = named
-    say_name = named is not None and rng.random() < (0.3 if close else 0.7)
-    count = rng.choice((0, 0, 1, 2) if say_name else (1, 1, 2, 2, 3))
-    mentioned = shown[:1] if close and not say_name else []
-    rest = [part for part in shown if part not in mentioned]
-    mentioned += rng.sample(rest, min(len(rest), max(0, count - len(mentioned))))
+    model = _said_model(rng, car, models, wrong)
+    if model is not None:
+        facts[0] = model
+    named = model is not None and rng.random() < (0.3 if close else 0.7)
+    mentioned = _mentioned_parts(rng, shown, close, named)
 
     said: dict[str, str] = {part: car.parts[part] for part in mentioned}
-    noun = "car"
-    if say_name:
-        noun = models[named].name
-    if not close and rng.random() < (0.3 if say_name else 0.6):
+    noun = models[model].name if named and model is not None else "car"
+    if not close and rng.random() < (0.3 if named else 0.6):
         said["body"] = car.body
-        noun = f"{noun}, a {car.body}" if say_name else car.body
-    if not say_name and rng.random() < 0.15:
+        noun = f"{noun}, a {car.body}" if named else car.body
+    if not named and rng.random() < 0.15:
         said["colour"] = car.colour
         noun = f"{car.colour} {noun}"
     claims = _row(said)
-    if say_name:
-        claims[0] = named
+    if named:
+        claims[0] = model
 
     words = words or rng
     phrases = [words.choice(PARTS[part][car.parts[part]]) for part in mentioned]
-    if phrases and len(said) == len(phrases) and not say_name and words.random() < (0.4 if close else 0.1):
-        text = words.choice(_PART).format(_and(phrases))
+    if phrases and len(said) == len(phrases) and not named and words.random() < (0.4 if close else 0.1):
+        text = words.choice(_PART).format(_joined(phrases))
     else:
-        text = words.choice(_CLOSE if close else _WHOLE).format(f"{noun} with {_and(phrases)}" if phrases else noun)
+        text = words.choice(_CLOSE if close else _WHOLE).format(f"{noun} with {_joined(phrases)}" if phrases else noun)
     return text, claims, facts
+
+
+def _said_model(rng: random.Random, car: Car, models: Sequence[CarModel], wrong: float) -> int | None:
+    """The model that a caption may name: now and then another trim of the line; None for a car without a name."""
+    if car.model is None:
+        return None
+    line = models[car.model].line
+    trims = [i for i, other in enumerate(models) if other.line == line and i != car.model]
+    return rng.choice(trims) if rng.random() < wrong else car.model
+
+
+def _mentioned_parts(rng: random.Random, shown: Sequence[str], close: bool, named: bool) -> list[str]:
+    """The parts that a caption mentions; a close-up's says at least the most central one, or the name."""
+    count = rng.choice((0, 0, 1, 2) if named else (1, 1, 2, 2, 3))
+    mentioned = list(shown[:1]) if close and not named else []
+    rest = [part for part in shown if part not in mentioned]
+    return mentioned + rng.sample(rest, min(len(rest), max(0, count - len(mentioned))))
 
 
 def agreement(claims: np.ndarray, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,5 +131,5 @@ def _row(values: dict[str, str]) -> np.ndarray:
     return row
 
 
-def _and(words: list[str]) -> str:
+def _joined(words: list[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

@@ -1,7 +1,7 @@
 """What there is to draw: bodies, parts, model names, and the sentences that describe them.
 
 A *model line* (family) is one body with a fixed set of parts; its four trims differ from one another in one to three
-local parts. Everything is a function of ``seed``: another seed gives other part combinations and other names.
+local parts. Everything is a function of `seed`: another seed gives other part combinations and other names.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def random_parts(rng: random.Random) -> dict[str, str]:
 
 
 def catalogue(seed: int = 0) -> list[CarModel]:
-    """The 24 classes of ``seed``: 6 lines of 4 trims, in class order (line by line)."""
+    """The 24 classes of `seed`: 6 lines of 4 trims, in class order (line by line)."""
     rng = random.Random(f"synth-cars-catalogue-{seed}")
     if seed < len(LINE_NAMES):
         lines = list(LINE_NAMES[seed])
@@ -139,7 +139,7 @@ def _trims(rng: random.Random) -> list[dict[str, str]]:
 
 
 def describe(model: CarModel) -> list[str]:
-    """Six sentences about what can be seen of ``model``: one of the whole car, five of local parts."""
+    """Six sentences about what can be seen of `model`: one of the whole car, five of local parts."""
     word = {part: PARTS[part][value][0] for part, value in model.parts}
     other = {part: PARTS[part][value][1] for part, value in model.parts}
     name, body = model.name, model.body

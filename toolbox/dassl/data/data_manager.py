@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from ..utils import read_image
 from .datasets import Datum, build_dataset
 from .samplers import build_sampler
 from .transforms import INTERPOLATION_MODES, build_transform
+
+log = logging.getLogger("dassl")
 
 Transform = Callable | Sequence[Callable] | None
 
@@ -77,11 +80,11 @@ class DataManager:
         if custom_tfm_train is None:
             custom_tfm_train = build_transform(cfg, is_train=True)
         else:
-            print("* Using custom transform for training")
+            log.info("* Using custom transform for training")
         if custom_tfm_test is None:
             custom_tfm_test = build_transform(cfg, is_train=False)
         else:
-            print("* Using custom transform for testing")
+            log.info("* Using custom transform for testing")
 
         def train_loader(data_source: list[Datum], node: CfgNode) -> DataLoader:
             return build_data_loader(

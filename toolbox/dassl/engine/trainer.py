@@ -8,6 +8,7 @@ last two and fills in `build_model` and `forward_backward`; CoOp's `trainers/coo
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import time
 from collections import OrderedDict
@@ -31,6 +32,8 @@ from ..utils import (
     save_checkpoint,
     tolist_if_not,
 )
+
+log = logging.getLogger("dassl")
 
 
 class TrainerBase:
@@ -123,9 +126,9 @@ class TrainerBase:
         """
         folders = {name: os.path.join(directory, name) for name in self.get_model_names()}
         if not folders or not all(os.path.exists(os.path.join(f, "checkpoint")) for f in folders.values()):
-            print("No checkpoint found, train from scratch")
+            log.info("No checkpoint found, train from scratch")
             return 0
-        print(f"Found checkpoint at {directory} (will resume training)")
+        log.info(f"Found checkpoint at {directory} (will resume training)")
         scaler = getattr(self, "scaler", None)
         epochs = {
             name: resume_from_checkpoint(
@@ -144,7 +147,7 @@ class TrainerBase:
             FileNotFoundError: no such checkpoint.
         """
         if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+            log.info("Note that load_model() is skipped as no pretrained model is given")
             return
         model_file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
@@ -154,7 +157,7 @@ class TrainerBase:
             checkpoint = load_checkpoint(path)
             val_result = checkpoint.get("val_result")
             result = "" if val_result is None else f", val_result={val_result:.1f}"
-            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}{result})")
+            log.info(f"Load {path} to {name} (epoch={checkpoint['epoch']}{result})")
             self._models[name].load_state_dict(checkpoint["state_dict"])
 
     # Optimisation
@@ -200,9 +203,9 @@ class TrainerBase:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            print("No TensorBoard files are written, as the package tensorboard is not installed")
+            log.info("No TensorBoard files are written, as the package tensorboard is not installed")
             return
-        print(f"Initialize tensorboard (log_dir={log_dir})")
+        log.info(f"Initialize tensorboard (log_dir={log_dir})")
         self._writer = SummaryWriter(log_dir=log_dir)
 
     def close_writer(self) -> None:
@@ -328,15 +331,15 @@ class SimpleTrainer(TrainerBase):
         return float("-inf") if result is None else result
 
     def after_train(self) -> None:
-        print("Finish training")
+        log.info("Finish training")
         if not self.cfg.TEST.NO_TEST:
             if self._selects_on_val:
-                print("Deploy the model with the best val performance")
+                log.info("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
             else:
-                print("Deploy the last-epoch model")
+                log.info("Deploy the last-epoch model")
             self.test()
-        print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
+        log.info(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
 
     def after_epoch(self) -> None:
@@ -362,7 +365,7 @@ class SimpleTrainer(TrainerBase):
         if split != "val" or self.val_loader is None:
             split = "test"  # where there is no validation split
         loader = self.val_loader if split == "val" else self.test_loader
-        print(f"Evaluate on the *{split}* set")
+        log.info(f"Evaluate on the *{split}* set")
         for batch in tqdm(loader, disable=None):  # a bar on a terminal only
             input, label = self.parse_batch_test(batch)
             self.evaluator.process(self.model_inference(input), label)
@@ -393,7 +396,7 @@ class SimpleTrainer(TrainerBase):
 
             if (self.batch_idx + 1) % freq == 0 or num_batches < freq:
                 remaining = (self.max_epoch - self.epoch) * num_batches - self.batch_idx - 1
-                print(
+                log.info(
                     f"epoch [{self.epoch + 1}/{self.max_epoch}] "
                     f"batch [{self.batch_idx + 1}/{num_batches}] "
                     f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "

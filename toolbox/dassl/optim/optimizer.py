@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import torch
@@ -7,6 +8,8 @@ from torch import nn
 from yacs.config import CfgNode
 
 from ..utils import check_availability
+
+log = logging.getLogger("dassl")
 
 AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 
@@ -29,7 +32,7 @@ def build_optimizer(
         else:
             param_groups = model.parameters() if isinstance(model, nn.Module) else model
     elif c.STAGED_LR:
-        print("Warning: OPTIM.STAGED_LR is ignored, as param_groups is given")
+        log.warning("OPTIM.STAGED_LR is ignored, as param_groups is given")
 
     common = {"lr": c.LR, "weight_decay": c.WEIGHT_DECAY}
     betas = (c.ADAM_BETA1, c.ADAM_BETA2)
@@ -54,7 +57,7 @@ def _staged_groups(model: nn.Module, c: CfgNode) -> list[dict]:
         model = model.module
     new_layers = [c.NEW_LAYERS] if isinstance(c.NEW_LAYERS, str) else list(c.NEW_LAYERS)
     if not any(new_layers):
-        print("Warning: OPTIM.STAGED_LR is on but OPTIM.NEW_LAYERS is empty")
+        log.warning("OPTIM.STAGED_LR is on but OPTIM.NEW_LAYERS is empty")
     base, new = [], []
     for name, child in model.named_children():
         (new if name in new_layers else base).extend(child.parameters())

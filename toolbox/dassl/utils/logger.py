@@ -1,7 +1,8 @@
-"""A copy of everything printed goes to `OUTPUT_DIR/log.txt`."""
+"""What this package reports is printed, and a copy of everything printed goes to `OUTPUT_DIR/log.txt`."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -9,7 +10,26 @@ from typing import TextIO
 
 from .tools import mkdir_if_missing
 
-__all__ = ["Logger", "setup_logger"]
+__all__ = ["Logger", "setup_logger", "show_messages"]
+
+log = logging.getLogger("dassl")
+
+
+class Console(logging.Handler):
+    """Prints to what is `sys.stdout` at that moment, so that `Logger` gets a copy."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "Warning: " if record.levelno >= logging.WARNING else ""
+        print(prefix + record.getMessage())
+
+
+def show_messages() -> None:
+    """Print what this package reports, as upstream does. A program that has log handlers of its own keeps to them, and
+    `logging.getLogger("dassl").setLevel(logging.WARNING)` silences all but warnings."""
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+    if not log.hasHandlers():
+        log.addHandler(Console(logging.INFO))
 
 
 class Logger:
@@ -57,8 +77,10 @@ class Logger:
 def setup_logger(output: str | None = None) -> None:
     """Send a copy of `sys.stdout` to `output` (a .txt or .log file, or a folder, which gets log.txt).
 
-    A log that is already there is kept; the new one then carries the time in its name.
+    A log that is already there is kept; the new one then carries the time in its name. From here on this package also
+    prints its messages.
     """
+    show_messages()
     if not output:
         return
     fpath = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import json
+import logging
 import os
 import platform
 import random
@@ -16,6 +17,8 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image
+
+log = logging.getLogger("dassl")
 
 __all__ = [
     "check_availability",
@@ -40,10 +43,10 @@ def mkdir_if_missing(dirname: str) -> None:
 
 
 def check_isfile(fpath: str) -> bool:
-    """Whether `fpath` is a file; says so on the console if it is not."""
+    """Whether `fpath` is a file; says so if it is not."""
     found = os.path.isfile(fpath)
     if not found:
-        print(f'No file found at "{fpath}"')
+        log.info(f'No file found at "{fpath}"')
     return found
 
 
@@ -85,7 +88,7 @@ def read_image(path: str) -> Image.Image:
 
 def download_url(url: str, dst: str) -> None:
     """Download to `dst`; the file appears whole or not at all."""
-    print(f'* Downloading "{url}" to "{dst}"')
+    log.info(f'* Downloading "{url}" to "{dst}"')
     mkdir_if_missing(os.path.dirname(dst))
     partial = f"{dst}.{os.getpid()}.part"
     urllib.request.urlretrieve(url, partial)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import os
 import pickle
 import random
@@ -19,6 +20,8 @@ import torch
 from torch import nn
 
 from .tools import mkdir_if_missing, tolist_if_not
+
+log = logging.getLogger("dassl")
 
 __all__ = [
     "count_num_param",
@@ -91,7 +94,7 @@ def save_checkpoint(
     fpath = os.path.join(save_dir, model_name)
     torch.save(state, f"{fpath}.part")
     os.replace(f"{fpath}.part", fpath)
-    print(f"Checkpoint saved to {fpath}")
+    log.info(f"Checkpoint saved to {fpath}")
 
     pointer = os.path.join(save_dir, "checkpoint")
     with open(f"{pointer}.part", "w", encoding="utf-8") as file:
@@ -102,7 +105,7 @@ def save_checkpoint(
         best = os.path.join(save_dir, "model-best.pth.tar")
         shutil.copy(fpath, f"{best}.part")
         os.replace(f"{best}.part", best)
-        print(f'Best checkpoint saved to "{best}"')
+        log.info(f'Best checkpoint saved to "{best}"')
 
 
 def load_checkpoint(fpath: str) -> dict:
@@ -166,21 +169,21 @@ def resume_from_checkpoint(
     """
     with open(os.path.join(fdir, "checkpoint"), encoding="utf-8") as file:
         fpath = os.path.join(fdir, file.readline().strip())
-    print(f'Loading checkpoint from "{fpath}"')
+    log.info(f'Loading checkpoint from "{fpath}"')
     checkpoint = load_checkpoint(fpath)
     model.load_state_dict(checkpoint["state_dict"])
-    print("Loaded model weights")
+    log.info("Loaded model weights")
     if optimizer is not None and checkpoint.get("optimizer") is not None:
         optimizer.load_state_dict(checkpoint["optimizer"])
-        print("Loaded optimizer")
+        log.info("Loaded optimizer")
     if scheduler is not None and checkpoint.get("scheduler") is not None:
         scheduler.load_state_dict(checkpoint["scheduler"])
-        print("Loaded scheduler")
+        log.info("Loaded scheduler")
     if scaler is not None and checkpoint.get("scaler"):
         scaler.load_state_dict(checkpoint["scaler"])
     if checkpoint.get("rng") is not None:
         set_rng_state(checkpoint["rng"])
-    print(f"Previous epoch: {checkpoint['epoch']}")
+    log.info(f"Previous epoch: {checkpoint['epoch']}")
     return checkpoint["epoch"]
 
 
@@ -192,11 +195,11 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     matched = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     model.load_state_dict({**own, **matched})
     if not matched:
-        print(f'Warning: nothing in "{weight_path}" fits the model (names and shapes); no weights were loaded')
+        log.warning(f'nothing in "{weight_path}" fits the model (names and shapes); no weights were loaded')
         return
-    print(f'Successfully loaded pretrained weights from "{weight_path}"')
+    log.info(f'Successfully loaded pretrained weights from "{weight_path}"')
     if discarded := [k for k in weights if k not in matched]:
-        print(f"Layers discarded due to unmatched keys or size: {discarded}")
+        log.info(f"Layers discarded due to unmatched keys or size: {discarded}")
 
 
 def open_all_layers(model: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import random
 import tarfile
@@ -11,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ...utils import mkdir_if_missing
+
+log = logging.getLogger("dassl")
 
 
 class Datum:
@@ -145,14 +148,14 @@ class DatasetBase:
         folder = os.path.dirname(dst)
         mkdir_if_missing(folder)
         gdown.download(url, dst, quiet=False)
-        print("Extracting file ...")
+        log.info("Extracting file ...")
         if zipfile.is_zipfile(dst):
             with zipfile.ZipFile(dst) as archive:
                 archive.extractall(folder)
         else:
             with tarfile.open(dst) as archive:
                 archive.extractall(folder, filter="data")
-        print(f"File extracted to {folder}")
+        log.info(f"File extracted to {folder}")
 
     def generate_fewshot_dataset(
         self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
@@ -169,7 +172,7 @@ class DatasetBase:
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
-        print(f"Creating a {num_shots}-shot dataset")
+        log.info(f"Creating a {num_shots}-shot dataset")
         output = []
         for data_source in data_sources:
             chosen = []

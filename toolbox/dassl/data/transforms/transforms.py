@@ -5,6 +5,7 @@ Automatic augmentation policies are torchvision's: the same policies as upstream
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ from torchvision.transforms import InterpolationMode
 from yacs.config import CfgNode
 
 from ...utils import check_availability
+
+log = logging.getLogger("dassl")
 
 AVAI_CHOICES = [
     "random_flip",
@@ -120,7 +123,7 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: Sequence[str] 
     """
     c = cfg.INPUT
     if c.NO_TRANSFORM:
-        print("Note: no transform is applied!")
+        log.info("Note: no transform is applied!")
         return None
     choices = c.TRANSFORMS if choices is None else choices
     for choice in choices:
@@ -139,9 +142,9 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: Sequence[str] 
     if "instance_norm" in choices:
         steps.append(("instance normalization", InstanceNormalization()))
 
-    print(f"Building transform_{'train' if is_train else 'test'}")
+    log.info(f"Building transform_{'train' if is_train else 'test'}")
     for text, _ in steps:
-        print(f"+ {text}")
+        log.info(f"+ {text}")
     return T.Compose([step for _, step in steps])
 
 

@@ -1,0 +1,135 @@
+"""The lines that register our trainers in a checkout's train.py: put in, found again, taken out."""
+
+import ast
+from collections.abc import Mapping
+
+from fairclip.core.errors import UserError
+
+NOTE = "  # FAIR: fair install-into"  # marks our lines
+NOTES = (NOTE, "  # FAIR: scripts/install_into.py")  # the second is that of checkouts from before
+
+
+def register(source: bytes, modules: Mapping[str, bool]) -> bytes:
+    """train.py with our modules registered, in the place of those that were.
+
+    Only what is lacking is added: an import or a call that is there already is not repeated.
+
+    Args:
+        modules: name ("trainers.fair") -> whether it has an extend_cfg to call.
+
+    Raises:
+        UserError: the file is not made like CoOp's train.py.
+    """
+    source = unregister(source)
+    result = insert(source, insertions(source, modules))
+    parse(result)
+    return result
+
+
+def unregister(source: bytes) -> bytes:
+    """train.py without the lines that carry our mark, byte for byte as it was."""
+    marks, result = tuple(note.encode() for note in NOTES), b""
+    for line in source.splitlines(keepends=True):
+        if not line.rstrip(b"\r\n").endswith(marks):
+            result += line
+        elif not line.endswith((b"\n", b"\r")):  # the last line: the one before it had no line break
+            result = result.removesuffix(b"\n").removesuffix(b"\r")
+    return result
+
+
+def insertions(source: bytes, modules: Mapping[str, bool]) -> dict[int, list[bytes]]:
+    """What train.py needs to know our modules: number of the line to insert behind -> lines."""
+    tree = parse(source)
+    imports = [node for node in tree.body if any(name.count(".") == 1 for name in trainers_of(node))]
+    if not imports:
+        raise unrecognised("it imports no module of trainers/ at its top level (as in `import trainers.coop`)")
+    function = find_extend_cfg(tree)
+    known = {name for node in tree.body if isinstance(node, ast.Import) for name in trainers_of(node)}
+    called = {ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
+    first = source.splitlines()[function.body[0].lineno - 1]
+    indent = first[: len(first) - len(first.lstrip())]
+    cfg = function.args.args[0].arg
+
+    def line(text: str, indent: bytes = b"") -> bytes:
+        return indent + text.encode() + NOTE.encode() + newline_of(source)
+
+    wanted = {
+        max(end_line(node) for node in imports): [line(f"import {m}") for m in modules if m not in known],
+        last_line_run(function): [
+            line(f"{m}.extend_cfg({cfg})", indent)
+            for m, extends in modules.items()
+            if extends and f"{m}.extend_cfg" not in called
+        ],
+    }
+    return {number: new for number, new in wanted.items() if new}
+
+
+def find_extend_cfg(tree: ast.Module) -> ast.FunctionDef:
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "extend_cfg"]
+    if len(functions) > 1:
+        raise unrecognised("it has several extend_cfg")
+    if not functions or not functions[0].args.args:
+        raise unrecognised("it has no function extend_cfg(cfg)")
+    if functions[0].body[0].lineno == functions[0].lineno:
+        raise unrecognised("its extend_cfg is written on one line")
+    return functions[0]
+
+
+def last_line_run(function: ast.FunctionDef) -> int:
+    """The end of the function, or the line before its first `return`: what stands behind one may not be run."""
+    end = function.lineno
+    for node in function.body:
+        if any(isinstance(part, ast.Return) for part in ast.walk(node)):
+            return max(end, start_line(node) - 1)
+        end = end_line(node)
+    return end
+
+
+def insert(source: bytes, new: dict[int, list[bytes]]) -> bytes:
+    lines = source.splitlines(keepends=True)
+    for number in sorted(new, reverse=True):
+        if number and not lines[number - 1].endswith((b"\n", b"\r")):
+            # The file ends without a line break. So does the new last line, and `unregister` knows by that.
+            lines[number - 1] += newline_of(source)
+            new = new | {number: [*new[number][:-1], new[number][-1].rstrip(b"\r\n")]}
+        lines[number:number] = new[number]
+    return b"".join(lines)
+
+
+def parse(source: bytes) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError) as error:
+        raise unrecognised(f"it is not valid Python ({error})") from None
+
+
+def unrecognised(reason: str) -> UserError:
+    return UserError(
+        f"train.py is not recognised: {reason}. Nothing was changed. To register FAIR by hand, add `import "
+        "trainers.fair` to the imports and call `trainers.fair.extend_cfg(cfg)` before the config files are merged"
+    )
+
+
+def trainers_of(node: ast.AST) -> list[str]:
+    """Modules of trainers/ that a statement imports, by full name."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names if alias.name.startswith("trainers.") and not alias.asname]
+    if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+        if node.module == "trainers":
+            return [f"trainers.{alias.name}" for alias in node.names]
+        return [node.module] if node.module.startswith("trainers.") else []
+    return []
+
+
+def start_line(node: ast.stmt) -> int:
+    """The first line of a statement, its decorators included."""
+    decorators = node.decorator_list if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else []
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def end_line(node: ast.stmt) -> int:
+    return node.end_lineno or node.lineno
+
+
+def newline_of(source: bytes) -> bytes:
+    return b"\r\n" if b"\r\n" in source else b"\n"

@@ -1,0 +1,91 @@
+"""Predictions by local crops, and which crops of an image counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fairclip.method.alignment import alignment_scores, select_crops
+from fairclip.method.anchors import AnchorClassifier
+from fairclip.views.views import Box
+
+
+@dataclass
+class Explanation:
+    """What the crops of one image say, and which of them counted."""
+
+    image: Image.Image
+    boxes: list[Box]  # of all N crops: left, upper, right, lower, in the image's pixels
+    selected: list[int]  # the k that counted, as indices into the boxes, most relevant first
+    relevance: list[float]  # r_i = <z_i, z> of the selected
+    weights: list[float]  # w_i of the selected, summing to 1
+    crops: list[Image.Image]  # the selected at the model's input size
+    local: Tensor  # probabilities by the crops, softmax(tau * LAS), [K]
+    whole: Tensor  # probabilities by the centre crop alone, [K]
+
+
+@dataclass
+class Example(Explanation):
+    """An explained image, with what a reader should know about it."""
+
+    truth: int | None = None  # the true class; None: not known
+    caption: str = ""  # in place of the true class where that is not known
+
+
+@dataclass
+class ViewPredictions:
+    """What a model makes of the views of B images; all on the CPU."""
+
+    crops: Tensor  # all N crops in bytes, [B, N, 3, S, S]
+    index: Tensor  # of the k crops that count, most relevant first, [B, k]
+    relevance: Tensor  # of these, [B, k]
+    local: Tensor  # probabilities by the crops, [B, K]
+    whole: Tensor  # probabilities by the whole image, [B, K]
+
+
+@torch.inference_mode()
+def predict_views(
+    model: AnchorClassifier, normalize: Callable[[Tensor], Tensor], views: Tensor, k: int, scale: float
+) -> ViewPredictions:
+    """Predict images from their crops and, apart, from the whole image.
+
+    Args:
+        normalize: views in bytes [B, 3, S, S] -> what the image tower takes, on the model's device.
+        views: [B, 1 + N, 3, S, S] in bytes: the whole image, then its crops.
+        k: crops that count, 1 <= k <= N.
+        scale: sharpness of the crops' weights.
+
+    Raises:
+        UserError: ``k`` is not within 1..N.
+    """
+    anchors = model.anchors()
+    features = torch.stack([model.encode(normalize(view)) for view in views.unbind(1)], dim=1)
+    z, crops = features[:, 0], features[:, 1:]
+    index, relevance = select_crops(z, crops, k)
+    scores = alignment_scores(z, crops, anchors, k, scale)
+    return ViewPredictions(
+        crops=views[:, 1:].cpu(),
+        index=index.cpu(),
+        relevance=relevance.cpu(),
+        local=(model.tau * scores).softmax(dim=1).cpu(),
+        whole=(model.tau * z @ anchors.t()).softmax(dim=1).cpu(),
+    )
+
+
+def explain_image(
+    image: Image.Image, boxes: list[Box], predicted: ViewPredictions, row: int, scale: float
+) -> Explanation:
+    """The explanation of one image, which is ``row`` of what was predicted; ``boxes`` are where its crops were cut."""
+    selected, relevance = predicted.index[row].tolist(), predicted.relevance[row]
+    return Explanation(
+        image=image,
+        boxes=boxes,
+        selected=selected,
+        relevance=relevance.tolist(),
+        weights=(scale * relevance).softmax(dim=0).tolist(),
+        crops=[Image.fromarray(predicted.crops[row, i].permute(1, 2, 0).numpy()) for i in selected],
+        local=predicted.local[row],
+        whole=predicted.whole[row],
+    )

@@ -1,0 +1,164 @@
+"""Reading a trained model from a run's folder, or from a file that ``Predictor.save`` wrote."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from fairclip.core.errors import UserError, few, require
+from fairclip.core.files import atomic
+from fairclip.run.checkpoints import read_checkpoint, read_file
+from fairclip.run.results import read_results
+
+FORMAT = "fair-predictor-1"  # of the files that `write_saved` writes
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """All that a prediction needs besides the backbone's own file: tensors and plain data."""
+
+    state_dict: dict[str, Tensor]  # the parameters of the tower that training moved
+    anchors: Tensor  # [K, d]; only the direction of a row counts
+    classnames: list[str]  # K, in the order of the anchors
+    backbone: str  # name or file
+    tower_hash: str | None  # fingerprint of the tower that training started from; None: not on record
+    # What the run was (trainer, dataset, epoch, seed) and what else its checkpoint says under `prediction`.
+    settings: dict[str, Any]
+
+
+def read_trained(path: Path, epoch: int | None = None) -> TrainedModel:
+    """The model in a run's folder (its last checkpoint, or that of ``epoch``) or in a file of ``write_saved``.
+
+    Raises:
+        UserError: no run, an unfinished one, one whose model is not supported, or files of different runs.
+    """
+    if path.is_file():
+        require(epoch is None, f"{path} is one saved model: an epoch can be chosen in a run's folder only")
+        return read_saved(path)
+    return read_run(path, epoch)
+
+
+# -- One file ----------------------------------------------------------------------------------------------------------
+
+
+def write_saved(trained: TrainedModel, path: Path) -> None:
+    with atomic(path) as temporary:
+        torch.save({"format": FORMAT, **vars(trained)}, temporary)
+
+
+def read_saved(path: Path) -> TrainedModel:
+    content = read_file(path)
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise UserError(f"{path} is not a model that Predictor.save wrote. To load a run, give its folder")
+    try:
+        return TrainedModel(**content)
+    except TypeError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+# -- A run's folder ----------------------------------------------------------------------------------------------------
+
+
+def read_run(folder: Path, epoch: int | None) -> TrainedModel:
+    cfg = read_config(folder)
+    try:
+        trainer, dataset, last = cfg["TRAINER"]["NAME"], cfg["DATASET"]["NAME"], cfg["OPTIM"]["MAX_EPOCH"]
+        backbone, images = cfg["MODEL"]["BACKBONE"]["NAME"], cfg["INPUT"]
+        odd_images = images["NO_TRANSFORM"] or "instance_norm" in images["TRANSFORMS"]
+        require(not odd_images, "INPUT.NO_TRANSFORM and the transform instance_norm are not supported in prediction")
+        state = find_checkpoint(folder, trainer, epoch)
+        prediction = state["prediction"] if "prediction" in state else prediction_of_old_run(cfg, state)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'config.yaml'} is not the config of a run ({type(error).__name__}: {error})"
+        ) from error
+
+    anchors = prediction["anchors"]
+    if anchors is None:
+        raise UserError(
+            f"{folder} is a run of {trainer}, whose model is more than an image tower with one anchor per class: its "
+            "predictions are in predictions.csv, and train.py --eval-only makes them for a data set"
+        )
+    if epoch is None and state["epoch"] < last:
+        raise UserError(
+            f"{folder} is unfinished, {state['epoch']} of {last} epochs: run it to its end, or ask for epoch "
+            f"{state['epoch']}"
+        )
+    check_same_run(folder, state, backbone)
+    run = {"trainer": trainer, "dataset": dataset, "epoch": state["epoch"], "seed": state.get("seed")}
+    return TrainedModel(
+        state_dict={name: value for name, value in state["state_dict"].items() if name != "anchors.weight"},
+        anchors=anchors,
+        classnames=state["classnames"],
+        backbone=backbone,
+        tower_hash=state.get("tower_hash"),
+        settings=run | {key: value for key, value in prediction.items() if key != "anchors"},
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a run's config.yaml."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        below = sorted(file.parent.name for file in folder.glob("*/config.yaml"))
+        raise UserError(
+            f"{folder} is not the folder of a run: it has no config.yaml"
+            + (f". Runs in it: {few(below, 5)}" if below else "" if folder.is_dir() else ", or does not exist")
+        )
+    try:
+        cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not the config of a run ({type(error).__name__}: {error})") from error
+    require(isinstance(cfg, dict), f"{path} is not the config of a run: it holds no settings")
+    return cfg
+
+
+def find_checkpoint(folder: Path, trainer: str, epoch: int | None) -> dict[str, Any]:
+    """The content of the newest checkpoint in a run's folder, or of that of ``epoch``."""
+    pointers = list(folder.glob("*/checkpoint"))
+    require(pointers, f"{folder} has no checkpoint: the run has not finished an epoch, or {trainer} trains nothing")
+    names = few(sorted(map(str, pointers)))
+    require(len(pointers) == 1, f"{folder} has checkpoints of several models: {names}")
+    home = pointers[0].parent
+    path = home / (pointers[0].read_text().strip() if epoch is None else f"model.pth.tar-{epoch}")
+    require(path.is_file(), f"no checkpoint at {path} (there: {', '.join(sorted(os.listdir(home)))})")
+    return read_checkpoint(path)
+
+
+def check_same_run(folder: Path, state: dict[str, Any], backbone: str) -> None:
+    """Do the checkpoint, config.yaml and results.json belong together?"""
+    results = read_results(folder)
+    if state["backbone"] != backbone or (results and results.get("config_hash") != state["config_hash"]):
+        raise UserError(
+            f"the files in {folder} belong to different runs: its checkpoint has backbone {state['backbone']}, config "
+            f"{state['config_hash']}; config.yaml has backbone {backbone}, results.json config "
+            f"{(results or {}).get('config_hash')}"
+        )
+
+
+def prediction_of_old_run(cfg: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """For runs from before checkpoints had `prediction`: the same facts, from config.yaml.
+
+    A run has crops where the trainer's own settings have all of those below. In the oldest runs of that trainer, the
+    anchors are among the parameters only.
+    """
+    images, own = cfg["INPUT"], cfg["TRAINER"][cfg["TRAINER"]["NAME"].upper()]
+    keys = {"n": "N_CROPS", "k": "TOP_K", "alpha": "ALPHA", "beta": "BETA", "scale": "CROP_SCALE"}
+    by_crops = all(key in own for key in keys.values())
+    anchors = state.get("anchors")
+    if anchors is None and by_crops:
+        anchors = state["state_dict"].get("anchors.weight")
+    return {
+        "anchors": anchors,
+        "crops": {name: own[key] for name, key in keys.items()} if by_crops and own["N_CROPS"] > 0 else None,
+        "size": max(images["SIZE"]),
+        "interpolation": images["INTERPOLATION"],
+        "normalize": "normalize" in images["TRANSFORMS"],
+        "mean": list(images["PIXEL_MEAN"]),
+        "std": list(images["PIXEL_STD"]),
+        "prec": own["PREC"],
+    }

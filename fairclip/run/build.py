@@ -1,0 +1,152 @@
+"""From a config to data, backbone, loaders, class texts and an optimizer: what a trainer has before it trains."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from dassl.data import DataManager
+from dassl.data.datasets import build_dataset
+from dassl.data.transforms import build_transform
+from dassl.engine import TrainerX
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+from yacs.config import CfgNode
+
+from fairclip.backbones.openai import autocast, feature_dim, fingerprint, input_resolution, load_clip
+from fairclip.backbones.towers import ImageClassifier, Passes, channels_last
+from fairclip.core.distributed import from_main, main_first
+from fairclip.core.log import as_details, log, show_messages
+from fairclip.run import checks, texts
+from fairclip.run.loaders import Loaders
+from fairclip.run.memory import MemoryGuard
+from fairclip.run.optimizers import build_optimizer
+from fairclip.run.settings import run_hash, with_backbone_facts, with_input_size
+from fairclip.run.state import Kept
+from fairclip.views.views import Normalize
+
+
+class Built(TrainerX):
+    """The part of our trainers that builds; ``fairclip.run.base`` has the rest and explains it."""
+
+    cfg: CfgNode
+    loader: Callable[..., DataLoader]  # batches of images: ``Loaders.make``
+
+    def __init__(self, cfg: CfgNode) -> None:
+        show_messages()  # a CoOp checkout's train.py knows nothing of them
+        self.kept = Kept(self)
+        self.history: list[dict[str, Any]] = []
+        self.results: dict[str, Any] = {}
+        self.descriptions: dict[str, Any] | None = None  # which file, if there is one
+        super().__init__(with_backbone_facts(cfg))
+
+    @property
+    def options(self) -> CfgNode:
+        """The trainer's own config node."""
+        return self.cfg.TRAINER[self.cfg.TRAINER.NAME.upper()]
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """A subclass adds its own keys. What cannot work is said here, before anything is loaded."""
+        checks.check_settings(cfg)
+        checks.check_processes(cfg, trains=type(self).forward_backward != TrainerX.forward_backward)
+        self.config_hash = run_hash(cfg)
+        self.seed = cfg.SEED if cfg.SEED >= 0 else from_main(secrets.randbits(31))
+
+    def build_data_loader(self) -> None:
+        autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
+        log.info(f"{self.cfg.TRAINER.NAME} on {self.cfg.DATASET.NAME}, seed {self.seed}, on {self.device}")
+        with main_first():
+            build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
+            self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
+        # As loaded: the checkpoint holds only what moves.
+        self.tower_hash = fingerprint(self.clip_model.visual.state_dict())
+        self.cfg = with_input_size(self.cfg, input_resolution(self.clip_model))
+        with as_details():
+            train = self.train_transform() or build_transform(self.cfg, is_train=True)
+            test = self.test_transform() or build_transform(self.cfg, is_train=False)
+            self.dm = dm = DataManager(self.cfg, custom_tfm_train=train, custom_tfm_test=test)
+        self.num_classes, self.lab2cname = dm.num_classes, dm.lab2cname
+        self.num_source_domains = dm.num_source_domains
+        self.loader = Loaders(self.cfg, self.device, kept=dm.dataset.train_x).make
+        self.train_loader_x = self.loader(dm.dataset.train_x, train, train=True)
+        self.train_loader_u = None
+        self.val_loader = self.loader(dm.dataset.val, test) if dm.dataset.val else None
+        self.test_loader = self.loader(dm.dataset.test, test)
+        self.normalize = Normalize(self.cfg.INPUT.PIXEL_MEAN, self.cfg.INPUT.PIXEL_STD).to(self.device)
+        # float16 gradients underflow unless the loss is scaled up; in other precisions this does nothing.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.PREC == "amp")
+        self.memory_guard = self._memory_guard()
+        self._say_what_is_there()
+
+    def _memory_guard(self) -> MemoryGuard:
+        cfg, train = self.cfg, self.cfg.TRAIN
+        passes = Passes(train.get("CHUNK", 0), train.get("MICRO_BATCH", 0), cfg.MODEL.get("COMPILE", False))
+        settings = (
+            f"DATALOADER.TRAIN_X.BATCH_SIZE (now {cfg.DATALOADER.TRAIN_X.BATCH_SIZE}; it changes the result) or "
+            f"TRAINER.{cfg.TRAINER.NAME.upper()}.PREC (now {self.options.PREC})"
+        )
+        return MemoryGuard(passes, train.get("AUTO_CHUNK", False), settings)
+
+    def _say_what_is_there(self) -> None:
+        parts = {"training": self.dm.dataset.train_x, "validation": self.dm.dataset.val, "test": self.dm.dataset.test}
+        counts = ", ".join(f"{len(images):,} {part}" for part, images in parts.items() if images)
+        log.info(f"Data: {self.num_classes} classes; images: {counts}")
+        size, width = self.cfg.INPUT.SIZE[0], feature_dim(self.clip_model)
+        log.info(f"Backbone: {self.cfg.MODEL.BACKBONE.NAME}, {size} x {size} pixels to {width} features")
+
+    def register_model(self, name: str, model: ImageClassifier, *others: Any) -> None:
+        """As Dassl's; before the model is copied, it learns how many images go through its tower at once."""
+        model.passes = self.memory_guard.passes
+        if self.device.type == "cuda" and self.options.PREC != "fp32":
+            channels_last(model.visual)
+        super().register_model(name, model, *others)
+
+    def set_up_training(self, groups: Sequence[dict[str, Any]], schedule: Callable[[Optimizer], LRScheduler]) -> None:
+        """Train the parameters of these groups, and no others, by OPTIM's optimizer and this schedule.
+
+        Args: groups, as torch's optimizers take them; empty ones are left out.
+        """
+        groups = [group for group in groups if group["params"]]
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optim = build_optimizer(self.cfg.OPTIM, groups)
+        self.register_model(self.cfg.TRAINER.NAME.lower(), self.model, optim, schedule(optim))
+        count, total = sum(p.numel() for p in parameters), sum(p.numel() for p in self.model.parameters())
+        log.info(f"Trained: {count:,} of {total:,} parameters, by {self.cfg.OPTIM.NAME}")
+
+    def keep(self, name: str, value: Any) -> None:
+        """Set ``self.<name>``, which belongs in the checkpoint: what has a state_dict, a tensor, or plain data."""
+        setattr(self, name, value)
+        self.kept.add(name)
+
+    def train_transform(self) -> Callable | None:
+        """What turns a training image into a tensor; None for Dassl's own."""
+        return None
+
+    def test_transform(self) -> Callable | None:
+        """The same for validation and test images."""
+        return None
+
+    # -- Class texts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def classnames(self) -> list[str]:
+        return list(self.dm.dataset.classnames)
+
+    @property
+    def tau(self) -> float:
+        return self.clip_model.logit_scale.exp().item()
+
+    def encode_names(self, templates: tuple[str, ...] = ()) -> Tensor:
+        """Name prompts t_c, [K, d], unit rows. Without templates: the data set's usual one."""
+        return texts.encode_names(self.clip_model, self.cfg, self.classnames, templates)
+
+    def encode_descriptions(self, path: str = "") -> tuple[Tensor, Tensor]:
+        """Class descriptions g(d_cm), [K, M, d], unit rows, and the mask of those that exist, [K, M]."""
+        *found, self.descriptions = texts.encode_descriptions(
+            self.clip_model, self.cfg, self.dm.dataset, self.classnames, path
+        )
+        return found[0], found[1]

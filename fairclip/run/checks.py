@@ -1,0 +1,93 @@
+"""What our trainers ask of a config and of the processes, said before anything is loaded."""
+
+import torch
+from yacs.config import CfgNode
+
+from fairclip.core.distributed import launched, local_world, started, world
+from fairclip.core.errors import UserError, require
+from fairclip.views.image_cache import check_cache
+
+SAMPLERS = {"RandomSampler": True, "SequentialSampler": False}  # whether they shuffle
+
+
+def cache_settings(cfg: CfgNode) -> tuple[str, float]:
+    """DATALOADER.CACHE and CACHE_GB, with the defaults of a config that does not have them."""
+    return cfg.DATALOADER.get("CACHE", "none"), cfg.DATALOADER.get("CACHE_GB", 16.0)
+
+
+def check_settings(cfg: CfgNode) -> None:
+    """The keys that all our trainers read.
+
+    Raises:
+        UserError: one has a value that cannot work, or would choose by labels.
+    """
+    name = cfg.TRAINER.NAME
+    require(
+        name.upper() in cfg.TRAINER,
+        f"the config has no TRAINER.{name.upper()}: call extend_cfg(cfg) of the module that defines {name} "
+        "before the YAML files are merged (in a CoOp checkout: in extend_cfg of train.py)",
+    )
+    require(
+        cfg.TEST.FINAL_MODEL == "last_step",
+        f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}, but {name} reports the last epoch: choosing an epoch "
+        "would need labels. Set it to last_step",
+    )
+    require(
+        cfg.DATALOADER.TRAIN_X.SAMPLER in SAMPLERS,
+        f"DATALOADER.TRAIN_X.SAMPLER {cfg.DATALOADER.TRAIN_X.SAMPLER}: {name} takes RandomSampler (or "
+        "SequentialSampler); others choose images by their label or domain",
+    )
+    require(
+        cfg.DATALOADER.K_TRANSFORMS == 1,
+        f"DATALOADER.K_TRANSFORMS: {name} makes its own views of an image, leave it at 1",
+    )
+    place = cfg.DATALOADER.get("VIEWS", "auto")
+    require(place in ("auto", "worker", "device"), f"DATALOADER.VIEWS {place!r}: choose auto, worker or device")
+    check_cache(*cache_settings(cfg))
+    for key in ("CHUNK", "MICRO_BATCH"):
+        value = cfg.TRAIN.get(key, 0)
+        require(value >= 0, f"TRAIN.{key} {value}: a number of images is not negative, 0 sets no limit")
+
+
+def check_label_free(cfg: CfgNode) -> None:
+    """For trainers that read no training label: refuse the settings of Dassl and CoOp that would."""
+    for key, chooses in (
+        ("NUM_SHOTS", cfg.DATASET.NUM_SHOTS > 0),
+        ("SUBSAMPLE_CLASSES", cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all"),
+    ):
+        require(
+            not chooses,
+            f"DATASET.{key} picks training images by label, and {cfg.TRAINER.NAME} trains without labels",
+        )
+
+
+def check_own_schedule(cfg: CfgNode) -> None:
+    """For trainers whose learning rate follows a cosine of their own."""
+    require(cfg.OPTIM.LR > 0, f"OPTIM.LR {cfg.OPTIM.LR}: a learning rate is above 0")
+    require(
+        cfg.OPTIM.WARMUP_EPOCH <= 0,
+        f"OPTIM.WARMUP_EPOCH: {cfg.TRAINER.NAME}'s schedule is a cosine without warm-up",
+    )
+
+
+def check_processes(cfg: CfgNode, trains: bool) -> None:
+    """Can the processes that torchrun started share the work?
+
+    Args: trains, whether the trainer takes steps on batches of DATALOADER.TRAIN_X.
+    """
+    if launched() and not started():
+        raise UserError("this train.py does not know of torchrun: start it by python")
+    if world() > 1 and cfg.TRAIN.get("AUTO_CHUNK", False):
+        raise UserError("TRAIN.AUTO_CHUNK is for one process: several would not do a step again together")
+    gpus = torch.cuda.device_count() if cfg.USE_CUDA else 0
+    if 0 < gpus < local_world():
+        raise UserError(
+            f"{local_world()} processes on this machine, and {gpus} GPUs: start at most one a GPU (torchrun "
+            f"--nproc_per_node={gpus}), or set USE_CUDA False"
+        )
+    size = cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    if trains and size % world():
+        raise UserError(
+            f"DATALOADER.TRAIN_X.BATCH_SIZE {size} cannot be shared evenly by {world()} processes: set it to a "
+            f"multiple of {world()}, such as {size - size % world() or world()}, or start fewer processes"
+        )

@@ -1,0 +1,55 @@
+"""Evaluation: a function of every image of a loader, figures of scores, and the files that say what came out."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from dassl.evaluation.evaluator import EvaluatorBase
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fairclip.core.distributed import from_main, gather_list, is_main
+from fairclip.core.log import as_details
+from fairclip.run.results import write_predictions
+from fairclip.views.loading import progress
+
+
+@torch.no_grad()
+def map_batches(
+    loader: DataLoader,
+    function: Callable[[dict], Tensor],
+    device: torch.device,
+    title: str,
+    run: Callable[..., Tensor] = lambda work, batch: work(batch),
+) -> Tensor:
+    """``function`` of every batch: its rows for all images, [N, ...], in the loader's order and on ``device``.
+
+    Of several processes each works on its share of the images, and all get all rows.
+
+    Args: run, what calls the function on a batch, such as ``MemoryGuard.run``.
+    """
+    return gather_list([run(function, batch) for batch in progress(loader, title)]).to(device)
+
+
+def accuracy(scores: Tensor, labels: Sequence[int]) -> float:
+    """How many of N images are classified rightly by scores [N, K], in percent."""
+    return 100 * (scores.argmax(dim=1) == torch.tensor(labels, device=scores.device)).float().mean().item()
+
+
+def evaluate(evaluator: EvaluatorBase, logits: Tensor, labels: Sequence[int]) -> dict[str, float]:
+    """What Dassl's evaluator makes of the logits [N, K] of a split, in percent; the same in every process."""
+    evaluator.reset()
+    evaluator.process(logits, torch.tensor(labels, device=logits.device))
+    figures: dict[str, float] = {}
+    if is_main():  # it may write a file
+        with as_details():
+            figures = {name: float(value) for name, value in evaluator.evaluate().items()}
+    return from_main(figures)
+
+
+def save_predictions(
+    folder: str, root: str, classnames: Sequence[str], paths: Sequence[str], labels: Sequence[int], logits: Tensor
+) -> None:
+    """predictions.csv: what is said of each of N images, by its logits [N, K]."""
+    sure, predicted = logits.softmax(dim=1).max(dim=1)
+    rows = zip(paths, labels, predicted.tolist(), sure.tolist(), strict=True)
+    write_predictions(folder, root, classnames, rows)

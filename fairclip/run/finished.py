@@ -1,0 +1,82 @@
+"""Whether a folder holds the results of a run already, and in what another run's settings differ."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from fairclip.core.download import checksum_of
+from fairclip.core.errors import UserError
+from fairclip.core.log import log
+from fairclip.run.results import NOT_HASHED, read_results
+from fairclip.run.settings import own_settings, run_hash
+
+
+def already_finished(cfg: CfgNode) -> bool:
+    """Whether OUTPUT_DIR holds this very run's results.
+
+    Raises:
+        UserError: it holds those of other settings, another seed or other class descriptions.
+    """
+    results = read_results(cfg.OUTPUT_DIR)
+    if results is None:
+        return False
+    other = []
+    if results.get("config_hash") != (now := run_hash(cfg)):
+        other.append(in_words(different_settings(cfg.OUTPUT_DIR, cfg), results.get("config_hash"), now))
+    if cfg.SEED >= 0 and results.get("seed") != cfg.SEED:
+        other.append(f"seed {results.get('seed')} (now {cfg.SEED})")
+    used = results.get("descriptions")
+    if used and Path(used["file"]).is_file():  # a run that was moved may have left the file behind
+        digest = checksum_of(used["file"])
+        if digest != used["sha256"]:
+            other.append(f"other descriptions (SHA-256 of {used['file']} {used['sha256'][:12]}, now {digest[:12]})")
+    if other:
+        raise UserError(
+            f"{cfg.OUTPUT_DIR} holds a finished run with {' and '.join(other)}: choose another --output-dir (the "
+            "scripts: TAG or OUTPUT), or remove that folder"
+        )
+    log.info(
+        f"{cfg.OUTPUT_DIR}: finished already, accuracy {results['accuracy']:.2f} (remove the folder to run it again)"
+    )
+    return True
+
+
+def different_settings(folder: str | Path, cfg: CfgNode) -> dict[str, tuple[Any, Any]]:
+    """The settings that decide the result and differ between a run's config.yaml and a config: key -> both values.
+
+    None stands for a key that is not there. Empty too where there is no such file, or it cannot be read.
+    """
+    try:
+        then = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
+        before = dict(flatten(then))
+    except (OSError, AttributeError, yaml.YAMLError):
+        return {}
+    # As yaml would read it back: tuples become lists. The size follows the backbone, and is not known yet.
+    now = dict(flatten(yaml.safe_load(own_settings(cfg).dump())))
+    own = f"TRAINER.{cfg.TRAINER.NAME.upper()}."
+    keys = [key for key in {**before, **now} if key not in NOT_HASHED and key != "INPUT.SIZE"]
+    return {
+        key: (before.get(key), now.get(key))
+        for key in keys
+        if before.get(key) != now.get(key)
+        and (key in now or not key.startswith("TRAINER.") or key.startswith(own))  # older files have all trainers'
+    }
+
+
+def in_words(different: Mapping[str, tuple[Any, Any]], before: object, now: object) -> str:
+    """What differs, for a message; where that is not known, the hashes ``before`` and ``now``."""
+    if not different:
+        return f"other settings (config_hash {before}, now {now})"
+    return ", ".join(f"{key} {then} (now {value})" for key, (then, value) in different.items())
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, with their dotted keys: "OPTIM.LR", 0.001."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,204 @@
+"""What a run leaves behind: predictions, figures and checkpoints."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from fairclip.core.distributed import is_main, world
+from fairclip.core.errors import UserError, require
+from fairclip.core.log import log
+from fairclip.run import checkpoints
+from fairclip.run.build import Built
+from fairclip.run.evaluation import accuracy, evaluate, map_batches, save_predictions
+from fairclip.run.results import commit, versions, write_results
+from fairclip.views.loading import images_of
+
+
+class Outcome(Built):
+    """The part of our trainers that tests and saves; ``fairclip.run.base`` has the rest and explains it."""
+
+    transductive = False  # whether the prediction for a test image depends on the other test images
+    uses_labels = False  # whether training reads labels: a reference, not a competitor
+
+    @property
+    def views_per_image(self) -> int:
+        """Views of an image in a training step, or in the test of what does not train: a cost."""
+        return 1
+
+    # -- Evaluation ----------------------------------------------------------------------------------------------------
+
+    def map_batches(self, loader: DataLoader, function: Callable[[dict], Tensor], title: str) -> Tensor:
+        """``function`` of every batch: its rows for all images, [N, ...], in the loader's order and on the device."""
+        return map_batches(loader, function, self.device, title, self.memory_guard.run)
+
+    def predict(self, loader: DataLoader, title: str) -> Tensor:
+        """Logits of all images, [N, K], in the loader's order."""
+        return self.map_batches(loader, lambda batch: self.model_inference(self.parse_batch_test(batch)[0]), title)
+
+    def loader_of(self, split: str) -> DataLoader:
+        """Raises UserError for a split without images."""
+        if split != "val":
+            return self.test_loader
+        if self.val_loader is None:
+            raise UserError(f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images")
+        return self.val_loader
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on TEST.SPLIT; ``self.results`` keeps every figure, predictions.csv what was said of each image.
+
+        Returns the accuracy in percent.
+        """
+        start = time.time()
+        self.set_model_mode("eval")
+        split = split or self.cfg.TEST.SPLIT
+        loader = self.loader_of(split)
+        logits, images = self.predict(loader, split), images_of(loader)
+        figures = evaluate(self.evaluator, logits, images.labels)
+        for name, value in figures.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch + 1)
+        self.results = {name: figures[name] for name in ("accuracy", "macro_f1")} | {
+            "split": split,
+            "test_seconds": time.time() - start,
+        }
+        if is_main():
+            root = self.cfg.DATASET.ROOT
+            save_predictions(self.output_dir, root, self.classnames, images.paths, images.labels, logits)
+        log.info(
+            f"Accuracy on the {split} images: {figures['accuracy']:.2f} % (macro F1 {figures['macro_f1']:.2f} %, "
+            f"{len(images):,} images)"
+        )
+        return self.results["accuracy"]
+
+    def accuracy(self, scores: Tensor, loader: DataLoader) -> float:
+        """In percent, of the scores [N, K] of all images of a loader."""
+        return accuracy(scores, images_of(loader).labels)
+
+    def write_results(self) -> None:
+        """results.json: what the run was and what came out. Written last, so its presence says that the run is done."""
+        if not is_main():
+            return
+        cfg = self.cfg
+        facts = {
+            "dataset": cfg.DATASET.NAME,
+            "trainer": cfg.TRAINER.NAME,
+            "transductive": self.transductive,
+            "uses_labels": self.uses_labels,
+            "backbone": cfg.MODEL.BACKBONE.NAME,
+            "seed": self.seed,
+            "device": str(self.device),
+            "processes": world(),
+            **self.results,
+            "descriptions": self.descriptions,
+            "epochs": self.history,
+            "seconds": sum(record["seconds"] for record in self.history) + self.results["test_seconds"],
+            "trainable_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            "views_per_image": self.views_per_image,
+            "versions": versions(),
+            "commit": commit(),
+            "config_hash": self.config_hash,
+        }
+        write_results(self.output_dir, facts)
+        log.info(f"Results: {self.output_dir} (results.json, predictions.csv, log.txt)")
+
+    # -- Checkpoints ---------------------------------------------------------------------------------------------------
+
+    def checkpoint_folder(self, directory: str) -> Path:
+        (name,) = self.get_model_names()
+        return Path(directory) / name
+
+    def checkpoint(self, epoch: int) -> dict[str, Any]:
+        """All that is saved after so many epochs: tensors and plain data."""
+        (name,) = self.get_model_names()
+        optim, sched = self._optims[name], self._scheds[name]
+        return {
+            "state_dict": checkpoints.trained_state(self.model),
+            "epoch": epoch,
+            "optimizer": optim.state_dict() if optim else None,  # a closed-form fit has neither
+            "scheduler": sched.state_dict() if sched else None,
+            "val_result": None,
+            "scaler": self.scaler.state_dict(),
+            "extra": self.kept.state_dict(),
+            "history": self.history,
+            "seed": self.seed,
+            "config_hash": self.config_hash,
+            "backbone": self.cfg.MODEL.BACKBONE.NAME,
+            "tower_hash": self.tower_hash,
+            "classnames": self.classnames,
+            "descriptions": self.descriptions,
+            "anchors": self.model.class_vectors(),
+            "prediction": self.prediction(),
+        }
+
+    def prediction(self) -> dict[str, Any]:
+        """What predictions need besides the tower's weights: the class vectors [K, d], unit rows (None: the model is
+        more than one vector a class), and how images are prepared. ``crops``: None, or the settings of alignment
+        scores."""
+        images, vectors = self.cfg.INPUT, self.model.class_vectors()
+        return {
+            "anchors": None if vectors is None else F.normalize(vectors, dim=-1),
+            "crops": None,
+            "size": images.SIZE[0],
+            "interpolation": images.INTERPOLATION,
+            "normalize": "normalize" in images.TRANSFORMS,
+            "mean": list(images.PIXEL_MEAN),
+            "std": list(images.PIXEL_STD),
+            "prec": self.options.PREC,
+        }
+
+    def save_model(self, epoch: int, directory: str, **_: Any) -> None:
+        """Write the checkpoint of ``epoch`` (from 0)."""
+        if is_main():
+            folder, keep = self.checkpoint_folder(directory), self.cfg.TRAIN.CHECKPOINT_FREQ
+            checkpoints.write_checkpoint(folder, self.checkpoint(epoch + 1), keep)
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Go on from the newest checkpoint in ``directory``. Returns the epoch to start with.
+
+        Raises:
+            UserError: the checkpoint is of another configuration or seed, or RESUME names a folder without any.
+        """
+        (name,) = self.get_model_names()
+        folder = self.checkpoint_folder(directory)
+        path = checkpoints.find_checkpoint(folder)
+        if path is None:
+            require(not self.cfg.RESUME, f"--resume: there is no checkpoint in {folder}")
+            return 0
+        state = checkpoints.read_checkpoint(path, self.cfg.MODEL.BACKBONE.NAME)
+        if self.cfg.SEED < 0:
+            self.seed = state["seed"]
+        now = {"config_hash": self.config_hash, "seed": self.seed, "descriptions": self.descriptions}
+        checkpoints.check_same_run(state, directory, now)
+        checkpoints.load_trained(self.model, state)
+        self._optims[name].load_state_dict(state["optimizer"])
+        self._scheds[name].load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.kept.load_state_dict(state["extra"])
+        self.history = state["history"]
+        log.info(f"Resume {folder} after epoch {state['epoch']}")
+        return state["epoch"]
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load a trained model for evaluation: the one of ``epoch``, or the newest in ``directory``.
+
+        Raises:
+            UserError: there is none, or it was trained for other classes or another backbone.
+        """
+        if not directory:
+            log.info("No model is loaded, as none is given (--model-dir)")
+            return
+        folder = self.checkpoint_folder(directory)
+        path = checkpoints.find_checkpoint(folder, epoch)
+        if path is None:
+            raise UserError(f"there is no checkpoint in {folder}: --model-dir must name the OUTPUT_DIR of a run")
+        state = checkpoints.read_checkpoint(path, self.cfg.MODEL.BACKBONE.NAME)
+        require(
+            state["classnames"] == self.classnames,
+            f"{path} was trained for other classes than those of {self.cfg.DATASET.NAME}",
+        )
+        checkpoints.load_trained(self.model, state)
+        log.info(f"Load {path} (epoch {state['epoch']})")

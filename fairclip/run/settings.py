@@ -1,0 +1,100 @@
+"""What the settings of a run are once its backbone has had its say, and how they are told apart and kept."""
+
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from fairclip.backbones.pixels import pixels_of
+from fairclip.core.distributed import is_main
+from fairclip.core.errors import require
+from fairclip.core.files import atomic
+from fairclip.run.results import config_hash
+
+UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
+
+
+def own_settings(cfg: CfgNode) -> CfgNode:
+    """The config without the nodes of trainers other than its own."""
+    own = cfg.clone()
+    own.defrost()
+    for node in [key for key in own.TRAINER if key not in ("NAME", cfg.TRAINER.NAME.upper())]:
+        del own.TRAINER[node]
+    return own
+
+
+def run_hash(cfg: CfgNode) -> str:
+    """Hash of what decides the result: other trainers' nodes do not, and neither do the seed nor the folders."""
+    return config_hash(own_settings(cfg))
+
+
+def with_backbone_facts(cfg: CfgNode) -> CfgNode:
+    """A copy of the config, in which INPUT has the pixel statistics and the interpolation of the backbone.
+
+    They replace Dassl's defaults, which are those of ImageNet classifiers. The same with INPUT.TRANSFORMS: where none
+    is given it becomes ("normalize",), and a list that is given stays. INPUT.SIZE is left to the trainer, which learns
+    it from the loaded backbone. A copy of a filled config is equal to it.
+
+    Config keys read: MODEL.BACKBONE.NAME, INPUT.PIXEL_MEAN, PIXEL_STD, INTERPOLATION, TRANSFORMS.
+
+    Raises:
+        UserError: a value is neither Dassl's default nor the backbone's.
+    """
+    from dassl.config import get_cfg_default  # here, as launch chooses a Dassl after it has imported this module
+
+    name, unset = cfg.MODEL.BACKBONE.NAME, get_cfg_default().INPUT
+    pixels = pixels_of(name)
+    facts = {
+        "PIXEL_MEAN": list(pixels.mean),
+        "PIXEL_STD": list(pixels.std),
+        "INTERPOLATION": pixels.interpolation,
+    }
+    filled, frozen = cfg.clone(), cfg.is_frozen()
+    filled.defrost()
+    for key, fact in facts.items():
+        given = _comparable(cfg.INPUT[key])
+        require(
+            given in (_comparable(unset[key]), _comparable(fact)),
+            f"INPUT.{key} is {cfg.INPUT[key]}, but {name or 'the backbone'} takes {fact}; leave it out: it follows the "
+            "backbone",
+        )
+        filled.INPUT[key] = fact
+    if not cfg.INPUT.TRANSFORMS:
+        filled.INPUT.TRANSFORMS = ("normalize",)
+    if frozen:
+        filled.freeze()
+    return filled
+
+
+def _comparable(value: Any) -> Any:
+    """YAML makes lists, defaults may be tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def with_input_size(cfg: CfgNode, size: int) -> CfgNode:
+    """The config with the backbone's INPUT.SIZE.
+
+    Raises:
+        UserError: the config asks for another one.
+    """
+    given = tuple(cfg.INPUT.SIZE)
+    require(
+        given in (UNSET_SIZE, (size, size)),
+        f"INPUT.SIZE is {given}, but {cfg.MODEL.BACKBONE.NAME} takes {size} x {size} pixels: "
+        "leave INPUT.SIZE out, it follows the backbone",
+    )
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.SIZE = (size, size)
+    cfg.freeze()
+    return cfg
+
+
+def write_config(cfg: CfgNode, folder: str, whole: bool = False) -> None:
+    """config.yaml, by which others read a run's files: not every train.py writes it.
+
+    Args: whole, with the nodes of all trainers, which trainers of others may read.
+    """
+    if is_main():
+        with atomic(Path(folder) / "config.yaml") as path:
+            path.write_text((cfg if whole else own_settings(cfg)).dump(), encoding="utf-8")

@@ -1,0 +1,28 @@
+"""Classifiers without training."""
+
+from torch import Tensor
+
+from fairclip.method.anchors import AnchorClassifier
+from fairclip.run.base import AdaptationTrainer
+from fairclip.run.settings import write_config
+
+
+class ZeroShotTrainer(AdaptationTrainer):
+    """Base of classifiers without training: a subclass gives one vector per class, ``train`` evaluates it."""
+
+    def class_vectors(self) -> Tensor:
+        """[K, d], unit rows."""
+        raise NotImplementedError
+
+    def build_model(self) -> None:
+        self.model = AnchorClassifier(self.clip_model.visual, self.class_vectors(), self.tau, self.options.PREC)
+        del self.clip_model  # the text tower has done its work
+        self.register_model(self.cfg.TRAINER.NAME.lower(), self.model)
+
+    def train(self) -> None:
+        write_config(self.cfg, self.output_dir)
+        self.test()
+        self.write_results()
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Nothing to load: the classifier is made of text."""
