@@ -24,11 +24,19 @@ class Command:
     module: str
     help: str
     dassl: bool = True  # whether it needs one
+    options: bool = False  # whether it takes config keys after "--", as args.options
 
 
 COMMANDS: dict[str, Command | dict[str, Command]] = {
     "train": Command("fairclip.run.launch", "train and test one trainer on one data set, by CoOp's flags", False),
-    "table": Command("fairclip.compare.command", "tables and a report of finished runs", False),
+    "run": Command(
+        "fairclip.compare.run_command", "a method beside what it is measured by, and the table", False, True
+    ),
+    "compare": Command(
+        "fairclip.compare.compare_command", "methods head to head on data sets, and the table", False, True
+    ),
+    "eval": Command("fairclip.compare.eval_command", "test saved runs of FAIR again", False, True),
+    "table": Command("fairclip.compare.table_command", "tables and a report of finished runs", False),
     "predict": Command("fairclip.predict.command", "classify images with a finished run", False),
     "draw-crops": Command("fairclip.draw_crops", "draw the crops that a finished run of FAIR goes by", False),
     "data": {
@@ -79,12 +87,23 @@ def add_command(subparsers: argparse._SubParsersAction, name: str, command: Comm
         parser.set_defaults(main=module.main)
 
 
+def split_options(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """The arguments before "--" and the config keys behind it; None for a command that takes none."""
+    command = COMMANDS.get(argv[0]) if argv else None
+    if not isinstance(command, Command) or not command.options:
+        return list(argv), None
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    return list(argv[:end]), list(argv[end + 1 :])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: that of the command, 2 after a message for the user, 130 after Ctrl-C."""
-    argv = sys.argv[1:] if argv is None else argv
+    words, options = split_options(sys.argv[1:] if argv is None else argv)
     show_messages()
     try:
-        args = build_parser(argv).parse_args(argv)
+        args = build_parser(words).parse_args(words)
+        if options is not None:
+            args.options = options
         status = args.main(args) or 0
         sys.stdout.flush()  # here rather than when Python ends, where nobody could handle the error
         return status

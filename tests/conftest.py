@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from made_up_runs import one_set, two_sets  # noqa: E402, F401 (fixtures)
 from server import Server  # noqa: E402
 
 from fairclip.core import toolbox  # noqa: E402

@@ -23,7 +23,7 @@ ALLOWED = {
     "method": ["core", "backbones", "views", "text"],
     "run": [*BELOW_RUN, "data.settings"],  # the settings that data sets have
     "data": ["core", "text"],
-    "compare": ["core", "run.results", "run.checkpoints"],
+    "compare": ["core", "run", "predict", "backbones.openai"],  # it checks runs before they begin, and draws examples
     "predict": ["core", "backbones", "views", "method", "run.results", "run.checkpoints"],
     "describe": ["core", "backbones", "text", "data"],
     "bench": [*BELOW_RUN, "run"],

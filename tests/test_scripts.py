@@ -1,6 +1,7 @@
-"""The shell scripts with a stand-in for Python."""
+"""The shell scripts, most with a stand-in for Python."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,16 +12,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*ROOT.glob("scripts/**/*.sh"), ROOT / ".ci" / "run"])
 
-# Stands in for python3: it is content with any requirements, and prints how train.py and compare.py are called instead
-# of running them, one argument a line in brackets. Training "fails" for seed 13.
+# Stands in for python3: it is content with any requirements, and prints how it is called, arguments in brackets, and
+# what is exported. It "fails" for seed 13.
 FAKE_PYTHON = """#!/usr/bin/env bash
 if [[ $1 == - ]]; then echo "$0"; exit; fi
-printf 'CALL %s' "$(basename -- "$1")"
-shift
+printf 'CALL'
 printf ' [%s]' "$@"
-echo
-[[ " $* " != *" --seed 13 "* ]]
+printf '\\nDATA=%s OUTPUT=%s TAG=%s PYTHONPATH=%s\\n' "${DATA-}" "${OUTPUT-}" "${TAG-}" "${PYTHONPATH-}"
+[[ " $* " != *" 13 "* ]]
 """
+METHODS = sorted(path.parent.name for path in ROOT.glob("scripts/*/main.sh"))
 
 
 @pytest.fixture
@@ -52,179 +53,81 @@ def bash(clone: Path, script: str, *arguments: str, cwd: Path | None = None, **e
     return done.returncode, done.stdout, done.stderr
 
 
-def calls(output: str) -> list[str]:
-    return [line for line in output.splitlines() if line.startswith("CALL")]
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_scripts_parse(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
-# Arguments
+# What they call
 
 
-def test_defaults_for_the_built_in_data(clone):
-    status, out, err = bash(clone, "run.sh", "FAIR", "synth_cars")
-    assert (status, err) == (0, "")
-    assert len(calls(out)) == 3
-    for seed, call in zip((1, 2, 3), calls(out), strict=True):
-        assert f"[--seed] [{seed}]" in call
-        assert f"[--root] [{clone}/data]" in call
-        assert f"[--output-dir] [{clone}/output/synth_cars/FAIR/tiny/seed{seed}]" in call
-        assert f"[--config-file] [{clone}/configs/trainers/FAIR/tiny.yaml]" in call
-        assert f"[--dataset-config-file] [{clone}/configs/datasets/synth_cars.yaml]" in call
-
-
-def test_other_data_defaults_to_vit_b32(clone):
-    _, out, _ = bash(clone, "run.sh", "FAIR", "stanford_cars", "7")
-    assert len(calls(out)) == 1
-    assert "/stanford_cars/FAIR/vit_b32/seed7]" in calls(out)[0]
-
-
-def test_another_render_of_the_built_in_data(clone):
-    _, out, _ = bash(clone, "run.sh", "FAIR", "synth_cars_s4", "0")
-    assert "/synth_cars_s4/FAIR/tiny/seed0]" in calls(out)[0]
-    assert "/datasets/synth_cars.yaml]" in calls(out)[0]
-    assert calls(out)[0].endswith("[DATASET.SYNTH_SEED] [4]")
-
-
-def test_options_and_folders_pass_through_untouched(clone):
-    (clone.parent / "my data").mkdir()
+@pytest.mark.parametrize(
+    "script, words",
+    [
+        *((f"{name}/main.sh", f"[run] [{name}]") for name in METHODS),
+        ("run.sh", "[run] [--trainer]"),
+        ("compare.sh", "[compare]"),
+        ("fair/ablation.sh", "[compare] [--table] [ablation]"),
+        ("fair/eval.sh", "[eval]"),
+        ("fair.sh", ""),
+    ],
+)
+def test_scripts_hand_on_their_arguments_and_environment(clone, script, words):
     value = "$(touch hacked) 'quoted' *"
-    status, out, _ = bash(
-        clone,
-        "run.sh",
-        "FAIR",
-        "stanford_cars",
-        "rn50",
-        "1",
-        "--",
-        "A.KEY",
-        value,
-        TAG="try.2",
-        DATA="my data",
-        OUTPUT="my output",
-    )
-    assert status == 0
-    assert calls(out)[0].endswith(f"[A.KEY] [{value}]")
-    assert "[--root] [my data] [--output-dir] [my output/stanford_cars/FAIR/rn50_try.2/seed1]" in calls(out)[0]
-    assert not (clone.parent / "hacked").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments, environment, message",
-    [
-        (["FAIR"], {}, "synth_cars"),
-        (["FAIR", "synth_car"], {}, "Unknown data set 'synth_car'. Choose one of: aid birdsnap"),
-        (["FAIR", "../x"], {}, "Unknown data set"),
-        (["FAIR", ""], {}, "Unknown data set"),
-        (["FAIR", "synth_cars", "vit"], {}, "Unknown config 'vit'. Choose one of: rn50 tiny tiny_rn"),
-        (["FAIR", "synth_cars", "tiny", "one"], {}, "'one' is not a seed"),
-        (["FAIR", "synth_cars", "tiny", "1.5"], {}, "'1.5' is not a seed"),
-        (["FAIR", "synth_cars", "tiny", "--", "A", "1"], {}, "TAG=name"),
-        (["FAIR", "synth_cars", "tiny", "--", "A"], {"TAG": "x"}, "in pairs"),
-        (["FAIR", "synth_cars", "tiny", "--", "A", "1"], {"TAG": "plain"}, "Choose another name"),
-        (["FAIR", "synth_cars"], {"TAG": "inductive"}, "Choose another name"),
-        (["FAIR", "synth_cars"], {"TAG": "aligned"}, "Choose another name"),
-        (["FAIR", "synth_cars"], {"TAG": "mine_aligned"}, "Choose another name"),
-        (["FAIR", "synth_cars"], {"TAG": "../x"}, "TAG is"),
-        (["FAIR", "stanford_cars"], {"DATA": "/no/such folder"}, "DATA=/no/such folder does not exist"),
-        (["FAIR", "synth_cars"], {"PYTHON": "no-such-python"}, "There is no 'no-such-python'"),
-        (["Fair", "synth_cars"], {}, "Unknown trainer 'Fair': there is no configs/trainers/Fair/. Choose one of: CuPL"),
-        (["", "synth_cars"], {}, "Unknown trainer"),
-        ([], {}, "usage: "),
-    ],
-)
-def test_wrong_arguments_end_in_one_message(clone, arguments, environment, message):
-    status, out, err = bash(clone, "run.sh", *arguments, **environment)
-    assert (status, calls(out)) == (2, [])
-    assert message in err
-    assert ": line " not in err  # a message of ours, not of bash
-
-
-@pytest.mark.parametrize(
-    "arguments, part",
-    [
-        (["run.sh", "--help"], "TRAINER  CuPL"),
-        (["run.sh", "FAIR", "-h"], "run.sh FAIR DATASET"),
-        (["fair/main.sh", "--help"], "[SEED...]"),
-        (["compare.sh", "--help"], "--print"),
-    ],
-)
-def test_help_is_an_answer(clone, arguments, part):
-    status, out, err = bash(clone, *arguments)
-    assert (status, err, calls(out)) == (0, "", []) and part in out
-
-
-# Runs
-
-
-def test_main_runs_the_rows_and_the_table(clone):
-    status, out, err = bash(clone, "fair/main.sh", "synth_cars", "tiny", "1", "2")
+    given = {"DATA": "my data", "OUTPUT": "my output", "TAG": "try.2", "PYTHONPATH": "/theirs"}
+    status, out, err = bash(clone, script, "synth_cars", "", "--", "A.KEY", value, **given)
+    before = f"[-m] [fairclip] {words}".rstrip()
     assert (status, err) == (0, "")
-    seen = [
-        call.split("[--output-dir] [")[1].split("]")[0].removeprefix(f"{clone}/output/synth_cars/")
-        for call in calls(out)[:-1]
+    assert out.splitlines() == [
+        f"CALL {before} [synth_cars] [] [--] [A.KEY] [{value}]",
+        f"DATA=my data OUTPUT=my output TAG=try.2 PYTHONPATH={clone}:/theirs",
     ]
-    assert seen == [
-        "ZeroshotCLIP/tiny/seed1",
-        "CuPL/tiny/seed1",
-        "FAIR/tiny_plain/seed1",
-        "FAIR/tiny_plain/seed2",
-        "FAIR/tiny_aligned/seed1",
-        "FAIR/tiny_aligned/seed2",
-        "FAIR/tiny/seed1",
-        "FAIR/tiny/seed2",
-    ]
-    assert "[TRAINER.FAIR.N_CROPS] [0] [TRAINER.FAIR.WEIGHT] [none]" in calls(out)[2]
-    assert calls(out)[-1] == (f"CALL compare.py [{clone}/output] [--datasets] [synth_cars/tiny] [--by-seed]")
+    assert not (clone.parent / "hacked").exists()
+    assert bash(clone, script, "13")[0] == 1  # the exit status is that of the command
 
 
-def test_zero_shot_runs_once(clone):
-    _, out, _ = bash(clone, "zsclip/main.sh", "synth_cars")
-    trainers = [call.split("[--trainer] [")[1].split("]")[0] for call in calls(out)[:-1]]
-    assert trainers == ["ZeroshotCLIP", "ZeroshotCLIP2", "CuPL"]
+def test_a_script_names_the_python_that_is_not_there(clone):
+    status, out, err = bash(clone, "compare.sh", "synth_cars", PYTHON="no-such-python")
+    assert (status, out) == (2, "") and "There is no 'no-such-python'" in err
 
 
-def test_descriptions_reach_all_rows_that_use_them(clone):
-    options = ["TRAINER.FAIR.N_CROPS", "4", "TRAINER.FAIR.DESCRIPTIONS", "my own.json"]
-    _, out, _ = bash(clone, "fair/main.sh", "synth_cars", "1", "--", *options, TAG="own")
-    cupl, plain, aligned, fair = calls(out)[1:5]
-    assert cupl.endswith("[TRAINER.CUPL.DESCRIPTIONS] [my own.json]")
-    for row in (plain, aligned):
-        assert f"[{'] ['.join(options)}] [TRAINER.FAIR.N_CROPS] [0]" in row  # the last of a key counts
-    assert fair.endswith(f"[{'] ['.join(options)}]")
+@pytest.mark.parametrize("script", ["fair.sh", "upl/main.sh"])
+def test_help_is_an_answer(tmp_path, script):
+    """By the real Python, from another folder."""
+    command = ["bash", str(ROOT / "scripts" / script), "--help"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and re.search(r"^ *fair \w+ \w+", done.stdout, re.MULTILINE)
 
 
-def test_a_failed_run_stops_the_script(clone):
-    status, out, _ = bash(clone, "fair/main.sh", "synth_cars", "13", "14")
-    assert status != 0
-    assert len(calls(out)) == 1
+def test_wrong_arguments_end_in_one_message(tmp_path):
+    environment = {**os.environ, "PYTHON": sys.executable, "TAG": "x"}
+    command = ["bash", str(ROOT / "scripts" / "upl" / "main.sh"), "synth_cars", "tiny", "--", "A"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Error: The options after -- come in pairs, KEY VALUE. Got: A\n"
 
 
-def test_eval_uses_the_saved_settings(clone):
-    saved = clone / "output" / "synth_cars" / "FAIR" / "tiny" / "seed2"
-    status, out, err = bash(clone, "fair/eval.sh", "synth_cars", "2")
-    assert status == 2 and f"No run in {saved}. Train it first: bash scripts/fair/main.sh synth_cars tiny 2" in err
-    saved.mkdir(parents=True)
-    (saved / "config.yaml").touch()
-    status, out, _ = bash(clone, "fair/eval.sh", "synth_cars", "2", "--", "TRAINER.FAIR.CROP_INFERENCE", "True")
-    assert status == 0
-    assert f"[--eval-only] [--model-dir] [{saved}] [--output-dir] [{saved}/eval]" in calls(out)[0]
-    assert f"[--config-file] [{saved}/config.yaml] [TRAINER.FAIR.CROP_INFERENCE] [True]" in calls(out)[0]
-
-
-def test_eval_of_plain_self_training(clone):
-    saved = clone / "output" / "synth_cars" / "FAIR" / "tiny_aligned" / "seed2"
-    status, _, err = bash(clone, "fair/eval.sh", "synth_cars", "2", TAG="aligned")
-    assert status == 2 and f"No run in {saved}. Train it first: bash scripts/fair/main.sh synth_cars tiny 2" in err
-    _, _, err = bash(clone, "fair/eval.sh", "synth_cars", "2", TAG="mine_plain")
-    assert "tiny_mine_plain/seed2. Train it first: TAG=mine bash scripts/fair/main.sh synth_cars tiny 2" in err
-    saved.mkdir(parents=True)
-    (saved / "config.yaml").touch()
-    status, out, _ = bash(clone, "fair/eval.sh", "synth_cars", "2", "--", "TRAINER.FAIR.N_CROPS", "8", TAG="aligned")
-    assert status == 0 and f"[--config-file] [{saved}/config.yaml] [TRAINER.FAIR.N_CROPS] [8]" in calls(out)[0]
+@pytest.mark.parametrize(
+    "task, arguments, status, said",
+    [
+        ("2", ["my runs.txt"], 7, "two  $HOME"),
+        ("3", ["my runs.txt"], 0, "three"),
+        ("4", ["my runs.txt"], 2, "has no line 4, it has 3"),
+        (None, ["my runs.txt"], 2, "--array=1-3"),
+        ("1", ["none.txt"], 2, "Name the list"),
+        ("1", [], 2, "Name the list"),
+    ],
+)
+def test_a_slurm_task_runs_its_line(tmp_path, task, arguments, status, said):
+    (tmp_path / "my runs.txt").write_text("echo one\nprintf '<%s>' 'two  $HOME'; exit 7\necho three\n")
+    env = {"PATH": os.environ["PATH"], **({"SLURM_ARRAY_TASK_ID": task} if task else {})}
+    done = subprocess.run(
+        ["bash", str(ROOT / "scripts/slurm.sbatch"), *arguments], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == status and said in done.stdout + done.stderr
+    if status != 2:  # the command, then what it said, and nothing of other lines
+        assert done.stdout.splitlines()[1:] == [f"<{said}>" if task == "2" else said]
 
 
 # Environment

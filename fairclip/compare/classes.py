@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fairclip.compare.runs import Cell, Column, Comparison, Method
+from fairclip.compare.comparison import Comparison
+from fairclip.compare.methods import Method
+from fairclip.compare.runs import Cell, Column
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Confusions:
 
 def confusions(cell: Cell) -> Confusions | None:
     """None if there are no runs, one of them has no predictions.csv, or they must not be averaged."""
-    found = [run.predictions for run in cell.runs.values()]
-    if not found or cell.differences or any(not rows for rows in found):
+    found = [rows for run in cell.runs.values() if (rows := run.predictions)]
+    if not found or cell.differences or len(found) < len(cell.runs):
         return None
     images: Counter[str] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
@@ -52,10 +54,10 @@ def reference(comparison: Comparison, column: Column, methods: Sequence[Method])
 def siblings(found: Sequence[Confusions], most: int = 12) -> list[tuple[str, str]]:
     """The pairs of classes that are taken for one another most, on the mean over the methods, worst first."""
     pairs = {
-        tuple(sorted(pair))
+        (min(a, b), max(a, b))
         for c in found
-        for pair, count in c.counts.items()
-        if count and pair[0] != pair[1] and pair[1] in c.images
+        for (a, b), count in c.counts.items()
+        if count and a != b and b in c.images
     }
     rates = {pair: sum(c.mixed_up(*pair) for c in found) for pair in pairs}
     return sorted(pairs, key=lambda pair: (-rates[pair], pair))[:most]

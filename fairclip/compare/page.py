@@ -7,10 +7,12 @@ from pathlib import Path
 
 from fairclip.compare import stats
 from fairclip.compare.classes import all_confusions, reference, siblings
+from fairclip.compare.comparison import INDUCTIVE, Comparison
 from fairclip.compare.curves import Curve, draw, legend, read_curve
 from fairclip.compare.examples import Missing, examples
-from fairclip.compare.runs import INDUCTIVE, Column, Comparison, Method
-from fairclip.compare.tables import MARKS, Entry, Grid, column_name, show_gain, show_scores
+from fairclip.compare.grid import MARKS, Entry, Grid, column_name, show_gain, show_scores
+from fairclip.compare.methods import Method
+from fairclip.compare.runs import Column
 
 HERE = Path(__file__).parent
 # Whatever a name in the results says, the page runs no other script and fetches nothing.
@@ -65,11 +67,13 @@ def make_page(comparison: Comparison, grids: Sequence[Grid], data: Path | None =
 
 def summary(comparison: Comparison) -> str:
     """FAIR's place, in a sentence for each data set."""
-    lines = []
     fair = next((m for m in comparison.methods if m.key == "fair"), None)
+    if fair is None:
+        return ""
+    lines = []
     for column in comparison.columns:
         found = {m: stats.scores(comparison, m, column) for m in comparison.methods}
-        own = found.get(fair)
+        own = found[fair]
         if own is None:
             continue
         text = f"{column.dataset}: FAIR {show_scores(own)} %"
@@ -183,7 +187,8 @@ def runs_part(comparison: Comparison) -> str:
 
 
 def curves_part(comparison: Comparison, column: Column, ident: str) -> str:
-    parts, names = [], {}
+    parts: list[str] = []
+    names: dict[str, int] = {}  # how the line of each method looks
     zero_shot = reference(comparison, column, comparison.methods)
     for measure, title in MEASURES.items():
         curves = [
@@ -209,8 +214,9 @@ def curves_part(comparison: Comparison, column: Column, ident: str) -> str:
         return "<h3>Learning curves</h3><p>None of the runs trains in epochs.</p>"
     return (
         f'<h3>Learning curves</h3><div class="panels">{"".join(parts)}</div>{legend(names)}'
-        '<p class="note">Thick: mean over seeds; thin: each seed. Nothing is chosen by these curves: the last '
-        "epoch is the result. Pseudo-labels are held against labels for this picture alone.</p>"
+        f'<p class="note">{"Thick: mean over seeds; thin: each seed. " if comparison.several_seeds() else ""}'
+        "Nothing is chosen by these curves: the last epoch is the result. Pseudo-labels are held against labels for "
+        "this picture alone.</p>"
     )
 
 
@@ -261,8 +267,9 @@ def classes_part(comparison: Comparison, column: Column) -> str:
         )
         rows.append([th(label), before, after, td(f"{gain:+.1f}", gain, side, bar), *others])
     better, worse = sum(g > 0 for g in gains.values()), sum(g < 0 for g in gains.values())
+    over = ", over all seeds" if comparison.several_seeds() else ""
     caption = (
-        f"Accuracy by class in %, over all seeds. {method.name} is ahead of {base.name} on {better} of "
+        f"Accuracy by class in %{over}. {method.name} is ahead of {base.name} on {better} of "
         f"{len(gains)} classes and behind on {worse}."
     )
     head = ["Class", base.name, method.name, "Gain", *(m.name for m in rest)]

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from fairclip.compare.runs import Comparison
-from fairclip.compare.tables import Entry, Grid, column_name
+from fairclip.compare.comparison import Comparison
+from fairclip.compare.grid import Entry, Grid, column_name
 
 FILE = Path(__file__).with_name("published.yaml")
 

@@ -1,8 +1,6 @@
 """Finished runs, read from their folders: OUTPUT/<dataset>/<trainer>/<config>[_<variant>]/seed<k>/results.json."""
 
-import csv
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,28 +8,12 @@ from typing import Any
 
 import yaml
 
-from fairclip.core.errors import UserError
-from fairclip.core.places import CONFIGS
-from fairclip.run.results import NOT_HASHED, PREDICTIONS, read_results
-
-METHODS_FILE = Path(os.environ.get("METHODS_FILE") or CONFIGS / "methods.txt")
-# Groups of methods, in order. Only the first is ranked.
-INDUCTIVE, TRANSDUCTIVE, LABELLED = range(3)
-ABSENT = "absent"  # stands for a config key that a run does not have
+from fairclip.compare.methods import Method
+from fairclip.core.errors import UserError, require
+from fairclip.run.finished import flatten
+from fairclip.run.results import NOT_HASHED, read_predictions, read_results
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
-
-
-@dataclass(frozen=True)
-class Method:
-    """A row of the tables: a line of methods.txt, or a trainer that is not there."""
-
-    key: str
-    trainer: str
-    variant: str  # follows the config in the folder's name, after "_"
-    once: bool  # the result does not depend on the seed
-    name: str
-    zero_shot: bool = False  # nothing is fitted: what gains are measured from
 
 
 @dataclass(frozen=True)
@@ -53,12 +35,13 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any] | None:
         """The content of config.yaml, flat: "OPTIM.LR" -> 0.001. None if there is no such file."""
+        path = self.folder / "config.yaml"
         try:
-            return dict(flatten(yaml.load((self.folder / "config.yaml").read_text(encoding="utf-8"), Loader)))
+            return dict(flatten(yaml.load(path.read_text(encoding="utf-8"), Loader)))
         except FileNotFoundError:
             return None
-        except (yaml.YAMLError, AttributeError) as error:  # not YAML, or no mapping
-            raise UserError(f"{self.folder / 'config.yaml'} cannot be read: {error}") from error
+        except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:  # not YAML, or no mapping
+            raise UserError(f"{path} cannot be read: {error}") from error
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -73,13 +56,7 @@ class Run:
     @cached_property
     def predictions(self) -> list[tuple[str, str, str]] | None:
         """Image, label and prediction of each test image; None if there is no predictions.csv."""
-        try:
-            with open(self.folder / PREDICTIONS, encoding="utf-8", newline="") as stream:
-                return [(row["image"], row["label"], row["prediction"]) for row in csv.DictReader(stream)]
-        except FileNotFoundError:
-            return None
-        except KeyError as error:
-            raise UserError(f"{self.folder / PREDICTIONS} has no column {error}") from error
+        return read_predictions(self.folder)
 
 
 @dataclass
@@ -98,26 +75,9 @@ class Cell:
     @property
     def crop_accuracies(self) -> dict[int, float]:
         """The same with crops in the test too (FAIR's CROP_INFERENCE); empty unless all runs report it."""
-        found = {seed: run.results.get("crop_accuracy") for seed, run in self.runs.items()}
-        return {} if self.differences or None in found.values() else found
-
-
-def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def read_methods(path: Path = METHODS_FILE) -> list[Method]:
-    """The methods of methods.txt, in its order."""
-    methods = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            key, trainer, variant, runs, name = (text.strip() for text in line.split("|")[:5])
-            methods.append(Method(key, trainer, variant, runs != "seeds", name, runs == "zero-shot"))
-    return methods
+        found = {s: run.results["crop_accuracy"] for s, run in self.runs.items() if "crop_accuracy" in run.results}
+        whole = len(found) == len(self.runs) and None not in found.values()
+        return found if whole and not self.differences else {}
 
 
 def load_runs(folder: Path) -> dict[int, Run]:
@@ -170,6 +130,7 @@ def choose_columns(output: Path, names: Sequence[str], config: str, methods: Seq
     for name in names or find_datasets(output):
         dataset, _, own = name.partition("/")
         own = own or config
+        require("/" not in own and dataset not in ("", ".", ".."), f"'{name}' is no data set, nor data set/config")
         if not own:
             found = find_configs(output / dataset, methods)
             usual = default_config(dataset)
@@ -187,13 +148,18 @@ def choose_columns(output: Path, names: Sequence[str], config: str, methods: Seq
     return list(dict.fromkeys(columns))
 
 
-def choose_methods(output: Path, columns: Sequence[Column], names: Sequence[str]) -> list[Method]:
+def choose_methods(
+    output: Path, columns: Sequence[Column], names: Sequence[str], table: Sequence[Method]
+) -> list[Method]:
     """The methods that were named (by key or trainer), or all with a finished run in one of the columns.
+
+    Args:
+        table: the methods that are known; trainers with runs that it lacks follow under their own names.
 
     Raises:
         UserError: there is no method of that name.
     """
-    known = read_methods()
+    known = list(table)
     others = {
         path.parents[2].name
         for column in columns
@@ -214,128 +180,3 @@ def choose_methods(output: Path, columns: Sequence[Column], names: Sequence[str]
 def run_folder(output: Path, column: Column, method: Method) -> Path:
     """The folder that holds the seed<k> folders."""
     return output / column.dataset / method.trainer / (column.config + (f"_{method.variant}" if method.variant else ""))
-
-
-# -- Runs that must not be averaged ------------------------------------------------------------------------------------
-
-
-def describe_differences(runs: Mapping[int, Run]) -> str:
-    """In what the settings of the runs differ besides the seed, as text; "" if in nothing.
-
-    As long as all have one config_hash they agree; otherwise config.yaml says which keys differ.
-    """
-    texts = []
-    if len({run.results.get("config_hash") for run in runs.values()}) > 1:
-        if lacking := [seed for seed, run in runs.items() if run.config is None]:
-            texts.append(f"settings (no config.yaml of {_seeds(lacking)} to say which)")
-        else:
-            configs = {seed: run.config or {} for seed, run in runs.items()}
-            keys = sorted({key for config in configs.values() for key in config})
-            for key in keys:
-                values = {seed: config.get(key, ABSENT) for seed, config in configs.items()}
-                if len({repr(value) for value in values.values()}) > 1:
-                    texts.append(f"{key}: {_by_value(values)}")
-            if not texts:
-                hashes = {seed: run.results.get("config_hash") for seed, run in runs.items()}
-                texts.append(f"config_hash: {_by_value(hashes)}")
-    described = {seed: _checksum(run) for seed, run in runs.items()}
-    if len(set(described.values())) > 1:
-        texts.append(f"class descriptions (SHA-256): {_by_value(described)}")
-    return "; ".join(texts)
-
-
-def _checksum(run: Run) -> str:
-    descriptions = run.results.get("descriptions")
-    return descriptions.get("sha256", "")[:12] if isinstance(descriptions, Mapping) else "none"
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
-
-
-def _by_value(values: Mapping[int, Any]) -> str:
-    """ "8 (seeds 1, 2), 6 (seed 3)"."""
-    groups: dict[str, list[int]] = {}
-    for seed, value in values.items():
-        groups.setdefault(str(value) or "''", []).append(seed)
-    return ", ".join(f"{value} ({_seeds(seeds)})" for value, seeds in groups.items())
-
-
-# -- The comparison ----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Comparison:
-    """Methods against data sets."""
-
-    columns: list[Column]
-    methods: list[Method]  # grouped: inductive, transductive, with labels
-    cells: dict[tuple[Method, Column], Cell]
-
-    def cell(self, method: Method, column: Column) -> Cell:
-        return self.cells[method, column]
-
-    def group(self, method: Method) -> int:
-        """INDUCTIVE, TRANSDUCTIVE or LABELLED, as the results say."""
-        results = [run.results for column in self.columns for run in self.cell(method, column).runs.values()]
-        if any(r.get("uses_labels") for r in results):
-            return LABELLED
-        return TRANSDUCTIVE if any(r.get("transductive") for r in results) else INDUCTIVE
-
-    def backbones(self, column: Column) -> list[str]:
-        """The backbones of the column's runs; more than one makes them incomparable."""
-        found = {
-            str(run.results.get("backbone"))
-            for method in self.methods
-            for run in self.cell(method, column).runs.values()
-        }
-        return sorted(found)
-
-
-def load_comparison(
-    output: Path, columns: Sequence[Column], methods: Sequence[Method], seeds: Sequence[int] = ()
-) -> Comparison:
-    """All cells. Without ``seeds``, those that any method has on a data set are expected of the others too."""
-    cells = {}
-    for column in columns:
-        found = {}
-        for method in methods:
-            runs = load_runs(run_folder(output, column, method))
-            if method.once:
-                found[method] = dict(list(runs.items())[:1])
-            else:
-                found[method] = {seed: run for seed, run in runs.items() if not seeds or seed in seeds}
-        expected = sorted(set(seeds) or {seed for m, runs in found.items() if not m.once for seed in runs})
-        for method, runs in found.items():
-            missing = [] if method.once else [seed for seed in expected if seed not in runs]
-            cells[method, column] = Cell(runs, missing, describe_differences(runs))
-    comparison = Comparison(list(columns), list(methods), cells)
-    comparison.methods.sort(key=comparison.group)  # stable
-    return comparison
-
-
-# The settings that all methods in a column must share. Few-shot references have another DATASET.NUM_SHOTS.
-SHARED = ("DATASET.", "MODEL.BACKBONE.NAME", "TEST.SPLIT")
-NOT_SHARED = ("DATASET.NUM_SHOTS",)
-
-
-def column_differences(comparison: Comparison, column: Column) -> list[str]:
-    """What keeps the methods of a column from being compared like for like: "DATASET.SPLIT: zhou (FAIR), …"."""
-    first = {m: next(iter(comparison.cell(m, column).runs.values()), None) for m in comparison.methods}
-    configs = {m: run.config for m, run in first.items() if run is not None and run.config is not None}
-    texts = []
-    for key in sorted({key for config in configs.values() for key in config}):
-        if key.startswith(SHARED) and key not in NOT_SHARED:
-            texts += _differences(key, {m: config.get(key, ABSENT) for m, config in configs.items()})
-    described = {m: _checksum(run) for m, run in first.items() if run is not None}
-    used = {m: checksum for m, checksum in described.items() if checksum != "none"}
-    return texts + _differences("class descriptions (SHA-256)", used)
-
-
-def _differences(what: str, values: Mapping[Method, Any]) -> list[str]:
-    groups: dict[str, list[str]] = {}
-    for method, value in values.items():
-        groups.setdefault(str(value) or "''", []).append(method.name)
-    if len(groups) < 2:
-        return []
-    return [f"{what}: " + ", ".join(f"{value} ({', '.join(names)})" for value, names in groups.items())]

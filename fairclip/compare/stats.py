@@ -5,7 +5,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fairclip.compare.runs import INDUCTIVE, Column, Comparison, Method
+from fairclip.compare.comparison import INDUCTIVE, Comparison
+from fairclip.compare.methods import Method
+from fairclip.compare.runs import Column
 
 LEVEL = 0.95
 
@@ -45,8 +47,8 @@ def scores(comparison: Comparison, method: Method, column: Column) -> Scores | N
 
 def average(comparison: Comparison, method: Method) -> Scores | None:
     """The mean over all data sets, seed by seed. None unless every data set is there with the same seeds."""
-    cells = [scores(comparison, method, column) for column in comparison.columns]
-    if any(cell is None for cell in cells):
+    cells = [s for column in comparison.columns if (s := scores(comparison, method, column)) is not None]
+    if len(cells) < len(comparison.columns):
         return None
     if method.once:  # the one run may have another seed on each data set
         return Scores({0: statistics.mean(cell.mean for cell in cells)}, once=True)
@@ -55,9 +57,16 @@ def average(comparison: Comparison, method: Method) -> Scores | None:
     return Scores({seed: statistics.mean(cell.by_seed[seed] for cell in cells) for seed in cells[0].by_seed})
 
 
-def rank(comparison: Comparison, found: Mapping[Method, Scores | None]) -> dict[Method, int]:
-    """1 for the best mean and 2 for the second among the label-free inductive methods; equal means share a rank."""
-    means = {m: s.mean for m, s in found.items() if s is not None and comparison.group(m) == INDUCTIVE}
+def rank(
+    comparison: Comparison, found: Mapping[Method, Scores | None], column: Column | None = None
+) -> dict[Method, int]:
+    """1 for the best mean and 2 for the second among the label-free inductive methods; equal means share a rank.
+
+    Args:
+        column: what the scores are of; methods that lack seeds there are not ranked. None: the average.
+    """
+    whole = [m for m in found if column is None or not comparison.cell(m, column).missing]
+    means = {m: s.mean for m in whole if (s := found[m]) is not None and comparison.group(m) == INDUCTIVE}
     best = sorted(set(means.values()), reverse=True)[:2]
     return {m: best.index(mean) + 1 for m, mean in means.items() if mean in best} if len(means) > 1 else {}
 

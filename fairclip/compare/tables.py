@@ -1,33 +1,23 @@
-"""Comparisons as tables: a grid of entries, and its text, Markdown, LaTeX and CSV forms."""
+"""The tables: methods against data sets, and one data set seed by seed."""
 
-import csv
-import io
-import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from tabulate import tabulate
 
 from fairclip.compare import stats
-from fairclip.compare.runs import (
+from fairclip.compare.comparison import (
     INDUCTIVE,
     LABELLED,
     TRANSDUCTIVE,
-    Cell,
-    Column,
     Comparison,
-    Method,
-    choose_methods,
     column_differences,
     load_comparison,
 )
-from fairclip.compare.stats import Scores
+from fairclip.compare.grid import MARKS, Entry, Grid, column_name, mean_sd, show_gain, show_scores, value_range
+from fairclip.compare.methods import Method
+from fairclip.compare.runs import Cell, Column, choose_methods
 from fairclip.core.errors import UserError
 
-MARKS = {INDUCTIVE: "", TRANSDUCTIVE: " †", LABELLED: " ‡"}
 GROUPS = {
     INDUCTIVE: "Label-free, one test image at a time",
     TRANSDUCTIVE: "Transductive: sees all test images at once",
@@ -38,68 +28,7 @@ GROUP_NOTES = {
     LABELLED: "‡: trained with labels, a reference; not ranked.",
 }
 MISSING, MIXED = "missing", "not averaged"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """The content of a table's cell."""
-
-    text: str
-    style: str = ""  # best | second
-    sort: float | None = None  # the number behind the text
-
-
-@dataclass
-class Grid:
-    """A table whose first column names the rows."""
-
-    title: str
-    head: list[str]
-    groups: list[tuple[str, list[list[Entry]]]]  # heading and rows
-    foot: list[list[Entry]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def rows(self) -> list[list[Entry]]:
-        return [row for _, rows in self.groups for row in rows] + self.foot
-
-
-def mean_sd(values: Sequence[float]) -> str:
-    """Mean ± sample standard deviation; the mean alone for a single value."""
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
-
-
-def show_scores(found: Scores, cell: Cell | None = None) -> str:
-    text = mean_sd(list(found.by_seed.values()))
-    if cell is not None and cell.missing:
-        text += f" ({len(cell.runs)} of {len(cell.runs) + len(cell.missing)} seeds)"
-    return text
-
-
-def show_gain(gain: stats.Gain | None) -> Entry:
-    if gain is None:
-        return Entry("–")
-    text = f"{gain.mean:+.2f}"
-    if gain.half is not None:
-        text += f" [{gain.mean - gain.half:+.2f}, {gain.mean + gain.half:+.2f}]"
-    return Entry(f"{text} over {gain.other.name}", sort=gain.mean)
-
-
-def value_range(values: Sequence[float]) -> Entry:
-    """A whole number, or from the least to the greatest."""
-    if not values:
-        return Entry("")
-    low, high = min(values), max(values)
-    text = f"{low:,.0f}" if f"{low:,.0f}" == f"{high:,.0f}" else f"{low:,.0f}–{high:,.0f}"
-    return Entry(text, sort=statistics.mean(values))
-
-
-def column_name(column: Column, columns: Sequence[Column]) -> str:
-    """The data set, and its config where the table has several configs of it."""
-    same = [c for c in columns if c.dataset == column.dataset]
-    return column.dataset if len(same) == 1 else f"{column.dataset}, {column.config}"
+STYLES = {1: "best", 2: "second"}  # by rank
 
 
 # -- The comparison ----------------------------------------------------------------------------------------------------
@@ -110,23 +39,23 @@ COSTS = ("Parameters", "Seconds", "Views")
 def comparison_grid(comparison: Comparison, subject: str = "fair") -> Grid:
     """Methods in rows; data sets, their average and costs in columns; below, what the subject is ahead of others."""
     columns, several = comparison.columns, len(comparison.columns) > 1
-    results: list[dict[Method, Scores | None]] = [
-        {m: stats.scores(comparison, m, column) for m in comparison.methods} for column in columns
+    places: list[Column | None] = [*columns, *([None] if several else [])]  # None: the average
+    results = [
+        {m: stats.average(comparison, m) if c is None else stats.scores(comparison, m, c) for m in comparison.methods}
+        for c in places
     ]
-    if several:
-        results.append({m: stats.average(comparison, m) for m in comparison.methods})
-    ranks = [stats.rank(comparison, found) for found in results]
+    ranks = [stats.rank(comparison, found, c) for found, c in zip(results, places, strict=True)]
+
+    def entry(method: Method, i: int) -> Entry:
+        column, found = places[i], results[i][method]
+        cell = None if column is None else comparison.cell(method, column)
+        if found is not None:
+            return Entry(show_scores(found, cell), STYLES.get(ranks[i].get(method, 0), ""), found.mean)
+        return Entry("–" if cell is None else MIXED if cell.differences else MISSING)
 
     def row(method: Method) -> list[Entry]:
-        entries = [Entry(method.name + MARKS[comparison.group(method)])]
-        for i, found in enumerate(results):
-            cell = comparison.cell(method, columns[i]) if i < len(columns) else None
-            if found[method] is not None:
-                style = {1: "best", 2: "second"}.get(ranks[i].get(method), "")
-                entries.append(Entry(show_scores(found[method], cell), style, found[method].mean))
-            else:
-                entries.append(Entry("–" if cell is None else MIXED if cell.differences else MISSING))
-        return entries + costs(comparison, method)
+        name = Entry(method.name + MARKS[comparison.group(method)])
+        return [name, *(entry(method, i) for i in range(len(places))), *costs(comparison, method)]
 
     groups = []
     for group, title in GROUPS.items():
@@ -140,13 +69,10 @@ def comparison_grid(comparison: Comparison, subject: str = "fair") -> Grid:
         if any(gain.sort is not None for gain in gains):
             foot.append([Entry(f"Gain of {ahead.name}"), *gains, *(Entry("") for _ in COSTS)])
     head = ["Method", *(column_name(c, columns) for c in columns), *(["Average"] if several else []), *COSTS]
-    return Grid(
-        "Test accuracy in %, last epoch, mean ± standard deviation over seeds",
-        head,
-        groups,
-        foot,
-        comparison_notes(comparison, bool(foot)),
+    title = "Test accuracy in %, last epoch" + (
+        ", mean ± standard deviation over seeds" if comparison.several_seeds() else ""
     )
+    return Grid(title, head, groups, foot, comparison_notes(comparison, bool(foot)))
 
 
 def costs(comparison: Comparison, method: Method) -> list[Entry]:
@@ -171,33 +97,18 @@ def seconds(comparison: Comparison, method: Method) -> Entry:
 
 
 def comparison_notes(comparison: Comparison, gains: bool) -> list[str]:
-    notes = []
-    for column in comparison.columns:
-        backbones = comparison.backbones(column)
-        seeds = sorted({s for m in comparison.methods if not m.once for s in comparison.cell(m, column).runs})
-        notes.append(
-            f"{column.dataset}: config {column.config} (CLIP {', '.join(backbones) or 'unknown'})"
-            + (f", seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}" if seeds else "")
-            + "."
-        )
-    devices = sorted(
-        {
-            str(run.results["device"])
-            for m in comparison.methods
-            for c in comparison.columns
-            for run in comparison.cell(m, c).runs.values()
-            if "device" in run.results
-        }
-    )
+    """What stands below the table: what was compared, how the figures are to be read, and what keeps them from it."""
+    several = comparison.several_seeds()
+    devices = sorted({str(run.results["device"]) for run in comparison.runs() if "device" in run.results})
+    on = f" on {' '.join(devices)}" if devices else ""
+    notes = [column_note(comparison, column) for column in comparison.columns]
     notes.append(
-        f"Seconds: training and test of a run{f' on {chr(32).join(devices)}' if devices else ''}, mean over "
-        "seeds. Views: per image and training step."
+        f"Seconds: training and test of a run{on}{', mean over seeds' if several else ''}. "
+        "Views: per image and training step."
     )
     if gains:
-        notes.append(
-            "Gain: over the best other label-free method that sees one test image at a time, paired by seed, "
-            "with a 95 % interval (Student's t)."
-        )
+        how = ", paired by seed, with a 95 % interval (Student's t)" if several else ""
+        notes.append(f"Gain: over the best other label-free method that sees one test image at a time{how}.")
     groups = {comparison.group(m) for m in comparison.methods}
     notes += [note for group, note in GROUP_NOTES.items() if group in groups]
     with_crops = [
@@ -207,27 +118,19 @@ def comparison_notes(comparison: Comparison, gains: bool) -> list[str]:
     ]
     if with_crops:
         notes.append(f"With crops in the test too, not ranked: {'; '.join(with_crops)}.")
-    notes += cell_notes(comparison)
-    for column in comparison.columns:
-        notes += [
-            f"Caution: {column.dataset}: the methods differ in {text}."
-            for text in column_differences(comparison, column)
-        ]
-    commits = {
-        run.results.get("commit")
-        for m in comparison.methods
-        for c in comparison.columns
-        for run in comparison.cell(m, c).runs.values()
-    } - {None}
-    if len(commits) > 1:
-        shown = ", ".join(sorted(commit[:7] + ("-dirty" if commit.endswith("-dirty") else "") for commit in commits))
-        notes.append(f"Note: the runs are of different commits: {shown}.")
-    return notes
+    return notes + cell_notes(comparison) + cautions(comparison)
+
+
+def column_note(comparison: Comparison, column: Column) -> str:
+    backbones = ", ".join(comparison.backbones(column)) or "unknown"
+    seeds = sorted({s for m in comparison.methods if not m.once for s in comparison.cell(m, column).runs})
+    shown = f", seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}" if seeds else ""
+    return f"{column.dataset}: config {column.config} (CLIP {backbones}){shown}."
 
 
 def cell_notes(comparison: Comparison) -> list[str]:
     """What is missing, and what must not be averaged."""
-    notes, absent = [], []
+    notes, absent, partial = [], [], False
     for method in comparison.methods:
         for column in comparison.columns:
             cell, where = comparison.cell(method, column), f"{method.name} on {column.dataset}"
@@ -235,10 +138,13 @@ def cell_notes(comparison: Comparison) -> list[str]:
                 absent.append(where)
             elif cell.missing:
                 absent.append(f"{where}, seed{'s' * (len(cell.missing) > 1)} {' '.join(map(str, cell.missing))}")
+                partial = True
             if cell.differences:
                 notes.append(f"Not averaged: the runs of {where} differ in {cell.differences}.")
     if absent:
         notes.append(f"Missing: {'; '.join(absent)}.")
+    if partial:
+        notes.append("Where seeds are missing, a method is not ranked.")
     if len(comparison.columns) > 1:
         left_out = [m.name for m in comparison.methods if stats.average(comparison, m) is None]
         if left_out:
@@ -246,189 +152,77 @@ def cell_notes(comparison: Comparison) -> list[str]:
     return notes
 
 
+def cautions(comparison: Comparison) -> list[str]:
+    """What keeps the methods from being compared like for like."""
+    notes = [
+        f"Caution: {column.dataset}: the methods differ in {text}."
+        for column in comparison.columns
+        for text in column_differences(comparison, column)
+    ]
+    commits = {str(commit) for run in comparison.runs() if (commit := run.results.get("commit")) is not None}
+    if len(commits) > 1:
+        shown = ", ".join(sorted(commit[:7] + ("-dirty" if commit.endswith("-dirty") else "") for commit in commits))
+        notes.append(f"Note: the runs are of different commits: {shown}.")
+    return notes
+
+
 # -- One data set, seed by seed ----------------------------------------------------------------------------------------
 
 
-def seed_table(output: Path, column: Column, names: Sequence[str] = (), seeds: Sequence[int] = ()) -> Grid:
+def seed_table(
+    output: Path, column: Column, table: Sequence[Method], names: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> Grid:
     """One row for each method with finished runs.
 
     The gain is the mean accuracy less that of the best zero-shot row. Zero-shot results do not depend on the seed, so
     they fill no seed columns.
 
+    Args:
+        table: the methods that are known.
+        names: those that are shown; none: all.
+
     Raises:
         UserError: if there is no finished run.
     """
-    comparison = load_comparison(output, [column], choose_methods(output, [column], names), seeds)
+    comparison = load_comparison(output, [column], choose_methods(output, [column], names, table), seeds)
     methods = [m for m in comparison.methods if comparison.cell(m, column).runs]
     if not methods:
         raise UserError(f"no finished run of config '{column.config}' in {output / column.dataset}")
     runs = {m: comparison.cell(m, column).runs for m in methods}
     seen = sorted({seed for m in methods if not m.once for seed in runs[m]})
-    zero_shot = [run.results["accuracy"] for m in methods if m.zero_shot for run in runs[m].values()]
-
-    lines, notes = [], [GROUP_NOTES[g] for g in GROUP_NOTES if g in map(comparison.group, methods)]
+    zero_shot = max((run.results["accuracy"] for m in methods if m.zero_shot for run in runs[m].values()), default=None)
+    lines, notes = [], [note for group, note in GROUP_NOTES.items() if group in map(comparison.group, methods)]
     for m in methods:
-        found = stats.scores(comparison, m, column)
-        accuracy = {seed: run.results["accuracy"] for seed, run in runs[m].items()}
-        by_seed = ["" if m.once or seed not in accuracy else f"{accuracy[seed]:.2f}" for seed in seen]
-        if found is None:
-            shown, gain, f1 = MIXED, "", ""
-            notes.append(f"Not averaged: the runs of '{m.name}' differ in {comparison.cell(m, column).differences}.")
-        else:
-            shown = show_scores(found)
-            gain = "" if m.zero_shot or not zero_shot else f"{found.mean - max(zero_shot):+.2f}"
-            f1 = f"{statistics.mean(run.results['macro_f1'] for run in runs[m].values()):.2f}"
-        name = m.name + MARKS[comparison.group(m)]
-        lines.append([Entry(text) for text in (name, *by_seed, shown, gain, f1)])
-        if crops := comparison.cell(m, column).crop_accuracies:
-            by_seed = [f"{crops[seed]:.2f}" if seed in crops else "" for seed in seen]
-            gain = f"{statistics.mean(crops.values()) - max(zero_shot):+.2f}" if zero_shot else ""
-            shown = mean_sd(list(crops.values()))
-            lines.append([Entry(text) for text in (f"{name}, crops in the test too", *by_seed, shown, gain, "")])
+        cell, name = comparison.cell(m, column), m.name + MARKS[comparison.group(m)]
+        lines.append([name, *seed_row(m, cell, seen, zero_shot)])
+        if cell.differences:
+            notes.append(f"Not averaged: the runs of '{m.name}' differ in {cell.differences}.")
+        if crops := cell.crop_accuracies:
+            lines.append([f"{name}, crops in the test too", *accuracies(crops, seen, zero_shot), ""])
         if m.key == "cupl" and any(run.results.get("descriptions", "") is None for run in runs[m].values()):
             notes.append(f"Note: there are no class descriptions, so '{m.name}' goes by the names too.")
     notes += [f"Caution: the methods differ in {text}." for text in column_differences(comparison, column)]
-    title = (
-        f"{column.dataset}, {column.config} (CLIP {', '.join(comparison.backbones(column))}), test accuracy in %, "
-        "last epoch"
-    )
+    backbones = ", ".join(comparison.backbones(column))
+    title = f"{column.dataset}, {column.config} (CLIP {backbones}), test accuracy in %, last epoch"
     head = ["Method", *(f"Seed {seed}" for seed in seen), "Accuracy", "Gain", "Macro-F1"]
-    return Grid(title, head, [("", lines)], [], notes)
+    return Grid(title, head, [("", [[Entry(text) for text in line] for line in lines])], [], notes)
 
 
-# -- Forms -------------------------------------------------------------------------------------------------------------
+def seed_row(method: Method, cell: Cell, seeds: Sequence[int], zero_shot: float | None) -> list[str]:
+    """Accuracy of each seed, their mean, its gain, and the mean macro-F1."""
+    found = {seed: run.results["accuracy"] for seed, run in cell.runs.items()}
+    if cell.differences:
+        return [*by_seed({} if method.once else found, seeds), MIXED, "", ""]
+    f1 = statistics.mean(run.results["macro_f1"] for run in cell.runs.values())
+    row = accuracies(found, [] if method.once else seeds, None if method.zero_shot else zero_shot)
+    return [*([""] * len(seeds) if method.once else []), *row, f"{f1:.2f}"]
 
 
-def as_text(grid: Grid) -> str:
-    """Columns aligned by spaces, as Markdown has them."""
-    align = ["left"] + ["right"] * (len(grid.head) - 1)
-    rows = [[entry.text for entry in row] for row in grid.rows]
-    table = tabulate(rows, grid.head, tablefmt="github", colalign=align, disable_numparse=True) if rows else ""
-    return "\n".join([grid.title, "", *([table] if rows else []), *grid.notes])
+def by_seed(found: Mapping[int, float], seeds: Sequence[int]) -> list[str]:
+    return [f"{found[seed]:.2f}" if seed in found else "" for seed in seeds]
 
 
-def as_markdown(grid: Grid) -> str:
-    def mark(entry: Entry) -> str:
-        text = entry.text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-        return {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(entry.style, text)
-
-    align = ["left"] + ["right"] * (len(grid.head) - 1)
-    rows = [[mark(entry) for entry in row] for row in grid.rows]
-    head = [mark(Entry(text)) for text in grid.head]
-    table = tabulate(rows, head, tablefmt="github", colalign=align, disable_numparse=True) if rows else ""
-    notes = [f"- {mark(Entry(note))}" for note in grid.notes]
-    return "\n".join([mark(Entry(grid.title)), "", *([table, ""] if rows else []), *notes]).rstrip("\n")
-
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "–": "--",
-    "†": r"$\dagger$",
-    "‡": r"$\ddagger$",
-}
-
-
-def as_latex(grid: Grid) -> str:
-    """A booktabs table; title and notes follow as a paragraph."""
-
-    def escape(text: str) -> str:
-        escaped = "".join(LATEX.get(character, character) for character in text)
-        return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)
-
-    def mark(entry: Entry) -> str:
-        text = escape(entry.text)
-        return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(entry.style, text)
-
-    def line(row: Sequence[Entry]) -> str:
-        return "  " + " & ".join(mark(entry) for entry in row) + r" \\"
-
-    blocks = [[line(row) for row in rows] for _, rows in grid.groups] + (
-        [[line(row) for row in grid.foot]] if grid.foot else []
-    )
-    lines = [
-        r"% \usepackage{booktabs}",
-        r"\begin{tabular}{l" + "r" * (len(grid.head) - 1) + "}",
-        r"  \toprule",
-        line([Entry(text) for text in grid.head]),
-    ]
-    for block in blocks:
-        lines += [r"  \midrule", *block]
-    lines += [r"  \bottomrule", r"\end{tabular}", "", r"\par\smallskip\noindent " + escape(grid.title) + "."]
-    return "\n".join([*lines, *(escape(note) for note in grid.notes)])
-
-
-def as_csv(comparison: Comparison, published: Sequence[Mapping[str, Any]] = (), subject: str = "fair") -> str:
-    """One line for each method and data set (and average), in full precision."""
-    kinds = {INDUCTIVE: "inductive", TRANSDUCTIVE: "transductive", LABELLED: "labels"}
-    stream = io.StringIO()
-    fields = [
-        "method",
-        "trainer",
-        "kind",
-        "dataset",
-        "config",
-        "status",
-        "seeds",
-        "mean",
-        "sd",
-        "rank",
-        "trainable_parameters",
-        "seconds",
-        "views_per_image",
-        "gain_over",
-        "gain",
-        "gain_low",
-        "gain_high",
-        "source",
-        "protocol",
-    ]
-    table = csv.DictWriter(stream, fields, restval="", lineterminator="\n")
-    table.writeheader()
-    for column in [*comparison.columns, *([None] if len(comparison.columns) > 1 else [])]:
-        found = {
-            m: stats.average(comparison, m) if column is None else stats.scores(comparison, m, column)
-            for m in comparison.methods
-        }
-        ranks = stats.rank(comparison, found)
-        for m in comparison.methods:
-            line = {
-                "method": m.name,
-                "trainer": m.trainer,
-                "kind": kinds[comparison.group(m)],
-                "dataset": "average" if column is None else column.dataset,
-                "config": "" if column is None else column.config,
-                "status": "missing",
-            }
-            cell = None if column is None else comparison.cell(m, column)
-            if cell is not None and cell.runs:
-                results = [run.results for run in cell.runs.values()]
-                line["status"] = "mixed" if cell.differences else "partial" if cell.missing else "complete"
-                for name in ("trainable_parameters", "seconds", "views_per_image"):
-                    values = [r[name] for r in results if name in r]
-                    line[name] = statistics.mean(values) if values else ""
-            if (scores := found[m]) is not None:
-                line["status"] = "complete" if cell is None else line["status"]
-                line |= {
-                    "seeds": "" if m.once and cell is None else " ".join(map(str, scores.by_seed)),
-                    "mean": scores.mean,
-                    "sd": "" if scores.sd is None else scores.sd,
-                    "rank": ranks.get(m, ""),
-                }
-            if m.key == subject and (gain := stats.gain(comparison, m, found)) is not None:
-                line |= {"gain_over": gain.other.name, "gain": gain.mean}
-                if gain.half is not None:
-                    line |= {"gain_low": gain.mean - gain.half, "gain_high": gain.mean + gain.half}
-            table.writerow(line)
-    for entry in published:
-        table.writerow({"kind": "published", **entry})
-    return stream.getvalue().rstrip("\n")
+def accuracies(found: Mapping[int, float], seeds: Sequence[int], zero_shot: float | None) -> list[str]:
+    """Those of each seed, their mean ± deviation, and what the mean is ahead of zero-shot."""
+    gain = "" if zero_shot is None else f"{statistics.mean(found.values()) - zero_shot:+.2f}"
+    return [*by_seed(found, seeds), mean_sd(list(found.values())), gain]

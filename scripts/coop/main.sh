@@ -1,7 +1,5 @@
 #!/usr/bin/env bash
 # CoOp-style prompt learning on a few labelled images: a reference with labels.
 #
-#   [DATA=folder] [OUTPUT=folder] bash scripts/coop/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]
-#
-# scripts/common.sh explains the arguments. A finished run is not run again, an interrupted one resumes.
-source "$(dirname -- "${BASH_SOURCE[0]}")/../method.sh"
+#   bash scripts/coop/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]    # `fair run coop`; --help explains it
+exec bash "$(dirname -- "${BASH_SOURCE[0]}")/../fair.sh" run coop "$@"

@@ -1,7 +1,5 @@
 #!/usr/bin/env bash
 # LaFTer: a classifier trained on text, then visual prompts and norms on unlabelled images.
 #
-#   [DATA=folder] [OUTPUT=folder] bash scripts/lafter/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]
-#
-# scripts/common.sh explains the arguments. A finished run is not run again, an interrupted one resumes.
-source "$(dirname -- "${BASH_SOURCE[0]}")/../method.sh"
+#   bash scripts/lafter/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]    # `fair run lafter`; --help explains it
+exec bash "$(dirname -- "${BASH_SOURCE[0]}")/../fair.sh" run lafter "$@"

@@ -1,7 +1,5 @@
 #!/usr/bin/env bash
 # TransCLIP, zero-shot: Gaussians fitted to all test images at once (transductive).
 #
-#   [DATA=folder] [OUTPUT=folder] bash scripts/transclip/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]
-#
-# scripts/common.sh explains the arguments. A finished run is not run again.
-source "$(dirname -- "${BASH_SOURCE[0]}")/../method.sh"
+#   bash scripts/transclip/main.sh DATASET [CFG] [SEED...] [-- KEY VALUE...]    # `fair run transclip`; --help explains it
+exec bash "$(dirname -- "${BASH_SOURCE[0]}")/../fair.sh" run transclip "$@"

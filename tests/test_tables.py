@@ -1,0 +1,226 @@
+"""Tables of made-up results: what is averaged, ranked and held against what."""
+
+import pytest
+from commands import table
+from made_up_runs import cells, finish, load, shown
+
+from fairclip.compare import runs, stats
+from fairclip.compare.grid import column_name
+from fairclip.compare.methods import read_methods
+from fairclip.compare.runs import Column
+from fairclip.core.errors import UserError
+
+# One data set, seed by seed
+
+
+def test_table_by_seed(one_set, capsys):
+    rows = cells(shown(one_set, "--datasets", "synth_cars/tiny", "--by-seed", capsys=capsys))
+    assert rows["Method"] == ["Seed 1", "Seed 2", "Seed 10", "Accuracy", "Gain", "Macro-F1"]
+    assert rows["Zero-shot, class names"] == ["", "", "", "40.00", "", "39.00"]
+    assert rows["Zero-shot, descriptions"] == ["", "", "", "48.00", "", "47.00"]
+    assert rows["Plain self-training"] == ["50.00", "52.00", "54.00", "52.00 ± 2.00", "+4.00", "51.00"]
+    assert rows["FAIR"] == ["60.00", "63.00", "63.00", "62.00 ± 1.73", "+14.00", "61.00"]
+
+
+def test_accuracy_with_crops_is_told_apart(one_set, capsys):
+    fair = one_set / "synth_cars/FAIR/tiny"
+    for seed, accuracy, crops in ((1, 60, 70), (2, 63, 71), (10, 63, 72)):
+        finish(fair / f"seed{seed}", accuracy, crop_accuracy=crops)
+    rows = cells(shown(one_set, "--by-seed", capsys=capsys))
+    assert rows["FAIR"] == ["60.00", "63.00", "63.00", "62.00 ± 1.73", "+14.00", "61.00"]
+    assert rows["FAIR, crops in the test too"] == ["70.00", "71.00", "72.00", "71.00 ± 1.00", "+23.00", ""]
+    note = "With crops in the test too, not ranked: FAIR on synth_cars 71.00 ± 1.00."
+    text = shown(one_set, capsys=capsys)
+    assert note in text and cells(text)["FAIR"][0] == "62.00 ± 1.73"
+    finish(fair / "seed2", 63)  # not of all seeds
+    assert "crops in the test" not in shown(one_set, capsys=capsys) + shown(one_set, "--by-seed", capsys=capsys)
+
+
+def test_table_by_seed_of_part_of_the_runs(one_set, capsys):
+    (one_set / "synth_cars/FAIR/tiny_plain/seed2/results.json").unlink()
+    finish(one_set / "synth_cars/ZeroshotCLIP/rn50/seed1", 55.5)
+    finish(one_set / "synth_cars/FAIR/rn50_plain/seed1", 55.5)
+    text = shown(one_set, "--by-seed", capsys=capsys)  # every config
+    assert text.index("synth_cars, rn50 ") < text.index("synth_cars, tiny ") and "_plain" not in text
+    first, second = text.split("synth_cars, tiny ")
+    assert cells(first)["Zero-shot, class names"] == ["", "55.50", "", "54.50"]
+    assert cells(second)["Plain self-training"][:3] == ["50.00", "", "54.00"]
+    assert table([str(one_set), "--by-seed", "--datasets", "synth_cars/vit_b32"]) == 2
+    assert "no finished run of config 'vit_b32'" in capsys.readouterr().err
+
+
+def test_table_by_seed_says_where_descriptions_are_missing_or_settings_differ(one_set, capsys):
+    arguments = ["--by-seed", "--datasets", "synth_cars"]
+    text = shown(one_set, *arguments, capsys=capsys)
+    assert "Note" not in text and "Not averaged" not in text
+    finish(one_set / "synth_cars/CuPL/tiny/seed1", descriptions=None)
+    assert "so 'Zero-shot, descriptions' goes by the names too" in shown(one_set, *arguments, capsys=capsys)
+    finish(one_set / "synth_cars/FAIR/tiny/seed2", 70, descriptions={"sha256": "b" * 64})
+    text = shown(one_set, *arguments, capsys=capsys)
+    assert "'FAIR' differ in class descriptions (SHA-256): none (seeds 1, 10), bbbbbbbbbbbb (seed 2)" in text
+    assert cells(text)["FAIR"] == ["60.00", "70.00", "63.00", "not averaged", "", ""]
+
+
+# The comparison
+
+
+def test_comparison_of_one_data_set(one_set, capsys):
+    text = shown(one_set, capsys=capsys)
+    rows = cells(text)
+    assert rows["Method"] == ["synth_cars", "Parameters", "Seconds", "Views"]
+    assert rows["Zero-shot, descriptions"] == ["48.00", "5,120", "10", "2"]
+    assert rows["FAIR"][0] == "62.00 ± 1.73"
+    # By hand: differences 10, 11, 9; their mean 10 and deviation 1; t(0.975, 2) = 4.30265; 4.30265 / sqrt(3) = 2.4841.
+    assert rows["Gain of FAIR"][0] == "+10.00 [+7.52, +12.48] over Plain self-training"
+    assert "synth_cars: config tiny (CLIP tiny), seeds 1 2 10." in text and "Average" not in text
+    assert "Missing" not in text and "Caution" not in text
+
+
+def test_groups_averages_and_missing_cells(two_sets, capsys):
+    text = shown(two_sets, capsys=capsys)
+    rows = cells(text)
+    assert rows["Method"][:3] == ["synth_cars", "synth_cars_s2", "Average"]
+    assert rows["Zero-shot, class names"][:3] == ["40.00", "missing", "–"]
+    assert rows["Zero-shot, descriptions"][2] == "53.00"  # seeds 1 and 7, but the seed does not matter
+    # By hand: seed by seed 63, 64, 65 and 60, 61, 62.
+    assert rows["FAIR"][:3] == ["62.00 ± 1.73", "66.00 ± 1.00", "64.00 ± 1.00"]
+    assert rows["Plain self-training"][2] == "61.00 ± 1.00"
+    assert list(rows)[-4:] == ["FAIR", "TransCLIP †", "Linear probe ‡", "Gain of FAIR"]
+    # On the second set FAIR is behind, and the transductive and labelled rows play no part.
+    assert rows["Gain of FAIR"][1] == "-4.00 [-6.48, -1.52] over Plain self-training"
+    assert rows["Gain of FAIR"][2].startswith("+3.00 [+3.00, +3.00]")
+    assert "Missing: Zero-shot, class names on synth_cars_s2." in text
+    assert "No average where a data set is missing or has other seeds: Zero-shot, class names." in text
+    assert "†: transductive" in text and "‡: trained with labels" in text
+
+
+def test_ranks_leave_references_and_transductive_methods_out(two_sets):
+    comparison = load(two_sets)
+    column = Column("synth_cars_s2", "tiny")
+    found = {m: stats.scores(comparison, m, column) for m in comparison.methods}
+    assert {m.key: r for m, r in stats.rank(comparison, found).items()} == {"plain": 1, "fair": 2}
+    finish(two_sets / "synth_cars_s2/CuPL/tiny/seed7", 70)
+    comparison = load(two_sets)
+    found = {m: stats.scores(comparison, m, column) for m in comparison.methods}
+    assert {m.key: r for m, r in stats.rank(comparison, found).items()} == {"plain": 1, "cupl": 1, "fair": 2}
+
+
+def test_partial_cells_say_so_and_leave_the_average(two_sets, capsys):
+    (two_sets / "synth_cars/FAIR/tiny/seed10/results.json").unlink()
+    text = shown(two_sets, capsys=capsys)
+    assert cells(text)["FAIR"][:3] == ["61.50 ± 2.12 (2 of 3 seeds)", "66.00 ± 1.00", "–"]
+    assert "Missing: Zero-shot, class names on synth_cars_s2; FAIR on synth_cars, seed 10." in text
+    rows = cells(shown(two_sets, "--seeds", "1", "2", capsys=capsys))
+    assert rows["FAIR"][:3] == ["61.50 ± 2.12", "65.50 ± 0.71", "63.50 ± 0.71"]
+    rows = cells(shown(two_sets, "--seeds", "1", "2", "3", "--methods", "fair,upl", capsys=capsys))
+    assert rows["UPL"][:3] == ["missing", "missing", "–"] and rows["FAIR"][0].endswith("(2 of 3 seeds)")
+    assert "Gain of FAIR" not in rows  # there is nothing to be ahead of
+
+
+def test_runs_of_other_settings_are_not_averaged(one_set, capsys):
+    base = {
+        "SEED": 1,
+        "OUTPUT_DIR": "a",
+        "OPTIM": {"MAX_EPOCH": 8, "LR": 0.1},
+        "DATASET": {"NAME": "S", "ROOT": "x"},
+        "TRAINER": {"NAME": "FAIR", "FAIR": {"TOP_K": 4}, "UPL": {"N": 1}},
+    }
+    other = {
+        "SEED": 2,
+        "OUTPUT_DIR": "b",
+        "OPTIM": {"MAX_EPOCH": 6, "LR": 0.1},
+        "DATASET": {"NAME": "S", "ROOT": "y"},
+        "TRAINER": {"NAME": "FAIR", "FAIR": {"TOP_K": 4, "NEW": ""}, "UPL": {"N": 2}},
+    }
+    fair = one_set / "synth_cars/FAIR/tiny"
+    finish(fair / "seed1", 60, base)
+    finish(fair / "seed2", 63, other, config_hash="b")
+    finish(fair / "seed10", 63, base)
+    text = shown(one_set, capsys=capsys)
+    assert cells(text)["FAIR"][0] == "not averaged" and "Gain of FAIR" not in cells(text)
+    assert (
+        "Not averaged: the runs of FAIR on synth_cars differ in OPTIM.MAX_EPOCH: 8 (seeds 1, 10), 6 (seed 2); "
+        "TRAINER.FAIR.NEW: absent (seeds 1, 10), '' (seed 2)."
+    ) in text  # not seed, places, other trainers
+    assert cells(shown(one_set, "--seeds", "1", "10", capsys=capsys))["FAIR"][0] == "61.50 ± 2.12"
+    (fair / "seed10/config.yaml").unlink()
+    assert "differ in settings (no config.yaml of seed 10 to say which)" in shown(one_set, capsys=capsys)
+
+
+def test_methods_on_other_data_are_pointed_out(one_set, capsys):
+    for path, split, shots in (("FAIR/tiny/seed1", "zhou", -1), ("CuPL/tiny/seed1", "official", 16)):
+        finish(one_set / "synth_cars" / path, 60, {"DATASET": {"SPLIT": split, "NUM_SHOTS": shots, "ROOT": path}})
+    text = shown(one_set, "--seeds", "1", capsys=capsys)
+    assert (
+        "Caution: synth_cars: the methods differ in DATASET.SPLIT: official (Zero-shot, descriptions), zhou (FAIR)."
+        in text
+    )
+    assert "NUM_SHOTS" not in text and "ROOT" not in text
+
+
+def test_gains_pair_what_both_have(one_set):
+    fair = stats.Scores({1: 60.0, 2: 63.0, 3: 70.0})
+    assert stats.paired_differences(fair, stats.Scores({2: 50.0, 3: 51.0, 4: 90.0})) == [13.0, 19.0]
+    assert stats.paired_differences(fair, stats.Scores({9: 50.0}, once=True)) == [10.0, 13.0, 20.0]
+    assert stats.paired_differences(stats.Scores({9: 50.0}, once=True), fair) == [-10.0, -13.0, -20.0]
+    assert stats.interval([1.0]) is None and stats.interval([2.0, 2.0]) == 0
+    assert stats.interval([0.0, 2.0]) == pytest.approx(12.7062, abs=1e-4)  # t(0.975, 1), deviation sqrt(2), n 2
+
+
+def test_columns_and_their_configs(one_set, capsys):
+    methods = read_methods()
+    assert runs.choose_columns(one_set, [], "", methods) == [Column("synth_cars", "tiny")]
+    finish(one_set / "synth_cars/FAIR/tiny_margin/seed1")
+    finish(one_set / "stanford_cars/FAIR/rn50/seed1")
+    every = [Column("stanford_cars", "rn50"), Column("synth_cars", "tiny")]
+    assert runs.choose_columns(one_set, [], "", methods) == every
+    assert runs.choose_columns(one_set, [], "tiny_margin", methods) == [Column("synth_cars", "tiny_margin")]
+    names = ["synth_cars/tiny", "synth_cars/tiny_margin"]
+    both = runs.choose_columns(one_set, names, "", methods)
+    assert [column_name(c, both) for c in both] == ["synth_cars, tiny", "synth_cars, tiny_margin"]
+    finish(one_set / "stanford_cars/FAIR/vit_b16/seed1")
+    with pytest.raises(UserError, match="several configs: rn50, vit_b16"):
+        runs.choose_columns(one_set, [], "", methods)
+    finish(one_set / "synth_cars/TheirTrainer/tiny/seed1", 65)
+    assert cells(shown(one_set, "--datasets", "synth_cars", capsys=capsys))["TheirTrainer"][0].startswith("65.00")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["output", "--methods", "lafte"], "unknown method 'lafte'"),
+        (["output", "--cfg", "rn50"], "no finished run of config 'rn50'"),
+        (["output", "--datasets", "dtd"], "no finished run of dtd (vit_b32)"),
+    ],
+)
+def test_mistakes_end_in_one_message(one_set, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(one_set.parent)
+    assert table(arguments) == 2
+    assert message in capsys.readouterr().err
+    (one_set / "synth_cars/FAIR/tiny/seed1/results.json").write_text('{"accuracy": "high"}')
+    assert table(["output"]) == 2
+    assert "seed1/results.json has no number 'accuracy'" in capsys.readouterr().err
+
+
+def test_with_one_seed_there_is_no_deviation(one_set, capsys):
+    text = shown(one_set, "--seeds", "2", capsys=capsys)
+    assert text.startswith("Test accuracy in %, last epoch\n")
+    assert "±" not in text and "deviation" not in text and "over seeds" not in text and "interval" not in text
+    assert cells(text)["FAIR"][0] == "63.00" and cells(text)["Gain of FAIR"][0] == "+11.00 over Plain self-training"
+    assert "mean ± standard deviation over seeds" in shown(one_set, capsys=capsys)
+
+
+def test_a_method_that_lacks_seeds_is_not_ranked(one_set, capsys):
+    for seed in (1, 10):
+        (one_set / f"synth_cars/FAIR/tiny_plain/seed{seed}/results.json").unlink()
+    finish(one_set / "synth_cars/FAIR/tiny_plain/seed2", 90)
+    text = shown(one_set, "--format", "markdown", capsys=capsys)
+    assert cells(text)["Plain self-training"][0] == "90.00 (1 of 3 seeds)"
+    assert cells(text)["FAIR"][0] == "**62.00 ± 1.73**" and "a method is not ranked" in text
+
+
+@pytest.mark.parametrize("name", ["..", "../x/tiny", "synth_cars/tiny/../../x", "/tiny"])
+def test_names_stay_inside_the_folder(one_set, capsys, name):
+    assert table([str(one_set), "--datasets", name]) == 2
+    assert f"'{name}' is no data set" in capsys.readouterr().err
