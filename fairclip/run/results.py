@@ -14,8 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
 from fairclip.core.places import HOME
@@ -125,6 +123,8 @@ def config_hash(cfg: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str | None]:
     """Versions of what a result depends on; None for what is absent or, like a checkout's `clip/`, has no version."""
+    import torch  # here: tables read results without it
+
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
