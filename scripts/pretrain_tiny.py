@@ -1,7 +1,7 @@
 """Pretrains a small CLIP on image-caption pairs from the renderer: `tiny` (ViT tower) or `tiny_rn` (ResNet tower).
 
-    python scripts/pretrain_tiny.py tiny_rn     # about 12 minutes on two CPU cores, rendering included
-    python scripts/pretrain_tiny.py tiny        # about 45 minutes; starts from tiny_rn's text tower
+    PYTHONPATH=. python scripts/pretrain_tiny.py tiny_rn     # about 12 minutes on two CPU cores, rendering included
+    PYTHONPATH=. python scripts/pretrain_tiny.py tiny        # about 45 minutes; starts from tiny_rn's text tower
 
 The model is OpenAI's architecture (``clip.model.CLIP``), the loss is contrastive. The pairs are random part
 combinations and the named models of catalogues 0 to 3, in bright light. More than half of the views are close-ups, and

@@ -1,6 +1,6 @@
 """How hard SynthCars is for a backbone: zero-shot by names and by descriptions, and a linear probe with labels.
 
-    python scripts/regime.py [--backbone tiny] [--seed 0]
+    PYTHONPATH=. python scripts/regime.py [--backbone tiny] [--seed 0]
 
 Two rows: the data set as it is (blue hour), and the same cars in the bright light of pretraining. Nothing here reaches
 a trainer; labels serve the probe alone, whose one setting (the L2 penalty) is fixed.

@@ -1,0 +1,149 @@
+"""README and docs: what they name is there, and their example of a method trains."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_house import ALLOWED
+from toys import CLASSES, ROOT, make_data, save_clip
+
+from fairclip.cli import COMMANDS
+
+ELSEWHERE = ("README.md", "toolbox/README.md", "datasets/classes/README.md")
+PAGES = [*map(ROOT.joinpath, ELSEWHERE), *sorted(ROOT.glob("docs/*.md"))]
+HOUSE = ROOT / "docs/house.md"
+# Paths of this repository begin with one of its folders. Those with a placeholder are left out, and so are folders that
+# are made when something runs (data/, output/, dist/).
+FOLDERS = "fairclip trainers datasets configs descriptions toolbox scripts tests docs .ci".split()
+PATH = re.compile(rf"(?<![\w./>-])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./<>*…-]*")
+# What the reader makes, and what earlier versions had.
+OTHERS = {"trainers/mine.py", "configs/trainers/Mine/tiny.yaml"}
+OTHERS |= {"trainers/base.py", "trainers/predictor.py", "trainers/modules/"}
+# "fair data doctor", also as .venv/bin/fair, python -m fairclip and bash scripts/fair.sh
+COMMAND = re.compile(r"(?:(?<![\w./-])fair|/fair|/fair\.sh|-m fairclip) ([a-z][a-z-]*)(?: ([a-z]+))?")
+
+page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def code(page: Path) -> str:
+    """What a page has in backticks, a line for each."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE))
+    return "\n".join([*blocks, *(" ".join(span.split()) for span in spans)])
+
+
+def block(page: Path, kind: str) -> str:
+    """The first block of code of this kind."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that links have for the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@page
+def test_paths_exist(page):
+    found = {path.rstrip(".") for path in PATH.findall(code(page)) if not re.search(r"[<>*…]", path)} - OTHERS
+    assert not [path for path in sorted(found) if not (ROOT / path).exists()]
+
+
+@page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8").replace("\n", "")):
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file) if file else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@page
+def test_commands_exist(page):
+    for word, second in COMMAND.findall(code(page)):
+        assert word in COMMANDS, word
+        group = COMMANDS[word]
+        assert not (isinstance(group, dict) and second) or second in group, (word, second)
+
+
+def test_enough_is_found():
+    """Of each kind: otherwise the tests above would pass on pages that they cannot read."""
+    text = code(ROOT / "README.md")
+    assert {"fairclip/run/", "scripts/fair/main.sh", ".ci/run"} <= set(PATH.findall(text))
+    assert "fair data doctor" in text and "the-command-fair" in anchors(ROOT / "README.md")
+    assert len(PAGES) >= 13
+
+
+# -- docs/house.md -----------------------------------------------------------------------------------------------------
+
+
+def rows(page: Path) -> Iterator[list[str]]:
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| "):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_rooms_may_import_what_the_page_says():
+    said = {names(row[0])[0]: names(row[2]) for row in rows(HOUSE) if row[0].startswith("`") and row[0].endswith("/`")}
+    said = {room.removeprefix("fairclip/").rstrip("/"): allowed for room, allowed in said.items()}
+    assert {room: set(allowed) for room, allowed in said.items()} == {room: set(of) for room, of in ALLOWED.items()}
+
+
+def defines(file: str, name: str) -> bool:
+    """Whether a module has this function, class or constant; of "Class.name", the class and the name."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    forms = (rf"^ *(?:def|class) {part}\b|^ *{part}(?:: .*)? = " for part in name.split("."))
+    return all(re.search(form, text, re.MULTILINE) for form in forms)
+
+
+def test_functions_are_where_the_page_says():
+    checked = 0
+    for _, where, what in (row for row in rows(HOUSE) if len(row) == 3 and not row[0].startswith("`")):
+        modules = [name for name in names(where) if name.endswith(".py")]
+        for name in names(what):
+            assert any(defines(module, name) for module in modules), f"{name} in {where}"
+            checked += 1
+    assert checked >= 60
+
+
+# -- docs/comparing.md -------------------------------------------------------------------------------------------------
+
+RUN = """
+import sys
+from fairclip.core.toolbox import use_dassl
+use_dassl(announce=False)
+import toys, trainers
+trainers.__path__.append(sys.argv[1])
+sys.exit(toys.train(sys.argv[2:]))
+"""
+
+
+def test_the_example_of_a_method_trains(tmp_path):
+    """In a process of its own: what it registers would stay."""
+    guide = ROOT / "docs/comparing.md"
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/mine.py").write_text(block(guide, "python"), encoding="utf-8")
+    (tmp_path / "tiny.yaml").write_text(block(guide, "yaml"), encoding="utf-8")
+    data, clip, out = make_data(tmp_path / "data"), save_clip(tmp_path / "clip.pt"), tmp_path / "out"
+    words = [tmp_path / "plugins", "--root", data, "--output-dir", out, "--config-file", tmp_path / "tiny.yaml"]
+    words += ["--backbone", clip, *"--trainer Mine --seed 1 DATASET.NAME Toy TRAINER.MINE.SURE 0.0".split()]
+    words += "OPTIM.MAX_EPOCH 2 DATALOADER.TRAIN_X.BATCH_SIZE 8 DATALOADER.NUM_WORKERS 0".split()
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", RUN, *words]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((out / "results.json").read_text())
+    assert results["trainer"] == "Mine" and len(results["epochs"]) == 2
+    assert results["trainable_parameters"] == 16 * len(CLASSES)  # the prompts, nothing else
