@@ -94,6 +94,9 @@ setup() {
         ) 9<"$ROOT/requirements.txt"
         PY=$VENV/bin/python
     fi
+    if [[ $PY == "$VENV/bin/python" && ! -x $VENV/bin/fair ]]; then # a .venv from before there was the command
+        "$PY" -m pip install --quiet --disable-pip-version-check --no-deps -e "$ROOT" || die "Cannot install the command fair."
+    fi
     export PY PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 }
 

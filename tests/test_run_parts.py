@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from fairclip.backbones.towers import Passes
 from fairclip.core.errors import UserError
-from fairclip.core.log import as_details, core_as_details, log, recorded
+from fairclip.core.log import as_details, core_as_details, details, log, recorded, show_messages
 from fairclip.method.memory import Queue
 from fairclip.run import checkpoints
 from fairclip.run.finished import different_settings, in_words
@@ -213,7 +213,7 @@ def test_details_go_into_the_file_alone(tmp_path, capsys):
     core = logging.getLogger("dassl")
     with recorded(tmp_path / "log.txt"):
         log.info("for all")
-        log.debug("detail")
+        details.info("detail")
         with as_details():
             print("others")
             core.info("core")
@@ -221,10 +221,35 @@ def test_details_go_into_the_file_alone(tmp_path, capsys):
             core.info("loading")
             print("an answer")
         log.warning("caution")
-    log.debug("lost")
+    details.info("lost")
     said, file = capsys.readouterr().out, (tmp_path / "log.txt").read_text()
     assert said == "for all\nan answer\nWarning: caution\n"
     assert set(file.splitlines()) == {"for all", "detail", "others", "core", "loading", "an answer", "Warning: caution"}
+
+
+def test_a_host_has_the_messages_as_it_likes(tmp_path, capsys, monkeypatch):
+    """Its own handler in the place of ours, and no details; log.txt has all the same."""
+    host = logging.Handler()
+    said: list[str] = []
+    monkeypatch.setattr(host, "emit", lambda record: said.append(record.getMessage()))
+    monkeypatch.setattr(log, "handlers", [host])
+    with recorded(tmp_path / "log.txt"):
+        log.info("for all")
+        details.info("detail")
+    assert said == ["for all"] and capsys.readouterr().out == ""
+    assert (tmp_path / "log.txt").read_text() == "for all\ndetail\n"
+
+
+def test_a_host_can_silence_messages(capsys):
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        show_messages()
+        log.info("quiet")
+        log.warning("caution")
+    finally:
+        log.setLevel(before)
+    assert capsys.readouterr().out == "Warning: caution\n"
 
 
 # -- Settings ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ BARE_PYTHON = """#!/usr/bin/env bash
 case "$*" in
 "- "*) if [[ -f installed && $0 == *.venv* ]]; then echo "$0"; else echo nothing; exit 1; fi ;;
 "-m venv"*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
-"-m pip install"*) echo "PIP ${*:4}"; touch installed ;;
+"-m pip install"*) echo "PIP ${*:4}"; touch installed; cp "$0" "$(dirname -- "$0")/fair" ;;
 esac
 """
 
@@ -71,6 +71,18 @@ def test_installation(clone, pinned):
     assert package.endswith(f"--no-deps -e {clone}")
     files = [f"--requirement={clone}/requirements.txt", f"--requirement={clone}/requirements-dev.txt"]
     assert requirements.endswith(" ".join(files + [f"--constraint={clone}/constraints.txt"] * bool(pinned)))
+
+
+def test_an_older_environment_gets_the_command(clone):
+    """Requirements that are met do not say that `fair` is there."""
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    (clone / "installed").touch()
+    for file in (bare := clone / "bare", clone / ".venv" / "bin" / "python"):
+        file.write_text(BARE_PYTHON)
+        file.chmod(0o755)
+    status, out = bash(clone, "setup", PYTHON=str(bare))
+    assert status == 0 and out.splitlines()[-1].endswith(f"--no-deps -e {clone}")
+    assert "PIP" not in bash(clone, "setup", PYTHON=str(bare))[1]
 
 
 def test_the_recorded_versions_are_possible():

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from fairclip.backbones.openai import feature_dim
 from fairclip.core.errors import require
-from fairclip.core.log import log
+from fairclip.core.log import details, log
 from fairclip.method.linear_probe import ProbeClassifier, regularisation_path
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.settings import write_config
@@ -89,7 +89,7 @@ class LinearProbe(FrozenFeatures):
             features, labels = self.labelled(images_of(self.loader_of("val")), "val")
             for penalty, probe in probes.items():
                 accuracies[penalty] = 100 * (probe(features).argmax(dim=1) == labels).double().mean().item()
-                log.debug(
+                details.info(
                     f"L2 {penalty:g}: accuracy on validation images {accuracies[penalty]:.2f}, "
                     f"training loss {probe.loss:.4f}"
                 )

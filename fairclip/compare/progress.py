@@ -39,7 +39,8 @@ class Progress:
         self.waiting.remove(job)
         self.begun[job] = self.number, self.clock()
         if self.shown:
-            print(f"run {self.number} of {self.total}: {job.name}{self.left()}", flush=True)
+            gap = "\n" if self.number > 1 else ""
+            print(f"{gap}run {self.number} of {self.total}: {job.name}{self.left()}", flush=True)
         else:
             self.say(f"run {self.number} of {self.total}: {job.name}")
 

@@ -1,4 +1,4 @@
-"""Messages for people: `log.info` for everybody, `log.debug` for a run's log.txt alone.
+"""Messages for people: `log.info` for everybody, `details.info` for a run's log.txt alone.
 
 Nothing is shown where a program that imports this package has not asked for it. One that gives the logger "fairclip" a
 handler of its own gets the messages there alone; `logging.getLogger("fairclip").setLevel(logging.WARNING)` silences it.
@@ -13,14 +13,25 @@ from pathlib import Path
 from typing import TextIO
 
 log = logging.getLogger("fairclip")
-LOGGERS = (log, logging.getLogger("dassl"))  # the bundled core says little, but it does
+core = logging.getLogger("dassl")  # the bundled core says little, but it does
+details = logging.getLogger("fairclip.details")
+details.propagate = False
+details.setLevel(logging.DEBUG)
 
 
 class Console(logging.Handler):
-    """Prints to what is sys.stdout at that moment, as notebooks and `recorded` replace it. A warning says so."""
+    """Prints to what is sys.stdout at that moment, which notebooks replace. A warning says that it is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(in_words(record), flush=True)
+        stream = sys.stdout.stream if isinstance(sys.stdout, Tee) else sys.stdout  # the file has a handler of its own
+        print(in_words(record), file=stream, flush=True)
+
+
+class InFile(logging.StreamHandler):
+    """The same into a file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return in_words(record)
 
 
 def in_words(record: logging.LogRecord) -> str:
@@ -30,9 +41,10 @@ def in_words(record: logging.LogRecord) -> str:
 
 def show_messages() -> None:
     """For commands, and for trainers that others build: print messages, unless these loggers have handlers already."""
-    for logger in LOGGERS:
+    for logger in (log, core):
         if not logger.handlers:
-            logger.addHandler(Console(logging.INFO))
+            logger.addHandler(Console())
+        if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
 
 
@@ -56,29 +68,26 @@ class Tee:
 
 @contextmanager
 def recorded(path: Path) -> Iterator[None]:
-    """Inside, what is printed also goes into a file, and so does `log.debug`, which nobody else sees."""
+    """Inside, messages, details and what is printed go into a file, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    levels, stdout = [logger.level for logger in LOGGERS], sys.stdout
+    stdout = sys.stdout
     with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
-        details = logging.StreamHandler(file)
-        details.addFilter(lambda record: record.levelno < logging.INFO)
+        handler = InFile(file)
         sys.stdout = Tee(stdout, file)
-        for logger in LOGGERS:
-            logger.addHandler(details)
-            logger.setLevel(logging.DEBUG)
+        for logger in (log, core, details):
+            logger.addHandler(handler)
         try:
             yield
         finally:
             sys.stdout = stdout
-            for logger, level in zip(LOGGERS, levels, strict=True):
-                logger.removeHandler(details)
-                logger.setLevel(level)
+            for logger in (log, core, details):
+                logger.removeHandler(handler)
 
 
 @contextmanager
 def as_details() -> Iterator[None]:
     """Inside, what others print and what the bundled core reports is for log.txt alone, if one is being written."""
-    if not log.isEnabledFor(logging.DEBUG):
+    if not details.handlers:
         yield
         return
     text = io.StringIO()
@@ -87,20 +96,21 @@ def as_details() -> Iterator[None]:
             yield
     finally:
         if text.getvalue():
-            log.debug(text.getvalue().rstrip("\n"))
+            details.info(text.getvalue().rstrip("\n"))
 
 
 @contextmanager
 def core_as_details() -> Iterator[None]:
     """Inside, what the bundled core reports is a detail. Our trainers say themselves what they have."""
-    logger = LOGGERS[1]
 
-    def lower(record: logging.LogRecord) -> bool:
-        record.levelno = min(record.levelno, logging.DEBUG)
+    def move(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            details.handle(record)
+            return False
         return True
 
-    logger.addFilter(lower)
+    core.addFilter(move)
     try:
         yield
     finally:
-        logger.removeFilter(lower)
+        core.removeFilter(move)

@@ -23,7 +23,8 @@ def use_dassl(announce: bool = True) -> str:
     `FAIR_DASSL` (`upstream` or `bundled`) overrides. A second call finds `dassl` imported and only reports it.
 
     Args:
-        announce: report in one line which one is used, from where, and what to know about it.
+        announce: report in one line which one is used, from where, and what to know about it. That upstream is used,
+            or cannot be used, is always said.
 
     Returns:
         "upstream" or "bundled".
@@ -47,9 +48,9 @@ def use_dassl(announce: bool = True) -> str:
     used = _origin(sys.modules["dassl"])
     if wanted and used != wanted:
         raise SystemExit(f"FAIR_DASSL={wanted}, but {used} Dassl was imported before toolbox.use_dassl() ran")
-    if announce:
-        if problem and problem != NOT_INSTALLED:
-            log.warning(f"upstream Dassl is not used: {problem}")
+    if problem and problem != NOT_INSTALLED:
+        log.warning(f"upstream Dassl is not used: {problem}")
+    if announce or used == "upstream":
         log.info(_describe(used))
     return used
 

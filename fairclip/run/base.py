@@ -4,7 +4,6 @@ depend on nothing but (seed, epoch)."""
 import math
 import time
 from functools import cached_property
-from logging import DEBUG, INFO
 from typing import Any
 
 from dassl.utils import set_random_seed
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from fairclip.core.distributed import gather_objects, global_mean, is_main, parallel, world
 from fairclip.core.errors import UserError, require
-from fairclip.core.log import core_as_details, log
+from fairclip.core.log import core_as_details, details, log
 from fairclip.run.outcome import Outcome
 from fairclip.run.progress import epoch_details, epoch_line, is_shown
 from fairclip.run.settings import write_config
@@ -124,7 +123,7 @@ class AdaptationTrainer(Outcome):
             images += count
             if (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0:
                 loss = self._checked(global_mean(sums["loss"])) / images
-                log.debug(f"{title} batch {self.batch_idx + 1}/{self.num_batches} loss {loss:.4f}")
+                details.info(f"{title} batch {self.batch_idx + 1}/{self.num_batches} loss {loss:.4f}")
         shares = gather_objects({name: float(total) / images for name, total in sums.items()})
         means = {name: sum(share.get(name, 0.0) for share in shares) / world() for share in shares for name in share}
         self._checked(means["loss"])
@@ -154,9 +153,9 @@ class AdaptationTrainer(Outcome):
         for name, value in record.items():
             self.write_scalar(f"train/{name}", value, self.epoch + 1)
         left = record["seconds"] * (self.max_epoch - record["epoch"])
-        shown = is_shown(record["epoch"], self.max_epoch)
-        log.log(INFO if shown else DEBUG, epoch_line(record, self.max_epoch, left))
-        log.debug(epoch_details(record))
+        say = log.info if is_shown(record["epoch"], self.max_epoch) else details.info
+        say(epoch_line(record, self.max_epoch, left))
+        details.info(epoch_details(record))
 
     def after_train(self) -> None:
         self.epoch = self.max_epoch - 1  # also where a resumed run had no epoch left to do

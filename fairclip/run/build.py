@@ -67,7 +67,7 @@ class Built(TrainerX):
         with as_details():
             train = self.train_transform() or build_transform(self.cfg, is_train=True)
             test = self.test_transform() or build_transform(self.cfg, is_train=False)
-            self.dm = dm = DataManager(self.cfg, custom_tfm_train=train, custom_tfm_test=test)
+            self.dm = dm = DataManager(without_workers(self.cfg), custom_tfm_train=train, custom_tfm_test=test)
         self.num_classes, self.lab2cname = dm.num_classes, dm.lab2cname
         self.num_source_domains = dm.num_source_domains
         self.loader = Loaders(self.cfg, self.device, kept=dm.dataset.train_x).make
@@ -116,7 +116,7 @@ class Built(TrainerX):
         optim = build_optimizer(self.cfg.OPTIM, groups)
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model, optim, schedule(optim))
         count, total = sum(p.numel() for p in parameters), sum(p.numel() for p in self.model.parameters())
-        log.info(f"Trained: {count:,} of {total:,} parameters, by {self.cfg.OPTIM.NAME}")
+        log.info(f"Trainable: {count:,} of {total:,} parameters")
 
     def keep(self, name: str, value: Any) -> None:
         """Set ``self.<name>``, which belongs in the checkpoint: what has a state_dict, a tensor, or plain data."""
@@ -151,3 +151,11 @@ class Built(TrainerX):
             self.clip_model, self.cfg, self.dm.dataset, self.classnames, path
         )
         return found[0], found[1]
+
+
+def without_workers(cfg: CfgNode) -> CfgNode:
+    """For Dassl's own loaders, which our trainers do not use: torch warns of workers that it will never start."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = 0
+    return cfg

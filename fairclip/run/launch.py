@@ -23,7 +23,7 @@ from yacs.config import CfgNode
 from fairclip.backbones.openai import share_with_clip
 from fairclip.core.distributed import from_main, is_main, launched, processes, world
 from fairclip.core.errors import UserError
-from fairclip.core.log import core_as_details, log, recorded
+from fairclip.core.log import core_as_details, details, recorded
 from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
 
@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
 
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
+    from dassl.utils import collect_env_info
 
     from fairclip.run.config import build_cfg
     from fairclip.run.finished import already_finished
@@ -101,7 +102,9 @@ def run(args: argparse.Namespace) -> None:
         return
     prepare(cfg.SEED)
     with recorded(Path(cfg.OUTPUT_DIR) / "log.txt") if is_main() else nullcontext():
-        log_details(args, cfg, origin)
+        flags = [f"{name}: {value}" for name, value in sorted(vars(args).items()) if name != "main"]
+        details.info("\n".join(["** Arguments **", *flags, "", "** System **", f"Dassl: {origin}"]))
+        details.info(collect_env_info())
         build_and_run(args, cfg, training)
 
 
@@ -118,28 +121,16 @@ def prepare(seed: int) -> None:
     torch.backends.cudnn.deterministic = seed >= 0
 
 
-def log_details(args: argparse.Namespace, cfg: CfgNode, origin: str) -> None:
-    """The arguments, the whole configuration and the environment, for log.txt alone."""
-    from dassl.utils import collect_env_info
-
-    from fairclip.run.config import is_ours
-    from fairclip.run.settings import own_settings
-
-    flags = "\n".join(f"{name}: {value}" for name, value in sorted(vars(args).items()) if name != "main")
-    shown = own_settings(cfg) if is_ours(cfg.TRAINER.NAME) else cfg
-    log.debug(f"** Arguments **\n{flags}\n\n** Config **\n{shown}\n\n** System **\nDassl: {origin}")
-    log.debug(collect_env_info())
-
-
 def build_and_run(args: argparse.Namespace, cfg: CfgNode, training: bool) -> None:
     from dassl.engine import build_trainer
 
     from fairclip.run.config import is_ours
-    from fairclip.run.settings import write_config
+    from fairclip.run.settings import own_settings, write_config
 
     ours = is_ours(cfg.TRAINER.NAME)
     with core_as_details() if ours else nullcontext():
         trainer = build_trainer(cfg)
+    details.info(f"** Config **\n{own_settings(trainer.cfg) if ours else trainer.cfg}")
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
