@@ -149,7 +149,12 @@ BARE_PYTHON = """#!/usr/bin/env bash
 case "$*" in
 "- "*) if [[ -f installed && $0 == *.venv* ]]; then echo "$0"; else echo "torch>=2"; exit 1; fi ;;
 "-m venv"*) echo MADE; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
-"-m pip install"*) if rm offline 2>/dev/null; then exit 1; fi; echo INSTALLED; touch installed; cp "$0" "$(dirname -- "$0")/fair" ;;
+"-m pip install"*)
+    if rm offline 2>/dev/null; then exit 1; fi
+    echo INSTALLED
+    touch installed
+    cp "$0" "$(dirname -- "$0")/fair"
+    ;;
 esac
 """
 
