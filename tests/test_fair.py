@@ -21,9 +21,12 @@ from toys import CLASSES, EPOCHS, ROOT, check_refused, check_same_end, same, sav
 
 import trainers
 from fairclip.backbones.openai import load_clip
+from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
+from fairclip.method.memory import LabelMemory
 from fairclip.run import config as configs
 from fairclip.run import launch
+from trainers.fair import Labels
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +247,9 @@ def test_the_seed_decides(finished, data, backbone, tmp_path):
 
 
 def test_a_killed_run_ends_as_if_never_killed(data, backbone, tmp_path):
-    # What has to survive besides the parameters: the teacher, and the predictions of late.
+    # What has to survive besides the parameters: the teacher, the predictions of late, and what images were labelled.
     opts = ("OPTIM.LR", "1e-3", "TRAINER.FAIR.TEACHER_EMA", "0.9", "TRAINER.FAIR.ALIGN_QUEUE", "4")
+    opts += ("TRAINER.FAIR.LABEL_MEMORY", "0.5", "TRAINER.FAIR.STUDENT_CROPS", "1")
     out, other = tmp_path / "killed", tmp_path / "whole"
     toys.run_killed("fair", "FAIR", data, backbone, out, *opts)
     assert (out / "fair" / "checkpoint").read_text() == "model.pth.tar-1\n"
@@ -344,6 +348,7 @@ def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backb
         {"LEARN_NORM": False},
         {"PREC": "bf16"},
         {"N_CROPS": 3, "TOP_K": 3, "FAIRNESS": 0.0},
+        {"N_CROPS": 2, "TOP_K": 0, "STUDENT_CROPS": 2, "WEIGHT": "none"},
     ],
     ids=str,
 )
@@ -373,7 +378,7 @@ def test_aligned_scores_label_by_the_ratio_to_the_mean_prediction_of_late(data, 
         recent = [sum(column) / len(means[-2:]) for column in zip(*means[-2:], strict=True)]
         aligned = [[value / mean for value, mean in zip(row, recent, strict=True)] for row in p]
 
-        y, w, _, mean = trainer.pseudo_label(batch)
+        y, w, _, mean, _ = trainer.pseudo_label(batch, {})
         trainer.recent.push(mean)
         assert mean.tolist() == pytest.approx(means[-1], abs=1e-5)
         assert y.tolist() == [row.index(max(row)) for row in aligned]
@@ -381,6 +386,68 @@ def test_aligned_scores_label_by_the_ratio_to_the_mean_prediction_of_late(data, 
         assert w.tolist() == pytest.approx(margins, abs=1e-4)
         moved |= y.tolist() != las.argmax(dim=1).tolist()
     assert moved  # otherwise nothing was tested
+
+
+def test_labels_are_remembered(data, backbone, tmp_path):
+    """An image's probabilities are the mean of earlier ones and these; of an image not seen before, these."""
+    trainer = toys.build("FAIR", data, backbone, tmp_path, "TRAINER.FAIR.LABEL_MEMORY", "0.25")
+    views = torch.randn(4, 9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    new = trainer.pseudo_label(views, {"index": torch.arange(4)}).probs
+    before = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.2, 0.7], [0.0, 0.0, 0.0], [0.6, 0.4, 0.0]])
+    trainer.memory.write(torch.arange(4), before)
+    labels = trainer.pseudo_label(views, {"index": torch.arange(4)})
+    for i in range(4):
+        seen = before[i].sum() > 0
+        expected = [
+            0.25 * a + 0.75 * b if seen else b for a, b in zip(*[before[i].tolist(), new[i].tolist()], strict=True)
+        ]
+        assert labels.probs[i].tolist() == pytest.approx(expected, abs=1e-6)
+        assert labels.y[i] == expected.index(max(expected))
+
+
+def test_a_memory_of_other_images_is_refused():
+    with pytest.raises(UserError, match="remembers 4 x 3 training images and classes, and this run has 5 x 3"):
+        LabelMemory(5, 3).load_state_dict(LabelMemory(4, 3).state_dict())
+
+
+def test_the_loss_is_the_mean_over_the_students_views(data, backbone, tmp_path):
+    """By loops over views, images and classes."""
+    trainer = toys.build("FAIR", data, backbone, tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    logits, w = torch.randn(3, 5, 3, generator=generator), torch.rand(5, generator=generator)
+    y = torch.tensor([0, 2, 1, 1, 0])
+    learned, fair, mean = trainer.losses(logits, Labels(y, w, y == 0, None, None))
+    learned_by_hand, fair_by_hand, mean_by_hand = [], [], [0.0] * 3
+    for view in logits.double().tolist():
+        p = [[math.exp(x) / sum(map(math.exp, row)) for x in row] for row in view]
+        learned_by_hand.append(sum(-w[i].item() * math.log(p[i][y[i]]) for i in range(5)) / 5)
+        means = [sum(row[c] for row in p) / 5 for c in range(3)]
+        fair_by_hand.append(-sum(map(math.log, means)) / 3)
+        mean_by_hand = [a + b / 3 for a, b in zip(mean_by_hand, means, strict=True)]
+    assert learned.item() == pytest.approx(sum(learned_by_hand) / 3, rel=1e-6)
+    assert fair.item() == pytest.approx(sum(fair_by_hand) / 3, rel=1e-6)
+    assert mean.tolist() == pytest.approx(mean_by_hand, rel=1e-6)
+
+
+def test_crops_of_the_student_change_what_is_learned(finished, data, backbone, tmp_path):
+    run(data, backbone, tmp_path, "TRAINER.FAIR.STUDENT_CROPS", "2")
+    assert not same(checkpoint(tmp_path)["state_dict"], checkpoint(finished)["state_dict"])
+
+
+def test_without_selected_crops_the_whole_image_labels(data, backbone, tmp_path):
+    """Crops that only the student sees are no matter to labels and predictions."""
+    trainer = toys.build("FAIR", data, backbone, tmp_path, "TRAINER.FAIR.TOP_K", "0", "TRAINER.FAIR.STUDENT_CROPS", "2")
+    views = torch.randn(2, 9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    las, whole = trainer.scores(trainer.model, views)
+    assert torch.equal(las, whole) and trainer.prediction()["crops"] is None
+
+
+def test_the_oracle_reads_labels_and_says_so(data, backbone, tmp_path):
+    oracle = ("TRAINER.FAIR.ORACLE", "True")
+    results = run(data, backbone, tmp_path / "a", *oracle)
+    assert results["uses_labels"] and all(record["pseudo_accuracy"] == 100 for record in results["epochs"])
+    run(toys.permute_labels(data, tmp_path / "data"), backbone, tmp_path / "b", *oracle)
+    assert not same(checkpoint(tmp_path / "a")["state_dict"], checkpoint(tmp_path / "b")["state_dict"])
 
 
 def test_many_classes_turn_on_the_running_average(finished, data, backbone, tmp_path, monkeypatch):
@@ -481,7 +548,9 @@ def test_a_dropped_in_trainer_is_found_and_a_broken_one_is_named(data, backbone,
     [
         (("TRAINER.FAIR.N_CROP", "4"), "did you mean TRAINER.FAIR.N_CROPS?"),
         (("TRAINER.FAIR.N_CROPS", "many"), "TRAINER.FAIR.N_CROPS"),
-        (("TRAINER.FAIR.TOP_K", "9"), "TOP_K must lie between 1 and N_CROPS"),
+        (("TRAINER.FAIR.TOP_K", "9"), "TOP_K must lie between 0 and N_CROPS"),
+        (("TRAINER.FAIR.STUDENT_CROPS", "9"), "STUDENT_CROPS 9: it must lie between 0 and N_CROPS, 8"),
+        (("TRAINER.FAIR.LABEL_MEMORY", "1.0"), "a share lies in [0, 1)"),
         (("TRAINER.FAIR.WEIGHT", "entropy"), "agreement_margin"),
         (("TRAINER.FAIR.ANCHORS", "median"), "weighted"),
         (("TRAINER.FAIR.ALIGN_QUEUE", "-1"), "0: no alignment"),

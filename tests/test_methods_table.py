@@ -68,7 +68,7 @@ def test_tables_are_found_by_name_path_or_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("METHODS_FILE", str(own))
     assert find_table() == own and find_table("ablation") == CONFIGS / "ablation.txt"
     assert read_methods() == [Method("mine", "FAIR", "mine", False, "Mine", False, ("A.KEY", "1"))]
-    with pytest.raises(UserError, match="no table of methods 'nope'. It is one of ablation, methods"):
+    with pytest.raises(UserError, match="no table of methods 'nope'. It is one of ablation, crops, methods"):
         find_table("nope")
 
 

@@ -12,7 +12,7 @@ Symbols: f image tower, A anchors (K unit rows a_c), tau = exp(logit_scale) of C
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -21,14 +21,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import norm_parameters
-from fairclip.core.distributed import global_mean
+from fairclip.core.distributed import gather, global_mean
 from fairclip.core.errors import require
 from fairclip.core.log import log
 from fairclip.method.alignment import alignment_scores
 from fairclip.method.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
 from fairclip.method.ema import EMA
 from fairclip.method.losses import MANY_CLASSES, fairness, weighted_cross_entropy
-from fairclip.method.memory import Queue
+from fairclip.method.memory import LabelMemory, Queue
 from fairclip.method.prototypes import align_distribution
 from fairclip.method.weighting import SCHEMES, self_training_weight
 from fairclip.run.base import AdaptationTrainer
@@ -50,20 +50,33 @@ def extend_cfg(cfg: CfgNode) -> None:
             "LEARN_NORM": True,
             # Views and alignment score
             "N_CROPS": 8,  # N [F: microCLIP]; 0: the whole image labels
-            "TOP_K": 4,  # k, crops kept
+            "TOP_K": 4,  # k, crops that label; 0: the whole image labels
             "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side [F: microCLIP]
             "BETA": 0.9,
             "CROP_SCALE": math.exp(4),  # s_i [F: WCA]
             # Self-training
             "ALIGN_QUEUE": 0,  # p is divided by its mean over so many batches before it labels [F: DPA]; 0: it is not
             "WEIGHT": "agreement_margin",  # none | agreement | margin | anchor_margin | agreement_margin
+            "LABEL_MEMORY": 0.0,  # share of an image's earlier probabilities in its label [O]; 0: this step's alone
+            "STUDENT_CROPS": 0,  # of the N crops, how many the student learns from beside the strong view [O]
             "FAIRNESS": 1.0,  # lambda [F: MUST]
             "TEACHER_EMA": 0.0,  # decay of an averaged teacher [O]; 0: the current model labels
             "LR_MIN": 2e-6,  # where the cosine ends [F]
+            "ORACLE": False,  # a reference, no method: true labels in the place of pseudo-labels
             # Inference
             "CROP_INFERENCE": False,  # also report the accuracy of LAS with crops, apart (where N_CROPS is above 0)
         }
     )
+
+
+class Labels(NamedTuple):
+    """What B images are labelled."""
+
+    y: Tensor  # pseudo-labels, [B]
+    w: Tensor  # their self-training weights, [B]
+    agreed: Tensor  # whether the whole image says the same, [B]
+    mean: Tensor | None  # the batch's mean p [K], which joins the recent ones once the step is done
+    probs: Tensor | None  # p, [B, K], which is remembered once the step is done
 
 
 @TRAINER_REGISTRY.register()
@@ -101,6 +114,11 @@ class FAIR(AdaptationTrainer):
             self.keep("teacher", EMA(self.model))
         if opt.ALIGN_QUEUE:
             self.keep("recent", Queue(opt.ALIGN_QUEUE, self.device))  # mean predictions of the last batches
+        self.memory = None
+        if opt.LABEL_MEMORY:
+            self.keep("memory", LabelMemory(len(self.dm.dataset.train_x), self.num_classes, self.device))
+        unlabelled = sum(item.label < 0 for item in self.dm.dataset.train_x)
+        require(not (opt.ORACLE and unlabelled), f"TRAINER.FAIR.ORACLE: {unlabelled} training images have no label")
 
     # -- Views [F] ---------------------------------------------------------------------------------------------------
 
@@ -111,6 +129,10 @@ class FAIR(AdaptationTrainer):
     @property
     def views_per_image(self) -> int:
         return 2 + self.options.N_CROPS
+
+    @property
+    def labels_by_crops(self) -> bool:
+        return self.options.N_CROPS > 0 and self.options.TOP_K > 0
 
     def _view_settings(self) -> dict:
         opt = self.options
@@ -125,43 +147,49 @@ class FAIR(AdaptationTrainer):
         Args: views, [B, 1 + N, 3, S, S]: the whole image, then its crops.
         """
         opt = self.options
-        features = model.encode_views(views)
+        features = model.encode_views(views if opt.TOP_K else views[:, :1])
         z, crops, anchors = features[:, 0], features[:, 1:], model.anchors()
         return alignment_scores(z, crops, anchors, opt.TOP_K, opt.CROP_SCALE), z @ anchors.t()
 
     @torch.no_grad()
-    def pseudo_label(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """y = argmax_c LAS(x, c), its self-training weight w, and whether the whole image says the same; each [B].
+    def pseudo_label(self, views: Tensor, batch: dict) -> "Labels":
+        """y = argmax_c LAS(x, c) and its self-training weight w.
 
         With ALIGN_QUEUE, p is aligned before it labels, the whole image's q is not (as in DPA): a label that alignment
-        has moved counts less. Then there is also the batch's mean p [K], to join the recent ones once the step is done.
+        has moved counts less. With LABEL_MEMORY, p is blended with what the image's earlier views said.
+
+        Args: views, [B, 1 + N, 3, S, S]: the whole images, then their crops.
         """
-        labeller = self.teacher.model if self.teacher else self.model
-        tau, batch_mean = labeller.tau, None
+        opt, labeller = self.options, self.teacher.model if self.teacher else self.model
+        tau, batch_mean, p = labeller.tau, None, None
         local, whole = self.scores(labeller, views)
         if self.recent:  # a class that takes a look-alike's images has to give some back [F: DPA]
             p = (tau * local).softmax(dim=1)
             batch_mean = global_mean(p.mean(dim=0))
             local = align_distribution(p, self.recent.mean(batch_mean)).log() / tau  # cosines, shifted for each class
-        y = local.argmax(dim=1)
-        w = self_training_weight(self.options.WEIGHT, local, whole, labeller.anchors(), tau)
-        return y, w, whole.argmax(dim=1) == y, batch_mean
+        if self.memory:
+            p = self.memory.blend(batch["index"], (tau * local).softmax(dim=1), opt.LABEL_MEMORY)
+            local = p.clamp_min(torch.finfo(p.dtype).tiny).log() / tau
+        w = self_training_weight(opt.WEIGHT, local, whole, labeller.anchors(), tau)
+        y = batch["label"].to(local.device) if opt.ORACLE else local.argmax(dim=1)
+        return Labels(y, w, whole.argmax(dim=1) == y, batch_mean, p)
 
-    # -- One step: L = mean_i w_i CE(tau <f(x_s), A>, y_i) + lambda L_fair ---------------------------------------------
+    # -- One step: L = mean over the student's views v of mean_i w_i CE(tau <f(x_v), A>, y_i) + lambda L_fair(v) -------
 
     def forward_backward(self, batch: dict) -> dict[str, Tensor]:
         views = self.pixels(batch["img"])
-        weak, strong, crops = views[:, :1], views[:, 1], views[:, 2:]
+        weak, strong, crops = views[:, :1], views[:, 1:2], views[:, 2:]
 
-        y, w, agreed, batch_mean = self.pseudo_label(torch.cat([weak, crops], dim=1))
-        logits = self.net(strong)
-        loss_st = weighted_cross_entropy(logits, y, w)
-        loss_fair, mean = fairness(logits.softmax(dim=1), self.mean_prediction)  # [F: MUST]
+        labels = self.pseudo_label(torch.cat([weak, crops], dim=1), batch)
+        student = torch.cat([strong, crops[:, : self.options.STUDENT_CROPS]], dim=1)  # crops are in no order
+        loss_st, loss_fair, mean = self.losses(self.logits_of(student), labels)
         loss = loss_st + self.options.FAIRNESS * loss_fair
         self.descend(loss)
         self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
         if self.recent:
-            self.recent.push(batch_mean)
+            self.recent.push(labels.mean)
+        if self.memory:
+            self.memory.write(gather(batch["index"].to(self.device)), gather(labels.probs))
         if self.teacher:
             self.teacher.update(self.model, self.options.TEACHER_EMA)
 
@@ -169,10 +197,21 @@ class FAIR(AdaptationTrainer):
             "loss": loss,
             "loss_st": loss_st,
             "loss_fair": loss_fair,
-            "weight": w.mean(),
-            "agreement": agreed.float().mean(),
+            "weight": labels.w.mean(),
+            "agreement": labels.agreed.float().mean(),
         }
-        return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(y, batch)
+        return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(labels.y, batch)
+
+    def logits_of(self, views: Tensor) -> Tensor:
+        """Logits of views [B, V, 3, S, S] in training, [V, B, K]."""
+        return self.net(views.flatten(0, 1)).unflatten(0, views.shape[:2]).transpose(0, 1)
+
+    def losses(self, logits: Tensor, labels: "Labels") -> tuple[Tensor, Tensor, Tensor]:
+        """Weighted cross-entropy, fairness term [F: MUST] and mean prediction [K], of logits [V, B, K]; each of them is
+        the mean over the V views."""
+        learned = torch.stack([weighted_cross_entropy(view, labels.y, labels.w) for view in logits]).mean()
+        fair, means = zip(*[fairness(view.softmax(dim=1), self.mean_prediction) for view in logits], strict=True)
+        return learned, torch.stack(fair).mean(), torch.stack(means).mean(dim=0)
 
     def before_epoch(self) -> None:
         super().before_epoch()
@@ -182,7 +221,7 @@ class FAIR(AdaptationTrainer):
 
     def test(self, split: str | None = None) -> float:
         accuracy = super().test(split)
-        if self.options.CROP_INFERENCE and self.options.N_CROPS:
+        if self.options.CROP_INFERENCE and self.labels_by_crops:
             self.results["crop_accuracy"] = self.test_with_crops(split or self.cfg.TEST.SPLIT)
             log.info(f"Accuracy with {self.options.N_CROPS} crops: {self.results['crop_accuracy']:.2f} %")
         return accuracy
@@ -200,21 +239,28 @@ class FAIR(AdaptationTrainer):
     def prediction(self) -> dict[str, Any]:
         opt = self.options
         crops = {"n": opt.N_CROPS, "k": opt.TOP_K, "alpha": opt.ALPHA, "beta": opt.BETA, "scale": opt.CROP_SCALE}
-        return super().prediction() | {"crops": crops if opt.N_CROPS else None}
+        return super().prediction() | {"crops": crops if self.labels_by_crops else None}
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        check_label_free(cfg)
-        check_own_schedule(cfg)
         opt, node = cfg.TRAINER.FAIR, "TRAINER.FAIR"
+        self.uses_labels = opt.ORACLE
+        if not opt.ORACLE:
+            check_label_free(cfg)
+        check_own_schedule(cfg)
         require(opt.ANCHORS in ANCHOR_KINDS, f"{node}.ANCHORS {opt.ANCHORS!r}: choose one of {', '.join(ANCHOR_KINDS)}")
         require(opt.WEIGHT in SCHEMES, f"{node}.WEIGHT {opt.WEIGHT!r}: choose one of {', '.join(SCHEMES)}")
         require(
-            opt.N_CROPS <= 0 or 1 <= opt.TOP_K <= opt.N_CROPS,
-            f"{node}.TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 1 and N_CROPS",
+            opt.N_CROPS <= 0 or 0 <= opt.TOP_K <= opt.N_CROPS,
+            f"{node}.TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 0 and N_CROPS",
         )
+        require(
+            0 <= opt.STUDENT_CROPS <= max(0, opt.N_CROPS),
+            f"{node}.STUDENT_CROPS {opt.STUDENT_CROPS}: it must lie between 0 and N_CROPS, {opt.N_CROPS}",
+        )
+        require(0 <= opt.LABEL_MEMORY < 1, f"{node}.LABEL_MEMORY {opt.LABEL_MEMORY}: a share lies in [0, 1), 0: none")
         require(opt.LEARN_ANCHORS or opt.LEARN_NORM, f"{node}.LEARN_ANCHORS and LEARN_NORM are both off: nothing to do")
         require(opt.ALIGN_QUEUE >= 0, f"{node}.ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0: no alignment")
         require(

@@ -44,6 +44,41 @@ class MemoryBank:
         self.labels.copy_(state["labels"])
 
 
+class LabelMemory:
+    """A running mean of the class probabilities of each of N training images: temporal ensembling (Laine & Aila, arXiv
+    1610.02242).
+
+    Attributes:
+        probs: [N, K], float32, zero for an image not seen yet.
+    """
+
+    def __init__(self, n: int, classes: int, device: torch.device | str = "cpu") -> None:
+        self.probs = torch.zeros(n, classes, device=device)
+
+    def blend(self, index: Tensor, new: Tensor, share: float) -> Tensor:
+        """share * remembered + (1 - share) * new, [B, K]; of an image not seen yet, the new alone. Writes nothing.
+
+        Args: index, of the images, [B]; new, their probabilities, [B, K]; share, of what is remembered, in [0, 1).
+        """
+        old = self.probs[index.to(self.probs.device, non_blocking=True)]
+        seen = old.sum(dim=1, keepdim=True) > 0
+        return torch.where(seen, share * old + (1 - share) * new, new)
+
+    def write(self, index: Tensor, probs: Tensor) -> None:
+        """Replace the rows ``index`` [B] by ``probs`` [B, K]. No image may occur twice."""
+        self.probs[index.to(self.probs.device, non_blocking=True)] = probs.detach()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"probs": self.probs}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Raises UserError where the memory is one of other images or classes."""
+        if state["probs"].shape != self.probs.shape:
+            then, now = (" x ".join(map(str, probs.shape)) for probs in (state["probs"], self.probs))
+            raise UserError(f"the checkpoint remembers {then} training images and classes, and this run has {now}")
+        self.probs.copy_(state["probs"])
+
+
 class Queue:
     """The last ``length`` tensors of one shape, on ``device``."""
 

@@ -11,7 +11,7 @@ from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
 from fairclip.core.log import log
 from fairclip.run.results import NOT_HASHED, read_results
-from fairclip.run.settings import own_settings, run_hash
+from fairclip.run.settings import LATER_KEYS, own_settings, run_hash
 
 
 def already_finished(cfg: CfgNode) -> bool:
@@ -51,7 +51,7 @@ def different_settings(folder: str | Path, cfg: CfgNode) -> dict[str, tuple[Any,
     """
     try:
         then = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-        before = dict(flatten(then))
+        before = LATER_KEYS | dict(flatten(then))
     except (OSError, AttributeError, yaml.YAMLError):
         return {}
     # As yaml would read it back: tuples become lists. The size follows the backbone, and is not known yet.

@@ -12,6 +12,8 @@ from fairclip.core.files import atomic
 from fairclip.run.results import config_hash
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
+# Keys of trainers that came later, with the value by which a run is what it was without them.
+LATER_KEYS = {"TRAINER.FAIR.LABEL_MEMORY": 0.0, "TRAINER.FAIR.STUDENT_CROPS": 0, "TRAINER.FAIR.ORACLE": False}
 
 
 def own_settings(cfg: CfgNode) -> CfgNode:
@@ -24,8 +26,14 @@ def own_settings(cfg: CfgNode) -> CfgNode:
 
 
 def run_hash(cfg: CfgNode) -> str:
-    """Hash of what decides the result: other trainers' nodes do not, and neither do the seed nor the folders."""
-    return config_hash(own_settings(cfg))
+    """Hash of what decides the result: other trainers' nodes do not, and neither do the seed nor the folders. Keys that
+    runs of before did not have count from the value on that does something."""
+    own = own_settings(cfg)
+    for key, nothing in LATER_KEYS.items():
+        trainer, name = key.split(".")[1:]
+        if trainer in own.TRAINER and own.TRAINER[trainer].get(name) == nothing:
+            del own.TRAINER[trainer][name]
+    return config_hash(own)
 
 
 def with_backbone_facts(cfg: CfgNode) -> CfgNode:
