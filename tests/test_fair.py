@@ -398,9 +398,8 @@ def test_labels_are_remembered(data, backbone, tmp_path):
     labels = trainer.pseudo_label(views, {"index": torch.arange(4)})
     for i in range(4):
         seen = before[i].sum() > 0
-        expected = [
-            0.25 * a + 0.75 * b if seen else b for a, b in zip(*[before[i].tolist(), new[i].tolist()], strict=True)
-        ]
+        pairs = zip(before[i].tolist(), new[i].tolist(), strict=True)
+        expected = [0.25 * old + 0.75 * now if seen else now for old, now in pairs]
         assert labels.probs[i].tolist() == pytest.approx(expected, abs=1e-6)
         assert labels.y[i] == expected.index(max(expected))
 
