@@ -1,5 +1,8 @@
 """Puts FAIR into a checkout of CoOp, or of a repository made like it: fair install-into PATH [--dry-run]
 
+    fair install-into ~/CoOp --dry-run              show what would change
+    fair install-into ~/CoOp --descriptions dtd     do it, with the class descriptions of a data set
+
 Copies trainers/fair.py, the part of the package fairclip/ that it needs and its configs, and registers it in the
 checkout's train.py: one import, and one call at the end of extend_cfg. Shows what will change first, and asks.
 Afterwards the checkout's own `python train.py --trainer FAIR ...` works with its own data sets, clip/ folder and Dassl.
