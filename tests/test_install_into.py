@@ -426,8 +426,8 @@ def newer(tmp_path) -> Path:
     for name in ("fairclip", "trainers", "configs", "descriptions"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     fair = root / "trainers/fair.py"
-    fair.write_text(fair.read_text().replace(".method.weighting", ".method.weights_of_images") + "# newer\n")
-    (root / "fairclip/method/weighting.py").rename(root / "fairclip/method/weights_of_images.py")
+    fair.write_text(fair.read_text().replace(".method.label_weights", ".method.weights_of_images") + "# newer\n")
+    (root / "fairclip/method/label_weights.py").rename(root / "fairclip/method/weights_of_images.py")
     return root
 
 
@@ -486,7 +486,7 @@ def test_a_later_call_updates(checkout, newer, monkeypatch, capsys):
     assert install(checkout, "--yes") == 0
     assert "+# newer" in capsys.readouterr().out.splitlines()
     assert (checkout / "trainers/fair.py").read_bytes() == (newer / "trainers/fair.py").read_bytes()
-    assert not (checkout / "fairclip/method/weighting.py").exists()
+    assert not (checkout / "fairclip/method/label_weights.py").exists()
     assert (checkout / "fairclip/method/weights_of_images.py").exists()
     assert install(checkout, "--uninstall", "--yes") == 0
     assert snapshot(checkout) == before
@@ -552,7 +552,7 @@ def test_an_edited_trainer_of_the_old_layout_is_not_overwritten(old_generation, 
         ("fresh", "put", "views.py"),
         ("fresh", "put", "train.py"),
         ("update", "put", "weights_of_images.py"),
-        ("update", "remove", "weighting.py"),
+        ("update", "remove", "label_weights.py"),
         ("old layout", "put", "fair.py"),
         ("old layout", "put", "train.py"),
         ("old layout", "remove", "base.py"),
@@ -579,7 +579,7 @@ def test_a_call_that_broke_off_is_made_good(template, request, newer, monkeypatc
     assert without_caches(broken) == without_caches(template)
     assert install(checkout, "--yes") == 0
     assert (checkout / "fairclip/method/weights_of_images.py").exists()
-    assert not (checkout / "fairclip/method/weighting.py").exists() and not (checkout / "trainers/base.py").exists()
+    assert not (checkout / "fairclip/method/label_weights.py").exists() and not (checkout / "trainers/base.py").exists()
     assert install(checkout) == 0  # nothing is left to do
     assert install(checkout, "--uninstall", "--yes") == 0
     assert without_caches(checkout) == without_caches(template)

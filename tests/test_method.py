@@ -9,10 +9,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fairclip.core.errors import UserError
-from fairclip.method.alignment import aggregate, alignment_scores, select_crops
 from fairclip.method.anchors import Anchors, description_anchors
+from fairclip.method.crop_alignment import aggregate, alignment_scores, select_crops
+from fairclip.method.label_weights import SCHEMES, self_training_weight
 from fairclip.method.losses import fairness, weighted_cross_entropy
-from fairclip.method.weighting import SCHEMES, self_training_weight
 from fairclip.views.views import FixedCrops, Normalize, Views, crop_boxes, resize_box, to_bytes
 
 B, N, K, M, D, TAU = 5, 6, 4, 3, 8, 20.0

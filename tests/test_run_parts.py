@@ -217,14 +217,25 @@ def test_details_go_into_the_file_alone(tmp_path, capsys):
         with as_details():
             print("others")
             core.info("core")
+            log.warning("inside")
         with core_as_details():
             core.info("loading")
             print("an answer")
         log.warning("caution")
     details.info("lost")
     said, file = capsys.readouterr().out, (tmp_path / "log.txt").read_text()
-    assert said == "for all\nan answer\nWarning: caution\n"
-    assert set(file.splitlines()) == {"for all", "detail", "others", "core", "loading", "an answer", "Warning: caution"}
+    assert said == "for all\nWarning: inside\nan answer\nWarning: caution\n"
+    assert file.count("Warning: inside") == 1
+    assert set(file.splitlines()) == {
+        "Warning: inside",
+        "for all",
+        "detail",
+        "others",
+        "core",
+        "loading",
+        "an answer",
+        "Warning: caution",
+    }
 
 
 def test_a_host_has_the_messages_as_it_likes(tmp_path, capsys, monkeypatch):

@@ -24,13 +24,13 @@ from fairclip.backbones.openai import norm_parameters
 from fairclip.core.distributed import gather, global_mean
 from fairclip.core.errors import require
 from fairclip.core.log import log
-from fairclip.method.alignment import alignment_scores
 from fairclip.method.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
+from fairclip.method.crop_alignment import alignment_scores
 from fairclip.method.ema import EMA
+from fairclip.method.label_weights import SCHEMES, self_training_weight
 from fairclip.method.losses import MANY_CLASSES, fairness, weighted_cross_entropy
 from fairclip.method.memory import LabelMemory, Queue
 from fairclip.method.prototypes import align_distribution
-from fairclip.method.weighting import SCHEMES, self_training_weight
 from fairclip.run.base import AdaptationTrainer
 from fairclip.run.checks import check_label_free, check_own_schedule
 from fairclip.views.views import FixedCrops, Views
@@ -102,7 +102,7 @@ class FAIR(AdaptationTrainer):
         del self.clip_model  # the text tower has done its work
 
         # Trained: the anchors, which make the classifier adaptive [A], and the affine parameters of the image tower's
-        # norms [F]. The norms are not decayed: they have no reason to go to zero.
+        # norms [F]. The norms are not decayed: that would pull them to 0, away from CLIP's values.
         norms = list(norm_parameters(self.model.visual).values()) if opt.LEARN_NORM else []
         learned = list(self.model.anchors.parameters()) if opt.LEARN_ANCHORS else []
         schedule = partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN)
@@ -128,7 +128,8 @@ class FAIR(AdaptationTrainer):
 
     @property
     def views_per_image(self) -> int:
-        return 2 + self.options.N_CROPS
+        opt = self.options
+        return 2 + (opt.N_CROPS if opt.TOP_K else opt.STUDENT_CROPS)
 
     @property
     def labels_by_crops(self) -> bool:
@@ -163,7 +164,7 @@ class FAIR(AdaptationTrainer):
         opt, labeller = self.options, self.teacher.model if self.teacher else self.model
         tau, batch_mean, p = labeller.tau, None, None
         local, whole = self.scores(labeller, views)
-        if self.recent:  # a class that takes a look-alike's images has to give some back [F: DPA]
+        if self.recent:  # classes that were predicted too often lately are scaled down [F: DPA]
             p = (tau * local).softmax(dim=1)
             batch_mean = global_mean(p.mean(dim=0))
             local = align_distribution(p, self.recent.mean(batch_mean)).log() / tau  # cosines, shifted for each class
@@ -250,14 +251,15 @@ class FAIR(AdaptationTrainer):
         if not opt.ORACLE:
             check_label_free(cfg)
         check_own_schedule(cfg)
+        require(opt.N_CROPS >= 0, f"{node}.N_CROPS {opt.N_CROPS}: a number of crops, 0: the whole image alone")
         require(opt.ANCHORS in ANCHOR_KINDS, f"{node}.ANCHORS {opt.ANCHORS!r}: choose one of {', '.join(ANCHOR_KINDS)}")
         require(opt.WEIGHT in SCHEMES, f"{node}.WEIGHT {opt.WEIGHT!r}: choose one of {', '.join(SCHEMES)}")
         require(
-            opt.N_CROPS <= 0 or 0 <= opt.TOP_K <= opt.N_CROPS,
+            opt.N_CROPS == 0 or 0 <= opt.TOP_K <= opt.N_CROPS,
             f"{node}.TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 0 and N_CROPS",
         )
         require(
-            0 <= opt.STUDENT_CROPS <= max(0, opt.N_CROPS),
+            0 <= opt.STUDENT_CROPS <= opt.N_CROPS,
             f"{node}.STUDENT_CROPS {opt.STUDENT_CROPS}: it must lie between 0 and N_CROPS, {opt.N_CROPS}",
         )
         require(0 <= opt.LABEL_MEMORY < 1, f"{node}.LABEL_MEMORY {opt.LABEL_MEMORY}: a share lies in [0, 1), 0: none")

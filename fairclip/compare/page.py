@@ -81,7 +81,8 @@ def summary(comparison: Comparison) -> str:
             text += f"; {show_gain(gain).text}"
             if gain.half is not None:
                 inside = abs(gain.mean) <= gain.half
-                text += f" (95 % interval over {gain.seeds} seeds{', which includes zero' if inside else ''})"
+                zero = ", which includes zero" if inside else ""
+                text += f" ({stats.LEVEL * 100:g} % interval over {gain.seeds} seeds{zero})"
         lines.append(f"<li>{escape(text)}.</li>")
     return f"<ul>{''.join(lines)}</ul>" if lines else ""
 

@@ -107,7 +107,7 @@ def comparison_notes(comparison: Comparison, gains: bool) -> list[str]:
         "Views: per image and training step."
     )
     if gains:
-        how = ", paired by seed, with a 95 % interval (Student's t)" if several else ""
+        how = f", paired by seed, with a {stats.LEVEL * 100:g} % interval (Student's t)" if several else ""
         notes.append(f"Gain: over the best other label-free method that sees one test image at a time{how}.")
     groups = {comparison.group(m) for m in comparison.methods}
     notes += [note for group, note in GROUP_NOTES.items() if group in groups]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 log = logging.getLogger("fairclip")
-core = logging.getLogger("dassl")  # the bundled core says little, but it does
+core = logging.getLogger("dassl")  # of the bundled Dassl
 details = logging.getLogger("fairclip.details")
 details.propagate = False
 details.setLevel(logging.DEBUG)
@@ -23,12 +23,14 @@ class Console(logging.Handler):
     """Prints to what is sys.stdout at that moment, which notebooks replace. A warning says that it is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        stream = sys.stdout.stream if isinstance(sys.stdout, Tee) else sys.stdout  # the file has a handler of its own
+        stream = sys.stdout
+        while isinstance(stream, (Tee, Captured)):  # the file has a handler of its own
+            stream = stream.stream
         print(in_words(record), file=stream, flush=True)
 
 
 class InFile(logging.StreamHandler):
-    """The same into a file."""
+    """Writes messages to a file, worded as ``Console`` does."""
 
     def format(self, record: logging.LogRecord) -> str:
         return in_words(record)
@@ -46,6 +48,14 @@ def show_messages() -> None:
             logger.addHandler(Console())
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
+
+
+class Captured(io.StringIO):
+    """What others print, kept; ``stream`` is where messages go meanwhile."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
 
 
 class Tee:
@@ -90,7 +100,7 @@ def as_details() -> Iterator[None]:
     if not details.handlers:
         yield
         return
-    text = io.StringIO()
+    text = Captured(sys.stdout)
     try:
         with redirect_stdout(text), core_as_details():
             yield

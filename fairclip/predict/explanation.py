@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fairclip.method.alignment import alignment_scores, select_crops
 from fairclip.method.anchors import AnchorClassifier
+from fairclip.method.crop_alignment import alignment_scores, select_crops
 from fairclip.views.views import Box
 
 

@@ -69,7 +69,7 @@ class AdaptationTrainer(Outcome):
         return {"pseudo_accuracy": 100 * (y == labels.to(y.device, non_blocking=True)).float().mean()}
 
     def descend(self, loss: Tensor) -> None:
-        """One step of the optimizer. What a trainer keeps from step to step must not change before."""
+        """One step of the optimizer. Change kept state only after it: until then it may be repeated."""
         (name,) = self.get_model_names()
         self._optims[name].zero_grad()
         self.scaler.scale(loss).backward()

@@ -1,5 +1,5 @@
 """Checkpoints: FOLDER/model.pth.tar-<epoch>, and FOLDER/checkpoint, which names the newest. They hold tensors and plain
-data, nothing else."""
+data, nothing else; ``fairclip.run.outcome.Outcome.checkpoint`` says which."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
 
-KEYS = frozenset({"state_dict", "epoch", "backbone", "classnames", "config_hash"})  # that ours have
+KEYS = frozenset({"state_dict", "epoch", "backbone", "classnames", "config_hash"})  # that a checkpoint must have
 POINTER = "checkpoint"
 
 

@@ -32,6 +32,7 @@ def check_settings(cfg: CfgNode) -> None:
         f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}, but {name} reports the last epoch: choosing an epoch "
         "would need labels. Set it to last_step",
     )
+    require(cfg.TEST.SPLIT in ("val", "test"), f"TEST.SPLIT {cfg.TEST.SPLIT!r}: choose test or val")
     require(
         cfg.DATALOADER.TRAIN_X.SAMPLER in SAMPLERS,
         f"DATALOADER.TRAIN_X.SAMPLER {cfg.DATALOADER.TRAIN_X.SAMPLER}: {name} takes RandomSampler (or "
@@ -43,6 +44,7 @@ def check_settings(cfg: CfgNode) -> None:
     )
     place = cfg.DATALOADER.get("VIEWS", "auto")
     require(place in ("auto", "worker", "device"), f"DATALOADER.VIEWS {place!r}: choose auto, worker or device")
+    require(cfg.TRAIN.PRINT_FREQ >= 1, f"TRAIN.PRINT_FREQ {cfg.TRAIN.PRINT_FREQ}: it counts batches, from 1 on")
     check_cache(*cache_settings(cfg))
     for key in ("CHUNK", "MICRO_BATCH"):
         value = cfg.TRAIN.get(key, 0)

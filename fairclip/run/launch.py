@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -105,7 +106,11 @@ def run(args: argparse.Namespace) -> None:
         flags = [f"{name}: {value}" for name, value in sorted(vars(args).items()) if name != "main"]
         details.info("\n".join(["** Arguments **", *flags, "", "** System **", f"Dassl: {origin}"]))
         details.info(collect_env_info())
-        build_and_run(args, cfg, training)
+        try:
+            build_and_run(args, cfg, training)
+        except Exception as error:  # the command says it on the screen
+            details.info(f"Error: {error}" if isinstance(error, UserError) else traceback.format_exc())
+            raise
 
 
 def prepare(seed: int) -> None:

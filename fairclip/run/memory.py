@@ -42,7 +42,7 @@ class MemoryGuard:
                 if not out_of_memory(error):
                     raise
                 reason = str(error).split("\n")[0]
-            # Here the error is gone, and with it what it kept alive.
+            # Outside `except`: the traceback no longer holds tensors, so the cache can be freed.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             images = self.passes.last[1]

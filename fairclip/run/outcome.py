@@ -1,4 +1,4 @@
-"""What a run leaves behind: predictions, figures and checkpoints."""
+"""What a run tests and saves: predictions, the fields of results.json, the content of checkpoints."""
 
 import time
 from collections.abc import Callable
@@ -42,7 +42,8 @@ class Outcome(Built):
 
     def loader_of(self, split: str) -> DataLoader:
         """Raises UserError for a split without images."""
-        if split != "val":
+        require(split in ("val", "test"), f"TEST.SPLIT {split!r}: choose test or val")
+        if split == "test":
             return self.test_loader
         if self.val_loader is None:
             raise UserError(f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images")
@@ -150,6 +151,13 @@ class Outcome(Built):
             "prec": self.options.PREC,
         }
 
+    def check_tower(self, state: dict[str, Any], path: Path) -> None:
+        """A checkpoint has what training moved: it belongs on the very tower that training started from."""
+        require(
+            state.get("tower_hash") in (None, self.tower_hash),  # None: from before it was noted
+            f"{path} was trained on other weights than {self.cfg.MODEL.BACKBONE.NAME} has now",
+        )
+
     def save_model(self, epoch: int, directory: str, **_: Any) -> None:
         """Write the checkpoint of ``epoch`` (from 0)."""
         if is_main():
@@ -171,6 +179,7 @@ class Outcome(Built):
         state = checkpoints.read_checkpoint(path, self.cfg.MODEL.BACKBONE.NAME)
         if self.cfg.SEED < 0:
             self.seed = state["seed"]
+        self.check_tower(state, path)
         now = {"config_hash": self.config_hash, "seed": self.seed, "descriptions": self.descriptions}
         checkpoints.check_same_run(state, directory, now)
         checkpoints.load_trained(self.model, state)
@@ -200,5 +209,6 @@ class Outcome(Built):
             state["classnames"] == self.classnames,
             f"{path} was trained for other classes than those of {self.cfg.DATASET.NAME}",
         )
+        self.check_tower(state, path)
         checkpoints.load_trained(self.model, state)
         log.info(f"Load {path} (epoch {state['epoch']})")

@@ -37,7 +37,7 @@ NOT_HASHED = frozenset(
         "TRAIN.PRINT_FREQ",
         "TRAIN.CHECKPOINT_FREQ",
         "TEST.EVERY_EPOCH",
-        # rounding apart
+        # these change a result by rounding only
         "DATALOADER.TEST.BATCH_SIZE",
         "DATALOADER.VIEWS",
         "DATALOADER.CACHE",

@@ -1,4 +1,4 @@
-"""What the settings of a run are once its backbone has had its say, and how they are told apart and kept."""
+"""INPUT keys that follow the backbone; the hash and the file of a config."""
 
 from pathlib import Path
 from typing import Any
