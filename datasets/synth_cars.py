@@ -3,6 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
+from fairclip.core.errors import require
 from fairclip.core.places import DESCRIPTIONS
 from fairclip.data import synth
 from fairclip.data.labelled import SplitDataset
@@ -13,8 +14,10 @@ SENTENCES = DESCRIPTIONS / "synth_cars.json"  # of seed 0
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """DATASET.SYNTH_SEED: 0 is the data set of the result tables; another seed gives other cars, names and images."""
+    """DATASET.SYNTH_SEED: 0 is the data set of the result tables; another seed gives other cars, names and images.
+    DATASET.SYNTH_LIGHT: light or weather of the images, one of `LIGHTS` (fairclip/data/synth/lights.py)."""
     cfg.DATASET.SYNTH_SEED = 0
+    cfg.DATASET.SYNTH_LIGHT = synth.BLUE_HOUR
 
 
 @DATASET_REGISTRY.register()
@@ -27,14 +30,21 @@ class SynthCars(SplitDataset):
     dataset_dir = "synth_cars"
 
     def __init__(self, cfg: CfgNode) -> None:
-        seed = cfg.DATASET.get("SYNTH_SEED", 0)  # absent where extend_cfg was not called, as in CoOp's train.py
-        folder = data_root(cfg) / (f"{self.dataset_dir}_s{seed}" if seed else self.dataset_dir)
+        # Absent where extend_cfg was not called, as in CoOp's train.py.
+        seed, light = cfg.DATASET.get("SYNTH_SEED", 0), cfg.DATASET.get("SYNTH_LIGHT", synth.BLUE_HOUR)
+        require(light in synth.LIGHTS, f"DATASET.SYNTH_LIGHT is '{light}'. Choose one of: {' '.join(synth.LIGHTS)}")
+        folder = data_root(cfg) / self.folder_name(seed, light)
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            synth.render_dataset(folder, seed)
+            synth.render_dataset(folder, seed, light)
         # The renderer writes the same sentences, for other seeds and for checkouts that lack the file.
         shipped = seed == 0 and SENTENCES.is_file()
         self.descriptions_file = SENTENCES if shipped else folder / "descriptions.json"
         super().__init__(
             cfg, folder / SPLIT, folder / "images", f"Delete {folder} and run again: it is rendered anew in a minute."
         )
+
+    @classmethod
+    def folder_name(cls, seed: int, light: str) -> str:
+        """ "synth_cars", "synth_cars_s5", "synth_cars_s5_fog"."""
+        return cls.dataset_dir + (f"_s{seed}" if seed else "") + (f"_{light}" if light != synth.BLUE_HOUR else "")

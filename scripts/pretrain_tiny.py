@@ -37,6 +37,7 @@ from tqdm import tqdm
 from fairclip.core.places import PACKAGE
 from fairclip.data.synth.captions import Car, agreement, caption
 from fairclip.data.synth.catalogue import BODIES, COLOURS, PARTS, catalogue, random_parts
+from fairclip.data.synth.lights import BRIGHT
 from fairclip.data.synth.render import SIZE, render
 
 OUT = PACKAGE / "backbones" / "weights"
@@ -89,7 +90,7 @@ def _draw_shard(job: tuple[list[Car], int]) -> tuple[np.ndarray, list[dict]]:
     rng = random.Random(f"pretraining-pixels-{seed}")
     images, boxes = np.empty((len(cars), SIZE, SIZE, 3), np.uint8), []
     for i, car in enumerate(cars):
-        image, found = render(car.body, car.parts, rng, clutter=rng.uniform(0, 4), low_light=False, colour=car.colour)
+        image, found = render(car.body, car.parts, rng, clutter=rng.uniform(0, 4), light=BRIGHT, colour=car.colour)
         images[i] = np.asarray(image)
         boxes.append(found)
     return images, boxes
@@ -313,7 +314,7 @@ def _part_images(n: int) -> tuple[torch.Tensor, list[str], list[dict[str, str]]]
     images, bodies, parts = [], [], []
     for _ in range(n):
         body, values = rng.choice(BODIES), random_parts(rng)
-        image, _ = render(body, values, rng, clutter=2, low_light=False)
+        image, _ = render(body, values, rng, clutter=2, light=BRIGHT)
         images.append(np.asarray(image.resize((INPUT, INPUT), Image.Resampling.BICUBIC)))
         bodies.append(body)
         parts.append(values)

@@ -1,9 +1,9 @@
 """How hard SynthCars is for a backbone: zero-shot by names and by descriptions, and a linear probe with labels.
 
-    PYTHONPATH=. python scripts/regime.py [--backbone tiny] [--seed 0]
+    PYTHONPATH=. python scripts/regime.py [--backbone tiny] [--seed 0] [--light bright blue_hour]
 
-Two rows: the data set as it is (blue hour), and the same cars in the bright light of pretraining. Nothing here reaches
-a trainer; labels serve the probe alone, whose one setting (the L2 penalty) is fixed.
+A row for each light. Nothing here reaches a trainer; labels serve the probe alone, whose one setting (the L2 penalty)
+is fixed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairclip.backbones.openai import input_resolution, load_clip
-from fairclip.data.synth import catalogue, class_images, describe
+from fairclip.data.synth import BLUE_HOUR, LIGHTS, catalogue, class_images, describe
+from fairclip.data.synth.lights import BRIGHT
 from fairclip.method.anchors import description_anchors
 from fairclip.method.linear_probe import regularisation_path
 from fairclip.text.embeddings import encode_ragged, name_prompts
@@ -28,11 +29,11 @@ MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
-def draw(seed: int, split: str, low_light: bool, size: int) -> tuple[Tensor, Tensor]:
-    """The images of a split as [n, 3, size, size], normalised, and their labels [n]. ``low_light``: the data set's."""
+def draw(seed: int, split: str, light: str, size: int) -> tuple[Tensor, Tensor]:
+    """The images of a split as [n, 3, size, size], normalised, and their labels [n]."""
     images, labels = [], []
     for label, model in enumerate(catalogue(seed)):
-        for image in class_images(model, split, seed, low_light):
+        for image in class_images(model, split, seed, light):
             images.append(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
             labels.append(label)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
@@ -49,6 +50,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="tiny")
     parser.add_argument("--seed", type=int, default=0, help="SYNTH_SEED")
+    known = [BRIGHT, *LIGHTS]
+    parser.add_argument(
+        "--light", nargs="+", choices=known, default=[BRIGHT, BLUE_HOUR], help="bright: as in pretraining"
+    )
     args = parser.parse_args()
 
     model = load_clip(args.backbone)
@@ -57,16 +62,16 @@ def main() -> None:
     names = name_prompts(model, [c.name for c in classes], ("a photo of a {}.",))
     described = description_anchors(names, *encode_ragged(model, [describe(c) for c in classes]), 1.0, "mean")
     rows = []
-    for light, low_light in (("bright, as in pretraining", False), ("blue hour: the data set", True)):
-        train, labels = draw(args.seed, "train", low_light, input_resolution(model))
-        test, truth = draw(args.seed, "test", low_light, input_resolution(model))
+    for light in args.light:
+        train, labels = draw(args.seed, "train", light, input_resolution(model))
+        test, truth = draw(args.seed, "test", light, input_resolution(model))
         features = encode(model, test)
         by_name, by_text = (features @ names.t()).argmax(1), (features @ described.t()).argmax(1)
         probes = regularisation_path(encode(model, train), labels, len(classes), (PENALTY,), iterations=1000)
         probe = probes[PENALTY](features.double()).argmax(1)
         same = (by_name == truth, lines[by_name] == lines[truth], by_text == truth, lines[by_text] == lines[truth])
         rows.append([light, *(100 * hit.float().mean().item() for hit in (*same, probe == truth))])
-    head = ["images", "names", "names, line", "descriptions", "descriptions, line", "linear probe"]
+    head = ["light", "names", "names, line", "descriptions", "descriptions, line", "linear probe"]
     print(tabulate(rows, head, tablefmt="github", floatfmt=".1f"))
 
 

@@ -39,7 +39,7 @@ def data(tmp_path_factory) -> Path:
     for label, model in enumerate(synth.catalogue(0)[:3]):
         for name in ("train_0", "train_1", "test_0", "test_1"):
             file = f"{label}_{name}.png"
-            image, _ = synth.render(model.body, model.values, random.Random(file), clutter=4.0, low_light=True)
+            image, _ = synth.render(model.body, model.values, random.Random(file), clutter=4.0, light="blue_hour")
             image.save(images / file)
             split[name[:-2]].append([file, label, model.name])
     (images.parent / "split_zhou_SynthCars.json").write_text(json.dumps(split))

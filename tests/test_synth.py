@@ -46,7 +46,7 @@ def test_descriptions_name_every_part_and_tell_siblings_apart() -> None:
 
 
 def draw(body: str, parts: dict[str, str], seed: int = 3, **settings) -> np.ndarray:
-    settings = {"clutter": 3, "low_light": False, "colour": "blue"} | settings
+    settings = {"clutter": 3, "light": "bright", "colour": "blue"} | settings
     return np.asarray(render(body, parts, random.Random(seed), **settings)[0]).astype(int)
 
 
@@ -59,7 +59,7 @@ def test_an_image_is_a_function_of_its_random_stream() -> None:
 @pytest.mark.parametrize("body", BODIES)
 def test_every_part_value_is_drawn_inside_its_boxes(body: str) -> None:
     base = {part: next(iter(values)) for part, values in PARTS.items()}
-    _, boxes = render(body, base, random.Random(3), clutter=3, low_light=False, colour="blue")
+    _, boxes = render(body, base, random.Random(3), clutter=3, light="bright", colour="blue")
     for part, values in PARTS.items():
         inside = np.zeros((SIZE, SIZE), bool)
         for x0, y0, x1, y1 in boxes[part]:  # two pixels of slack for blur
@@ -74,7 +74,7 @@ def test_every_part_value_is_drawn_inside_its_boxes(body: str) -> None:
 
 def test_blue_hour_is_darker_and_keeps_the_scene() -> None:
     parts = random_parts(random.Random(0))
-    bright, blue = draw("van", parts), draw("van", parts, low_light=True)
+    bright, blue = draw("van", parts), draw("van", parts, light="blue_hour")
     assert blue.mean() < 0.7 * bright.mean()
     assert np.corrcoef(bright.mean(2).ravel(), blue.mean(2).ravel())[0, 1] > 0.9
 

@@ -3,6 +3,7 @@ it, with a report, to OUTPUT/comparison.md and OUTPUT/comparison.html.
 
     fair compare synth_cars                                     all methods, seeds 1 2 3
     fair compare stanford_cars dtd --methods fair,upl --jobs 2
+    fair compare fine13 --methods fair,plain,dpa --seeds 1      a suite of thirteen
     fair compare stanford_cars --print > runs.txt               the commands, for a scheduler
     TAG=long fair compare synth_cars -- OPTIM.MAX_EPOCH 16      another experiment, in folders of its own
 
@@ -28,6 +29,7 @@ from fairclip.compare.plan import (
     command,
     find_dataset,
     known_datasets,
+    known_suites,
     plan,
     read_experiment,
     require_config,
@@ -35,6 +37,7 @@ from fairclip.compare.plan import (
 )
 from fairclip.compare.runner import describe_failures, do_jobs
 from fairclip.compare.runs import Column, default_config
+from fairclip.compare.suites import expand
 from fairclip.compare.table_command import add_table, show_comparison
 from fairclip.core.errors import UserError, require
 
@@ -44,7 +47,7 @@ CURVES = ("TEST.EVERY_EPOCH", "True")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "fair compare DATASET... [options] [-- KEY VALUE...]"
     add = parser.add_argument
-    add("datasets", nargs="+", metavar="DATASET", help=known_datasets())
+    add("datasets", nargs="+", metavar="DATASET", help=f"{known_datasets()}; or a suite: {known_suites()}")
     add("--methods", default="", metavar="A,B", help="names of the table (default: all that have the config)")
     add("--seeds", nargs="+", type=whole_number, default=SEEDS, metavar="N", help="default: 1 2 3")
     add("--cfg", default="", help="of configs/trainers/<Trainer>/ (default: tiny for built-in data, vit_b32 otherwise)")
@@ -107,7 +110,7 @@ def plan_all(
     names = dict.fromkeys(name for name in args.methods.split(",") if name)
     named = [find_method(name, known) for name in names]
     columns, shown, jobs = [], [], []
-    for dataset in map(find_dataset, dict.fromkeys(args.datasets)):
+    for dataset in map(find_dataset, expand(args.datasets)):
         check_data(experiment, dataset)
         cfg = args.cfg or default_config(dataset.file)
         methods = methods_for(dataset, cfg, named, known)

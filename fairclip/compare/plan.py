@@ -10,12 +10,15 @@ from pathlib import Path
 
 from fairclip.compare.methods import Method, variants
 from fairclip.compare.runs import Column, run_folder
+from fairclip.compare.suites import read_suites
 from fairclip.core.errors import UserError, require
 from fairclip.core.places import CONFIGS, DATA, HOME, PACKAGE, SHARE
+from fairclip.data.synth.lights import BLUE_HOUR, LIGHTS
 
 OUTPUT = DATA.with_name("output")  # where results go by default
 SEEDS = (1, 2, 3)
-ANOTHER_RENDER = re.compile(r"(synth_cars)_s([1-9][0-9]*)")
+OTHER_LIGHTS = [light for light in LIGHTS if light != BLUE_HOUR]
+ANOTHER_RENDER = re.compile(rf"(synth_cars)_s([1-9][0-9]*)(?:_({'|'.join(OTHER_LIGHTS)}))?")
 ENVIRONMENT = f"""environment variables:
   DATA      the folder with all data sets  (default: {DATA})
   OUTPUT    the folder for the results     (default: {OUTPUT})
@@ -28,7 +31,14 @@ def names_in(folder: Path) -> list[str]:
 
 
 def known_datasets() -> str:
-    return f"{' '.join(names_in(CONFIGS / 'datasets'))} synth_cars_s<N>"
+    """For people."""
+    files = " ".join(names_in(CONFIGS / "datasets"))
+    return f"{files} synth_cars_s<N> synth_cars_s<N>_<{'|'.join(OTHER_LIGHTS)}>"
+
+
+def known_suites() -> str:
+    """For people."""
+    return ", ".join(f"{name} ({len(beds)} data sets)" for name, beds in read_suites().items())
 
 
 def configs_of(trainer: str) -> list[str]:
@@ -37,7 +47,7 @@ def configs_of(trainer: str) -> list[str]:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A file of configs/datasets/, or the built-in set rendered with another seed."""
+    """A file of configs/datasets/, or the built-in set rendered with another seed, perhaps in another light."""
 
     name: str  # of the folder of its results
     file: str  # of configs/datasets/, without its ending
@@ -52,9 +62,12 @@ class DataSet:
 def find_dataset(name: str) -> DataSet:
     """Raises UserError, with the names to choose from, for one that is not there."""
     if match := ANOTHER_RENDER.fullmatch(name):
-        return DataSet(name, match[1], ("DATASET.SYNTH_SEED", match[2]))
+        file, seed, light = match.groups()
+        return DataSet(name, file, ("DATASET.SYNTH_SEED", seed, *(("DATASET.SYNTH_LIGHT", light) if light else ())))
     if name not in names_in(CONFIGS / "datasets"):
-        raise UserError(f"Unknown data set '{name}'. Choose one of: {known_datasets()}")
+        raise UserError(
+            f"Unknown data set '{name}'. Choose one of: {known_datasets()}. fair compare also takes {known_suites()}"
+        )
     return DataSet(name, name)
 
 

@@ -11,7 +11,7 @@ import yaml
 from fairclip.compare.methods import Method
 from fairclip.core.errors import UserError, require
 from fairclip.run.finished import flatten
-from fairclip.run.results import NOT_HASHED, read_predictions, read_results
+from fairclip.run.results import LATER_KEYS, NOT_HASHED, read_predictions, read_results
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
 
@@ -49,7 +49,7 @@ class Run:
         own = ("NAME", str(self.results.get("trainer", "")).upper())
         return self.settings and {
             key: value
-            for key, value in self.settings.items()
+            for key, value in (LATER_KEYS | self.settings).items()
             if key not in NOT_HASHED and not (key.startswith("TRAINER.") and key.split(".")[1] not in own)
         }
 

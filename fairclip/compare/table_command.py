@@ -16,6 +16,7 @@ from fairclip.compare.forms import as_csv, as_latex, as_markdown, as_text
 from fairclip.compare.methods import Method, find_table, read_methods
 from fairclip.compare.published import published_grid, read_published, select
 from fairclip.compare.runs import Column, choose_columns, choose_methods, find_configs, find_datasets
+from fairclip.compare.suites import expand
 from fairclip.compare.tables import comparison_grid, seed_table
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
@@ -27,7 +28,7 @@ IMAGES = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", type=Path, metavar="OUTPUT", help="the folder of all results")
-    add("--datasets", nargs="+", default=[], metavar="NAME[/CFG]", help="default: all with runs")
+    add("--datasets", nargs="+", default=[], metavar="NAME[/CFG]", help="data sets or suites (default: all with runs)")
     add("--methods", default="", metavar="A,B", help="names of the table of methods (default: all with runs)")
     add("--seeds", nargs="+", type=int, default=[], metavar="N", help="default: all that there are")
     add("--cfg", default="", help="default: the only one, or tiny for built-in data and vit_b32 otherwise")
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
     if args.by_seed:
         print(f"\n{by_seed(args, known)}")
         return
-    columns = choose_columns(args.folder, args.datasets, args.cfg, known)
+    columns = choose_columns(args.folder, expand(args.datasets), args.cfg, known)
     methods = choose_methods(args.folder, columns, args.methods, known)
     show_comparison(
         *(args.folder, columns, methods, args.seeds, args.data, args.published),
@@ -75,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
 
 def by_seed(args: argparse.Namespace, known: Sequence[Method]) -> str:
     if args.datasets or args.cfg:
-        columns = choose_columns(args.folder, args.datasets, args.cfg, known)
+        columns = choose_columns(args.folder, expand(args.datasets), args.cfg, known)
     else:  # everything
         columns = [
             column

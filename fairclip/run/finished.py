@@ -10,8 +10,8 @@ from yacs.config import CfgNode
 from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
 from fairclip.core.log import log
-from fairclip.run.results import NOT_HASHED, read_results
-from fairclip.run.settings import LATER_KEYS, own_settings, run_hash
+from fairclip.run.results import LATER_KEYS, NOT_HASHED, read_results
+from fairclip.run.settings import own_settings, run_hash
 
 
 def already_finished(cfg: CfgNode) -> bool:
@@ -51,17 +51,18 @@ def different_settings(folder: str | Path, cfg: CfgNode) -> dict[str, tuple[Any,
     """
     try:
         then = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-        before = LATER_KEYS | dict(flatten(then))
+        before = dict(flatten(then))
     except (OSError, AttributeError, yaml.YAMLError):
         return {}
     # As yaml would read it back: tuples become lists. The size follows the backbone, and is not known yet.
     now = dict(flatten(yaml.safe_load(own_settings(cfg).dump())))
     own = f"TRAINER.{cfg.TRAINER.NAME.upper()}."
     keys = [key for key in {**before, **now} if key not in NOT_HASHED and key != "INPUT.SIZE"]
+    values = {key: tuple(side.get(key, LATER_KEYS.get(key)) for side in (before, now)) for key in keys}
     return {
-        key: (before.get(key), now.get(key))
-        for key in keys
-        if before.get(key) != now.get(key)
+        key: (then, today)
+        for key, (then, today) in values.items()
+        if then != today
         and (key in now or not key.startswith("TRAINER.") or key.startswith(own))  # older files have all trainers'
     }
 

@@ -1,5 +1,6 @@
 """INPUT keys that follow the backbone; the hash and the file of a config."""
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,9 @@ from fairclip.backbones.pixels import pixels_of
 from fairclip.core.distributed import is_main
 from fairclip.core.errors import require
 from fairclip.core.files import atomic
-from fairclip.run.results import config_hash
+from fairclip.run.results import LATER_KEYS, config_hash
 
 UNSET_SIZE = (224, 224)  # Dassl's default for INPUT.SIZE
-# Keys of trainers that came later, with the value by which a run is what it was without them.
-LATER_KEYS = {"TRAINER.FAIR.LABEL_MEMORY": 0.0, "TRAINER.FAIR.STUDENT_CROPS": 0, "TRAINER.FAIR.ORACLE": False}
 
 
 def own_settings(cfg: CfgNode) -> CfgNode:
@@ -30,9 +29,10 @@ def run_hash(cfg: CfgNode) -> str:
     runs of before did not have count from the value on that does something."""
     own = own_settings(cfg)
     for key, nothing in LATER_KEYS.items():
-        trainer, name = key.split(".")[1:]
-        if trainer in own.TRAINER and own.TRAINER[trainer].get(name) == nothing:
-            del own.TRAINER[trainer][name]
+        *nodes, name = key.split(".")
+        node = reduce(lambda outer, inner: outer.get(inner, {}), nodes, own)
+        if node.get(name) == nothing:
+            del node[name]
     return config_hash(own)
 
 

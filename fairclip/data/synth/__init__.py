@@ -15,16 +15,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from fairclip.data.synth.catalogue import CarModel, catalogue, describe
+from fairclip.data.synth.lights import BLUE_HOUR, LIGHTS
 from fairclip.data.synth.render import render
 
-__all__ = ["catalogue", "class_images", "describe", "render", "render_dataset"]
+__all__ = ["BLUE_HOUR", "LIGHTS", "catalogue", "class_images", "describe", "render", "render_dataset"]
 
 COUNTS = {"train": 50, "val": 10, "test": 40}  # images a class
 CLUTTER = 4.0
 
 
-def render_dataset(folder: Path, seed: int = 0) -> None:
-    """Renders the data set of `seed` into `folder`, unless somebody else does so first.
+def render_dataset(folder: Path, seed: int = 0, light: str = BLUE_HOUR) -> None:
+    """Renders the data set of `seed` in one of `LIGHTS` into `folder`, unless somebody else does so first.
 
     Writes `images/<class>/<split>_<k>.png`, `split_zhou_SynthCars.json` in CoOp's format and `descriptions.json`.
     Everything is drawn into a temporary folder beside it and renamed at the end: `folder` is whole or absent.
@@ -34,7 +35,7 @@ def render_dataset(folder: Path, seed: int = 0) -> None:
     models = catalogue(seed)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        jobs = [(work / "images", model, label, seed) for label, model in enumerate(models)]
+        jobs = [(work / "images", model, label, seed, light) for label, model in enumerate(models)]
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             rendered = list(
                 tqdm(pool.map(_render_class, jobs), total=len(jobs), desc=f"rendering {folder.name}", unit="class")
@@ -52,21 +53,21 @@ def render_dataset(folder: Path, seed: int = 0) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def class_images(model: CarModel, split: str, seed: int, low_light: bool = True) -> Iterator[Image.Image]:
-    """The images of one class in one split; without `low_light` the same cars as bright as in pretraining."""
+def class_images(model: CarModel, split: str, seed: int, light: str = BLUE_HOUR) -> Iterator[Image.Image]:
+    """The images of one class in one split. Another light shows the same cars, in the same places."""
     rng = random.Random(f"synth-cars-{seed}-{model.name}-{split}")
     for _ in range(COUNTS[split]):
-        yield render(model.body, model.values, rng, clutter=CLUTTER, low_light=low_light)[0]
+        yield render(model.body, model.values, rng, clutter=CLUTTER, light=light)[0]
 
 
-def _render_class(job: tuple[Path, CarModel, int, int]) -> dict[str, list[tuple[str, int, str]]]:
-    images, model, label, seed = job
+def _render_class(job: tuple[Path, CarModel, int, int, str]) -> dict[str, list[tuple[str, int, str]]]:
+    images, model, label, seed, light = job
     name = model.name.lower().replace(" ", "_")
     (images / name).mkdir(parents=True)
     items: dict[str, list[tuple[str, int, str]]] = {}
     for split in COUNTS:
         items[split] = []
-        for k, image in enumerate(class_images(model, split, seed)):
+        for k, image in enumerate(class_images(model, split, seed, light)):
             file = f"{name}/{split}_{k:03d}.png"
             image.save(images / file)
             items[split].append((file, label, model.name))

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from fairclip.data.synth.car import SILHOUETTES, draw_car
 from fairclip.data.synth.catalogue import COLOURS
+from fairclip.data.synth.lights import BRIGHT, LIGHTS
 from fairclip.data.synth.pen import Box, Pen
 
 SIZE = 128  # pixels on disk; close-ups then hold detail that a 64-pixel view of the whole image has lost
@@ -22,7 +23,7 @@ def render(
     rng: random.Random,
     *,
     clutter: float,
-    low_light: bool,
+    light: str,
     colour: str | None = None,
 ) -> tuple[Image.Image, dict[str, list[Box]]]:
     """One image and where its parts are.
@@ -32,7 +33,7 @@ def render(
         parts: a value for every part of `PARTS`.
         rng: source of every nuisance (colour, pose, background, light, blur, noise, flip).
         clutter: mean density of background objects.
-        low_light: the target's systematic shift, see `_blue_hour`.
+        light: a name of `LIGHTS`, the target's systematic shift, or BRIGHT, the style of pretraining.
         colour: a name of `COLOURS`, or None for a random one.
 
     Returns:
@@ -58,7 +59,7 @@ def render(
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         boxes = {part: [(1 - x1, y0, 1 - x0, y1) for x0, y0, x1, y1 in found] for part, found in boxes.items()}
-    return _expose(image, rng, low_light), boxes
+    return _expose(image, rng, light), boxes
 
 
 def _background(draw: ImageDraw.ImageDraw, side: int, ground: float, rng: random.Random, clutter: float) -> None:
@@ -86,21 +87,16 @@ def _poisson(rng: random.Random, mean: float) -> int:
     return count
 
 
-def _expose(image: Image.Image, rng: random.Random, low_light: bool) -> Image.Image:
-    """Focus, light and sensor: mild for the web style, a systematic blue hour for the target."""
+def _expose(image: Image.Image, rng: random.Random, light: str) -> Image.Image:
+    """Focus, light and sensor: mild for the web style, a systematic shift for the target."""
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 0.6)))
     x = np.asarray(image, dtype=np.float32) / 255
     slope = rng.uniform(-0.12, 0.12)
     x = x * (1 + slope * np.linspace(-1, 1, x.shape[1], dtype=np.float32)[None, :, None])
     noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 1, x.shape).astype(np.float32)
-    if low_light:
-        x = _blue_hour(np.clip(x, 0, 1)) * rng.uniform(0.92, 1.08)
-    else:
+    if light == BRIGHT:
         x = x * rng.uniform(0.88, 1.12)
+    else:
+        x = LIGHTS[light](np.clip(x, 0, 1)) * rng.uniform(0.92, 1.08)
     x = x + 0.012 * noise
     return Image.fromarray((np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8))
-
-
-def _blue_hour(x: np.ndarray) -> np.ndarray:
-    """The blue hour (gamma 1.4, gains below): moves the features of every image the same way and destroys little."""
-    return x**1.4 * np.array([0.45, 0.62, 0.85], dtype=np.float32)
