@@ -91,6 +91,18 @@ def paired_differences(a: Scores, b: Scores) -> list[float]:
     return [value - b.by_seed[seed] for seed, value in a.by_seed.items() if seed in b.by_seed]
 
 
+def differences_over_sets(comparison: Comparison, a: Method, b: Method) -> list[float]:
+    """a - b on each data set, paired by seed. Empty unless both are on every data set, with a seed that they share."""
+    found = []
+    for column in comparison.columns:
+        own, other = scores(comparison, a, column), scores(comparison, b, column)
+        differences = paired_differences(own, other) if own is not None and other is not None else []
+        if not differences:
+            return []
+        found.append(statistics.mean(differences))
+    return found
+
+
 def gain(comparison: Comparison, method: Method, found: Mapping[Method, Scores | None]) -> Gain | None:
     """What ``method`` is ahead of the best other label-free inductive method: that with the highest mean.
 

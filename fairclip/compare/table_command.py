@@ -13,11 +13,12 @@ from pathlib import Path
 
 from fairclip.compare.comparison import load_comparison
 from fairclip.compare.forms import as_csv, as_latex, as_markdown, as_text
+from fairclip.compare.many_sets import comparison_grids
 from fairclip.compare.methods import Method, find_table, read_methods
 from fairclip.compare.published import published_grid, read_published, select
 from fairclip.compare.runs import Column, choose_columns, choose_methods, find_configs, find_datasets
 from fairclip.compare.suites import expand
-from fairclip.compare.tables import comparison_grid, seed_table
+from fairclip.compare.tables import seed_table
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
 
@@ -119,7 +120,7 @@ def show_comparison(
         names = ", ".join(f"{column.dataset} ({column.config})" for column in columns)
         raise UserError(f"no finished run of {names} in {output}")
     sources = read_published() if published else []
-    grids = [comparison_grid(comparison), *([published_grid(comparison, sources)] if published else [])]
+    grids = [*comparison_grids(comparison), *([published_grid(comparison, sources)] if published else [])]
 
     def html() -> str:
         from fairclip.compare.page import make_page

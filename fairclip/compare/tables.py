@@ -16,6 +16,7 @@ from fairclip.compare.comparison import (
 from fairclip.compare.grid import MARKS, Entry, Grid, column_name, mean_sd, show_gain, show_scores, value_range
 from fairclip.compare.methods import Method
 from fairclip.compare.runs import Cell, Column, choose_methods
+from fairclip.compare.stats import Scores
 from fairclip.core.errors import UserError
 
 GROUPS = {
@@ -46,16 +47,11 @@ def comparison_grid(comparison: Comparison, subject: str = "fair") -> Grid:
     ]
     ranks = [stats.rank(comparison, found, c) for found, c in zip(results, places, strict=True)]
 
-    def entry(method: Method, i: int) -> Entry:
-        column, found = places[i], results[i][method]
-        cell = None if column is None else comparison.cell(method, column)
-        if found is not None:
-            return Entry(show_scores(found, cell), STYLES.get(ranks[i].get(method, 0), ""), found.mean)
-        return Entry("–" if cell is None else MIXED if cell.differences else MISSING)
-
     def row(method: Method) -> list[Entry]:
         name = Entry(method.name + MARKS[comparison.group(method)])
-        return [name, *(entry(method, i) for i in range(len(places))), *costs(comparison, method)]
+        shown = zip(places, results, ranks, strict=True)
+        entries = [score_entry(comparison, method, column, found[method], rank) for column, found, rank in shown]
+        return [name, *entries, *costs(comparison, method)]
 
     groups = []
     for group, title in GROUPS.items():
@@ -73,6 +69,16 @@ def comparison_grid(comparison: Comparison, subject: str = "fair") -> Grid:
         ", mean ± standard deviation over seeds" if comparison.several_seeds() else ""
     )
     return Grid(title, head, groups, foot, comparison_notes(comparison, bool(foot)))
+
+
+def score_entry(
+    comparison: Comparison, method: Method, column: Column | None, found: Scores | None, ranks: Mapping[Method, int]
+) -> Entry:
+    """A method's scores on a data set, or, where that is None, their average over all."""
+    cell = None if column is None else comparison.cell(method, column)
+    if found is not None:
+        return Entry(show_scores(found, cell), STYLES.get(ranks.get(method, 0), ""), found.mean)
+    return Entry("–" if cell is None else MIXED if cell.differences else MISSING)
 
 
 def costs(comparison: Comparison, method: Method) -> list[Entry]:
@@ -101,7 +107,10 @@ def comparison_notes(comparison: Comparison, gains: bool) -> list[str]:
     several = comparison.several_seeds()
     devices = sorted({str(run.results["device"]) for run in comparison.runs() if "device" in run.results})
     on = f" on {' '.join(devices)}" if devices else ""
-    notes = [column_note(comparison, column) for column in comparison.columns]
+    alike: dict[str, list[str]] = {}
+    for column in comparison.columns:
+        alike.setdefault(column_note(comparison, column), []).append(column.dataset)
+    notes = [f"{', '.join(names)}: {note}" for note, names in alike.items()]
     notes.append(
         f"Seconds: training and test of a run{on}{', mean over seeds' if several else ''}. "
         "Views: per image and training step."
@@ -125,7 +134,7 @@ def column_note(comparison: Comparison, column: Column) -> str:
     backbones = ", ".join(comparison.backbones(column)) or "unknown"
     seeds = sorted({s for m in comparison.methods if not m.once for s in comparison.cell(m, column).runs})
     shown = f", seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}" if seeds else ""
-    return f"{column.dataset}: config {column.config} (CLIP {backbones}){shown}."
+    return f"config {column.config} (CLIP {backbones}){shown}."
 
 
 def cell_notes(comparison: Comparison) -> list[str]:
