@@ -70,6 +70,18 @@ def test_compare_runs_what_is_missing(folder, capfd):
     assert places(folder) == ["FAIR/tiny/seed3", "FAIR/tiny/seed2", "FAIR/tiny_plain/seed3"]
 
 
+def test_a_suite_is_compared_by_its_name(folder, capfd):
+    assert compare(["fine13", "synth_cars_s6", "--methods", "cupl,fair", "--seeds", "1"]) == 0
+    calls = trained(folder)
+    assert len(calls) == 26 and places(folder)[:2] == ["CuPL/tiny/seed1", "FAIR/tiny/seed1"]
+    given = [call[call.index("DATASET.SYNTH_SEED") :] for call in calls[::2]]
+    assert given[0][:4] == ["DATASET.SYNTH_SEED", "5", "DATASET.SYNTH_LIGHT", "backlight"]
+    assert given[1][:3] == ["DATASET.SYNTH_SEED", "6", "TEST.EVERY_EPOCH"]
+    out, _ = capfd.readouterr()
+    assert "average over 13 data sets" in out and "| synth_cars_s17_fog " in out
+    assert run(["fair", "fine13"]) == 2 and "fair compare also takes fine13" in capfd.readouterr().err
+
+
 def test_failed_runs_are_named_below_the_table(folder, capfd):
     assert compare(["synth_cars", "--methods", "fair,upl", "--seeds", "13", "15", "--jobs", "2"]) == 1
     out, err = capfd.readouterr()

@@ -184,8 +184,8 @@ def renders(monkeypatch):
     """Stands in for the renderer; lists its calls."""
     calls = []
 
-    def render_dataset(folder: Path, seed: int) -> None:
-        calls.append((folder.name, seed))
+    def render_dataset(folder: Path, seed: int, light: str) -> None:
+        calls.append((folder.name, seed, light))
         write_split(folder, synth_cars.SPLIT, image_root="images")
 
     monkeypatch.setattr(synth_cars.synth, "render_dataset", render_dataset, raising=False)
@@ -197,9 +197,29 @@ def test_synth_cars_is_rendered_once_for_each_seed(tmp_path, renders):
     dataset = build_dataset(config(root, "SynthCars"))
     build_dataset(config(root, "SynthCars"))
     other = build_dataset(config(root, "SynthCars", SYNTH_SEED=7))
-    assert renders == [("synth_cars", 0), ("synth_cars_s7", 7)]
+    assert renders == [("synth_cars", 0, "blue_hour"), ("synth_cars_s7", 7, "blue_hour")]
     assert dataset.classnames == ["Model 0", "Model 1", "Model 2"]
     assert Path(other.test[0].impath).is_relative_to(root / "synth_cars_s7" / "images")
+
+
+def test_synth_cars_have_a_folder_for_each_light(tmp_path, renders):
+    for seed, light in ((0, "blue_hour"), (7, "blue_hour"), (7, "fog"), (0, "sodium")):
+        dataset = build_dataset(config(tmp_path, "SynthCars", SYNTH_SEED=seed, SYNTH_LIGHT=light))
+        folder, *_ = renders[-1]
+        assert Path(dataset.test[0].impath).is_relative_to(tmp_path / folder / "images")
+        if seed:
+            assert dataset.descriptions_file == tmp_path / folder / "descriptions.json"
+    assert renders == [
+        *(("synth_cars", 0, "blue_hour"), ("synth_cars_s7", 7, "blue_hour")),
+        *(("synth_cars_s7_fog", 7, "fog"), ("synth_cars_sodium", 0, "sodium")),
+    ]
+
+
+@pytest.mark.parametrize("light", ["bright", "dusk", "", "../fog"])
+def test_synth_cars_in_an_unknown_light(tmp_path, renders, light):
+    with pytest.raises(UserError, match=rf"SYNTH_LIGHT is '{light}'. Choose one of: backlight blue_hour fog"):
+        build_dataset(config(tmp_path, "SynthCars", SYNTH_LIGHT=light))
+    assert renders == []
 
 
 def test_synth_cars_descriptions(tmp_path, renders, monkeypatch):
@@ -214,11 +234,11 @@ def test_synth_cars_descriptions(tmp_path, renders, monkeypatch):
     assert file(7) == tmp_path / "synth_cars_s7" / "descriptions.json"
 
 
-def test_synth_cars_works_without_its_config_key(tmp_path, renders):
+def test_synth_cars_works_without_its_config_keys(tmp_path, renders):
     cfg = config(tmp_path, "SynthCars")
-    del cfg.DATASET["SYNTH_SEED"]
+    del cfg.DATASET["SYNTH_SEED"], cfg.DATASET["SYNTH_LIGHT"]
     build_dataset(cfg)
-    assert renders == [("synth_cars", 0)]
+    assert renders == [("synth_cars", 0, "blue_hour")]
 
 
 def test_damaged_synth_cars_says_how_to_render_again(tmp_path, renders):

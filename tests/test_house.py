@@ -23,7 +23,8 @@ ALLOWED = {
     "method": ["core", "backbones", "views", "text"],
     "run": [*BELOW_RUN, "data.settings"],  # the settings that data sets have
     "data": ["core", "text"],
-    "compare": ["core", "run", "predict", "backbones.openai"],  # it checks runs before they begin, and draws examples
+    # It checks runs before they begin, draws examples, and names the lights of the built-in set.
+    "compare": ["core", "run", "predict", "backbones.openai", "data.synth.lights"],
     "predict": ["core", "backbones", "views", "method", "run.results", "run.checkpoints"],
     "describe": ["core", "backbones", "text", "data"],
     "bench": [*BELOW_RUN, "run"],

@@ -1,5 +1,6 @@
 """Which runs belong to a comparison, their folders and commands."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from made_up_runs import finish
 from fairclip.compare import plan
 from fairclip.compare.methods import USUAL, read_methods
 from fairclip.compare.plan import Experiment, Job, find_dataset, read_experiment
+from fairclip.compare.suites import expand, read_suites
 from fairclip.core.errors import UserError
 from fairclip.core.places import CONFIGS, DATA, HOME
+from fairclip.data.synth.lights import LIGHTS
 
 METHODS = {m.key: m for m in read_methods(USUAL)}
 
@@ -73,10 +76,39 @@ def test_finished_means_results(experiment):
 def test_data_sets():
     assert find_dataset("synth_cars").built_in and not find_dataset("dtd").built_in
     assert find_dataset("synth_cars_s12").options == ("DATASET.SYNTH_SEED", "12")
-    for name in ("synth_car", "../x", "", "synth_cars_s0", "synth_cars_s1/..", "../datasets/dtd", "dtd.yaml"):
+    assert find_dataset("synth_cars_s12_low_sun").options == (
+        *("DATASET.SYNTH_SEED", "12", "DATASET.SYNTH_LIGHT", "low_sun"),
+    )
+    assert find_dataset("synth_cars_s12_low_sun").file == "synth_cars"
+    wrong = ["synth_car", "../x", "", "synth_cars_s0", "synth_cars_s1/..", "../datasets/dtd", "dtd.yaml", "fine13"]
+    wrong += [
+        "synth_cars_s5_",
+        "synth_cars_s5_dusk",
+        "synth_cars_fog",
+        "synth_cars_s5_blue_hour",
+        "synth_cars_s5_fog_fog",
+    ]
+    for name in wrong:
         with pytest.raises(UserError, match="Choose one of: aid birdsnap") as caught:
             find_dataset(name)
         assert f"Unknown data set '{name}'" in str(caught.value) and "synth_cars_s<N>" in str(caught.value)
+        assert "<backlight|fog|low_sun|sodium>. fair compare also takes fine13 (13 data sets)" in str(caught.value)
+
+
+def test_fine13_takes_turns_through_the_lights():
+    """The rule is fixed: the cars of seeds 5 to 17, lights in alphabetical order."""
+    beds = [find_dataset(name) for name in expand(["fine13"])]
+    options = [dict(zip(bed.options[::2], bed.options[1::2], strict=True)) for bed in beds]
+    assert [int(each["DATASET.SYNTH_SEED"]) for each in options] == list(range(5, 18))
+    lights = [each.get("DATASET.SYNTH_LIGHT", "blue_hour") for each in options]
+    assert lights == list(itertools.islice(itertools.cycle(sorted(LIGHTS)), 13))
+
+
+def test_suites_are_expanded_once():
+    beds = read_suites()["fine13"]
+    assert expand(["dtd", "fine13", "synth_cars_s6", "dtd"]) == ["dtd", *beds]
+    assert expand(["fine13/tiny_x"]) == [f"{bed}/tiny_x" for bed in beds]
+    assert expand(["fine1", "a/fine13"]) == ["fine1", "a/fine13"]
 
 
 @pytest.mark.parametrize("cfg", ["nope", "../FAIR/tiny", "", "tiny.yaml"])

@@ -19,7 +19,7 @@ from fairclip.run.finished import different_settings, in_words
 from fairclip.run.memory import MemoryGuard
 from fairclip.run.optimizers import NAMES, build_optimizer, split_biases
 from fairclip.run.progress import LINES, epoch_line, is_shown
-from fairclip.run.settings import own_settings
+from fairclip.run.settings import own_settings, run_hash
 from fairclip.run.state import Kept
 
 # -- State -------------------------------------------------------------------------------------------------------------
@@ -282,6 +282,19 @@ def test_what_differs_is_named_by_its_key(tmp_path: Path):
     different = different_settings(tmp_path, now)
     assert different == {"TRAINER.MINE.K": (4, 8), "OPTIM.LR": (0.0003, 0.5)}
     assert "TRAINER.MINE.K 4 (now 8)" in in_words(different, "a", "b")
+
+
+def test_keys_that_came_later_do_not_make_other_runs_of_those_of_before(tmp_path: Path):
+    now = config()
+    (tmp_path / "config.yaml").write_text(own_settings(now).dump())
+    before = run_hash(now)
+    now.DATASET.SYNTH_LIGHT = "blue_hour"
+    assert run_hash(now) == before and different_settings(tmp_path, now) == {}
+    now.DATASET.SYNTH_LIGHT = "fog"
+    assert run_hash(now) != before
+    assert different_settings(tmp_path, now) == {"DATASET.SYNTH_LIGHT": ("blue_hour", "fog")}
+    (tmp_path / "config.yaml").write_text(own_settings(now).dump())
+    assert different_settings(tmp_path, config()) == {"DATASET.SYNTH_LIGHT": ("fog", "blue_hour")}
 
 
 def test_a_config_of_before_has_the_nodes_of_all_trainers(tmp_path: Path):

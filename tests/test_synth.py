@@ -1,15 +1,24 @@
 """The built-in data set: what its classes are, that it is a function of its seed, and what captions claim."""
 
+import hashlib
+import itertools
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
 
+from fairclip.backbones.openai import load_clip
+from fairclip.backbones.pixels import pixels_of
 from fairclip.data import synth
 from fairclip.data.synth.captions import ATTRIBUTES, UNKNOWN, Car, agreement, caption
 from fairclip.data.synth.catalogue import BODIES, PARTS, catalogue, describe, random_parts
+from fairclip.data.synth.lights import LIGHTS
 from fairclip.data.synth.render import SIZE, render
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,11 +81,71 @@ def test_every_part_value_is_drawn_inside_its_boxes(body: str) -> None:
             assert (changed & inside).sum() >= 0.6 * changed.sum(), f"{part} {value} lies outside its box"
 
 
-def test_blue_hour_is_darker_and_keeps_the_scene() -> None:
-    parts = random_parts(random.Random(0))
-    bright, blue = draw("van", parts), draw("van", parts, light="blue_hour")
-    assert blue.mean() < 0.7 * bright.mean()
-    assert np.corrcoef(bright.mean(2).ravel(), blue.mean(2).ravel())[0, 1] > 0.9
+def images(light: str, seed: int, n: int) -> np.ndarray:
+    """The first test images of three classes, [3 n, SIZE, SIZE, 3]."""
+    found = [
+        image
+        for model in catalogue(seed)[:3]
+        for image in itertools.islice(synth.class_images(model, "test", seed, light), n)
+    ]
+    return np.stack([np.asarray(image) for image in found])
+
+
+@pytest.mark.parametrize(
+    "light, seed, digest",
+    [
+        ("blue_hour", 0, "2609ae398ab715ca"),
+        ("blue_hour", 5, "6ba527739d75de30"),
+        ("bright", 0, "4112ca58d1342e07"),
+        ("bright", 5, "217089cf162063ab"),
+    ],
+)
+def test_images_stay_as_they_were_before_there_were_other_lights(light: str, seed: int, digest: str) -> None:
+    assert hashlib.sha256(images(light, seed, 5).tobytes()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_a_light_is_a_function_of_the_image_within_bounds(light: str) -> None:
+    x = np.random.default_rng(0).random((32, 48, 3), dtype=np.float32)
+    x[:4], x[-4:] = 0, 1  # the ends of the range too
+    before, y = x.copy(), LIGHTS[light](x)
+    assert y.dtype == np.float32 and y.shape == x.shape
+    assert y.min() >= 0 and y.max() <= 1
+    assert (x == before).all() and (y == LIGHTS[light](x)).all()
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_a_light_moves_all_images_the_same_way_and_keeps_the_scene(light: str) -> None:
+    bright, shifted = images("bright", 0, 8), images(light, 0, 8)
+    assert (images(light, 0, 8) == shifted).all()
+    moved = features(shifted) - features(bright)
+    directions = moved / moved.norm(dim=1, keepdim=True)
+    assert moved.norm(dim=1).mean() > 0.5
+    assert (directions @ (moved.mean(dim=0) / moved.mean(dim=0).norm()) > 0.5).all()
+    for a, b in zip(bright.mean(axis=3), shifted.mean(axis=3), strict=True):
+        assert np.corrcoef(detail(a).ravel(), detail(b).ravel())[0, 1] > 0.95
+
+
+@torch.no_grad()
+def features(images: np.ndarray) -> torch.Tensor:
+    """Unit features of the backbone `tiny`, [n, d]."""
+    small = [np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC)) for image in images]
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (pixels_of("tiny").mean, pixels_of("tiny").std))
+    pixels = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2) / 255
+    return functional.normalize(load_clip("tiny").encode_image((pixels - mean) / std), dim=1)
+
+
+def detail(image: np.ndarray) -> np.ndarray:
+    """The car and what is near it, without the means of rows and columns, which slopes of brightness change."""
+    image = image[SIZE // 3 :]
+    return image - image.mean(axis=0, keepdims=True) - image.mean(axis=1, keepdims=True)
+
+
+def test_lights_stand_in_alphabetical_order_and_differ() -> None:
+    assert list(LIGHTS) == sorted(LIGHTS) and len(LIGHTS) >= 4 and "bright" not in LIGHTS
+    means = [images(light, 0, 2).astype(float) for light in ("bright", *LIGHTS)]
+    for a, b in itertools.combinations(means, 2):
+        assert abs(a - b).mean() > 10
 
 
 def test_captions_claim_only_what_is_visible_and_mix_trims_up() -> None:
@@ -112,3 +181,15 @@ def test_rendering_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(Exception):  # noqa: B017
         synth.render_dataset(tmp_path / "cars", 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_light_is_drawn_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synth, "COUNTS", {"train": 1, "val": 1, "test": 1})
+    monkeypatch.setattr(synth, "ProcessPoolExecutor", ThreadPoolExecutor)
+    synth.render_dataset(tmp_path / "cars", 5, "fog")
+    model = catalogue(5)[7]
+    file = tmp_path / "cars/images" / model.name.lower().replace(" ", "_") / "test_000.png"
+    (expected,) = synth.class_images(model, "test", 5, "fog")
+    assert (np.asarray(Image.open(file)) == np.asarray(expected)).all()
+    described = json.loads((tmp_path / "cars/descriptions.json").read_text())
+    assert described == {model.name: describe(model) for model in catalogue(5)}

@@ -1,5 +1,7 @@
 """Tables of made-up results: what is averaged, ranked and held against what."""
 
+from pathlib import Path
+
 import pytest
 from commands import table
 from made_up_runs import cells, finish, load, shown
@@ -8,6 +10,7 @@ from fairclip.compare import runs, stats
 from fairclip.compare.grid import column_name
 from fairclip.compare.methods import read_methods
 from fairclip.compare.runs import Column
+from fairclip.compare.suites import expand
 from fairclip.core.errors import UserError
 
 # One data set, seed by seed
@@ -92,6 +95,56 @@ def test_groups_averages_and_missing_cells(two_sets, capsys):
     assert "Missing: Zero-shot, class names on synth_cars_s2." in text
     assert "No average where a data set is missing or has other seeds: Zero-shot, class names." in text
     assert "†: transductive" in text and "‡: trained with labels" in text
+
+
+def test_runs_of_before_are_compared_with_those_that_have_later_keys(one_set, capsys):
+    settings = {"DATASET": {"NAME": "SynthCars"}, "TRAINER": {"NAME": "x"}}
+    for trainer, more in (("CuPL", {}), ("FAIR", {"SYNTH_LIGHT": "blue_hour"})):
+        finish(one_set / f"synth_cars/{trainer}/tiny/seed1", config={**settings, "DATASET": settings["DATASET"] | more})
+    assert "Caution" not in shown(one_set, "--seeds", "1", capsys=capsys)
+    config = {**settings, "DATASET": {"NAME": "SynthCars", "SYNTH_LIGHT": "fog"}}
+    finish(one_set / "synth_cars/FAIR/tiny/seed1", config=config)
+    text = shown(one_set, "--seeds", "1", capsys=capsys)
+    assert "differ in DATASET.SYNTH_LIGHT: blue_hour (Zero-shot, descriptions), fog (FAIR)." in text
+
+
+@pytest.fixture
+def suite(tmp_path) -> Path:
+    """FAIR is 1, 2, … 13 ahead of plain self-training, and 1 behind zero-shot on the last two data sets."""
+    folder = tmp_path / "suite"
+    for i, bed in enumerate(expand(["fine13"]), start=1):
+        finish(folder / bed / "FAIR/tiny/seed1", 70)
+        finish(folder / bed / "FAIR/tiny_plain/seed1", 70 - i)
+        finish(folder / bed / "CuPL/tiny/seed1", 71 if i > 11 else 60)
+    return folder
+
+
+def test_many_data_sets_have_a_row_each(suite, capsys):
+    summary, by_set = shown(suite, "--datasets", "fine13", capsys=capsys).split("Test accuracy in %, by data set")
+    rows = cells(summary)
+    assert rows["Method"][:3] == ["Average", "FAIR ahead", "FAIR better on"]
+    assert rows["FAIR"][:3] == ["70.00", "", ""]
+    # By hand: mean 7, deviation 3.894, t 2.179: 2.179 * 3.894 / sqrt(13) = 2.353.
+    assert rows["Plain self-training"][:3] == ["63.00", "+7.00 [+4.65, +9.35]", "13 of 13"]
+    assert rows["Zero-shot, descriptions"][0] == "61.69" and rows["Zero-shot, descriptions"][2] == "11 of 13"
+    assert "with a 95 % interval over data sets" in summary and max(map(len, summary.splitlines())) < 140
+    rows = cells(by_set)
+    assert rows["Data set"] == ["Zero-shot, descriptions", "Plain self-training", "FAIR"]
+    assert rows["synth_cars_s7_fog"] == ["60.00", "67.00", "70.00"]
+    assert [name for name in rows if name.startswith("synth_cars")] == expand(["fine13"])
+    assert by_set.count("config tiny (CLIP tiny), seed 1.") == 1
+
+
+def test_many_data_sets_with_some_missing_or_with_more_seeds(suite, capsys):
+    finish(suite / "synth_cars_s6/FAIR/tiny/seed2", 80)  # without a partner
+    rows = cells(shown(suite, "--datasets", "fine13", capsys=capsys).split("by data set")[0])
+    assert rows["Plain self-training"][1:3] == ["+7.00 [+4.65, +9.35]", "13 of 13"]
+    finish(suite / "synth_cars_s6/FAIR/tiny_plain/seed2", 65)  # 15 behind; its mean with seed 1's 2 is 8.5
+    rows = cells(shown(suite, "--datasets", "fine13", capsys=capsys).split("by data set")[0])
+    assert rows["Plain self-training"][1].startswith("+7.50 [")  # 7 + (8.5 - 2) / 13
+    (suite / "synth_cars_s9_sodium/FAIR/tiny_plain/seed1/results.json").unlink()
+    rows = cells(shown(suite, "--datasets", "fine13", capsys=capsys).split("by data set")[0])
+    assert rows["Plain self-training"][:3] == ["–", "–", "–"]
 
 
 def test_ranks_leave_references_and_transductive_methods_out(two_sets):
