@@ -34,6 +34,7 @@ from clip.model import CLIP
 from PIL import Image
 from tqdm import tqdm
 
+from fairclip.backbones.pixels import CLIP_PIXELS
 from fairclip.core.places import PACKAGE
 from fairclip.data.synth.captions import Car, agreement, caption
 from fairclip.data.synth.catalogue import BODIES, COLOURS, PARTS, catalogue, random_parts
@@ -42,8 +43,8 @@ from fairclip.data.synth.render import SIZE, render
 
 OUT = PACKAGE / "backbones" / "weights"
 INPUT = 64
-MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's
-STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+MEAN = torch.tensor(CLIP_PIXELS.mean).view(3, 1, 1)
+STD = torch.tensor(CLIP_PIXELS.std).view(3, 1, 1)
 TEXT = dict(
     embed_dim=128,
     image_resolution=INPUT,

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairclip.backbones.openai import input_resolution, load_clip
+from fairclip.backbones.pixels import CLIP_PIXELS
 from fairclip.data.synth import BLUE_HOUR, LIGHTS, catalogue, class_images, describe
 from fairclip.data.synth.lights import BRIGHT
 from fairclip.method.anchors import description_anchors
@@ -25,8 +26,8 @@ from fairclip.method.linear_probe import regularisation_path
 from fairclip.text.embeddings import encode_ragged, name_prompts
 
 PENALTY = 1e-3
-MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's
-STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+MEAN = torch.tensor(CLIP_PIXELS.mean).view(3, 1, 1)
+STD = torch.tensor(CLIP_PIXELS.std).view(3, 1, 1)
 
 
 def draw(seed: int, split: str, light: str, size: int) -> tuple[Tensor, Tensor]:

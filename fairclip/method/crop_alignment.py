@@ -32,6 +32,11 @@ def select_crops(global_feature: Tensor, crop_features: Tensor, k: int) -> tuple
     return top.indices, top.values
 
 
+def crop_weights(relevance: Tensor, scale: float) -> Tensor:
+    """w = softmax(scale * r) over the kept crops of each image, [B, k]. ``relevance``: r_i, [B, k]."""
+    return (scale * relevance).softmax(dim=1)
+
+
 def aggregate(global_feature: Tensor, crop_features: Tensor, k: int, scale: float) -> Tensor:
     """One local feature u per image: the relevance-weighted mean of its k most relevant crops.
 
@@ -47,8 +52,12 @@ def aggregate(global_feature: Tensor, crop_features: Tensor, k: int, scale: floa
     if crop_features.shape[1] == 0:
         return global_feature
     index, relevance = select_crops(global_feature, crop_features, k)
+    return mean_of_crops(crop_features, index, crop_weights(relevance, scale))
+
+
+def mean_of_crops(crop_features: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """u = unit(sum_i w_i z_i), [B, d], of the crops ``index`` [B, k] with these ``weights`` [B, k]."""
     kept = crop_features.gather(1, index[..., None].expand(-1, -1, crop_features.shape[-1]))
-    weights = (scale * relevance).softmax(dim=1)
     return F.normalize(torch.einsum("bk,bkd->bd", weights, kept), dim=-1)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from fairclip.method.anchors import AnchorClassifier
-from fairclip.method.crop_alignment import alignment_scores, select_crops
+from fairclip.method.crop_alignment import crop_weights, mean_of_crops, select_crops
 from fairclip.views.views import Box
 
 
@@ -41,6 +41,7 @@ class ViewPredictions:
     crops: Tensor  # all N crops in bytes, [B, N, 3, S, S]
     index: Tensor  # of the k crops that count, most relevant first, [B, k]
     relevance: Tensor  # of these, [B, k]
+    weights: Tensor  # of these, [B, k], rows that sum to 1
     local: Tensor  # probabilities by the crops, [B, K]
     whole: Tensor  # probabilities by the whole image, [B, K]
 
@@ -64,27 +65,27 @@ def predict_views(
     features = torch.stack([model.encode(normalize(view)) for view in views.unbind(1)], dim=1)
     z, crops = features[:, 0], features[:, 1:]
     index, relevance = select_crops(z, crops, k)
-    scores = alignment_scores(z, crops, anchors, k, scale)
+    weights = crop_weights(relevance, scale)
+    scores = mean_of_crops(crops, index, weights) @ anchors.t()
     return ViewPredictions(
         crops=views[:, 1:].cpu(),
         index=index.cpu(),
         relevance=relevance.cpu(),
+        weights=weights.cpu(),
         local=(model.tau * scores).softmax(dim=1).cpu(),
         whole=(model.tau * z @ anchors.t()).softmax(dim=1).cpu(),
     )
 
 
-def explain_image(
-    image: Image.Image, boxes: list[Box], predicted: ViewPredictions, row: int, scale: float
-) -> Explanation:
+def explain_image(image: Image.Image, boxes: list[Box], predicted: ViewPredictions, row: int) -> Explanation:
     """The explanation of one image, which is ``row`` of what was predicted; ``boxes`` are where its crops were cut."""
-    selected, relevance = predicted.index[row].tolist(), predicted.relevance[row]
+    selected = predicted.index[row].tolist()
     return Explanation(
         image=image,
         boxes=boxes,
         selected=selected,
-        relevance=relevance.tolist(),
-        weights=(scale * relevance).softmax(dim=0).tolist(),
+        relevance=predicted.relevance[row].tolist(),
+        weights=predicted.weights[row].tolist(),
         crops=[Image.fromarray(predicted.crops[row, i].permute(1, 2, 0).numpy()) for i in selected],
         local=predicted.local[row],
         whole=predicted.whole[row],

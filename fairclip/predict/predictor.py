@@ -126,11 +126,11 @@ class Predictor:
             UserError: an image that cannot be read, or a run without crops.
         """
         self.check_crops()
-        scale, explained = self.settings["crops"]["scale"], []
+        explained: list[Explanation] = []
         for pictures in rgb_batches(images, batch):
             predicted = self._predict_views(pictures)
             explained += [
-                explain_image(picture, self._crop_boxes(picture), predicted, row, scale)
+                explain_image(picture, self._crop_boxes(picture), predicted, row)
                 for row, picture in enumerate(pictures)
             ]
         return explained

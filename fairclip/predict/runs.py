@@ -1,6 +1,5 @@
 """Reading a trained model from a run's folder, or from a file that ``Predictor.save`` wrote."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
-from fairclip.run.checkpoints import read_checkpoint, read_file
+from fairclip.run.checkpoints import POINTER, find_checkpoint, read_checkpoint, read_file
 from fairclip.run.results import read_results
 
 FORMAT = "fair-predictor-1"  # of the files that `write_saved` writes
@@ -70,7 +69,7 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
         backbone, images = cfg["MODEL"]["BACKBONE"]["NAME"], cfg["INPUT"]
         odd_images = images["NO_TRANSFORM"] or "instance_norm" in images["TRANSFORMS"]
         require(not odd_images, "INPUT.NO_TRANSFORM and the transform instance_norm are not supported in prediction")
-        state = find_checkpoint(folder, trainer, epoch)
+        state = read_newest(folder, trainer, epoch)
         prediction = state["prediction"] if "prediction" in state else prediction_of_old_run(cfg, state)
     except (KeyError, TypeError) as error:
         raise UserError(
@@ -88,7 +87,7 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
             f"{folder} is unfinished, {state['epoch']} of {last} epochs: run it to its end, or ask for epoch "
             f"{state['epoch']}"
         )
-    check_same_run(folder, state, backbone)
+    check_files_agree(folder, state, backbone)
     run = {"trainer": trainer, "dataset": dataset, "epoch": state["epoch"], "seed": state.get("seed")}
     return TrainedModel(
         state_dict={name: value for name, value in state["state_dict"].items() if name != "anchors.weight"},
@@ -117,19 +116,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     return cfg
 
 
-def find_checkpoint(folder: Path, trainer: str, epoch: int | None) -> dict[str, Any]:
+def read_newest(folder: Path, trainer: str, epoch: int | None) -> dict[str, Any]:
     """The content of the newest checkpoint in a run's folder, or of that of ``epoch``."""
-    pointers = list(folder.glob("*/checkpoint"))
+    pointers = list(folder.glob(f"*/{POINTER}"))
     require(pointers, f"{folder} has no checkpoint: the run has not finished an epoch, or {trainer} trains nothing")
     names = few(sorted(map(str, pointers)))
     require(len(pointers) == 1, f"{folder} has checkpoints of several models: {names}")
-    home = pointers[0].parent
-    path = home / (pointers[0].read_text().strip() if epoch is None else f"model.pth.tar-{epoch}")
-    require(path.is_file(), f"no checkpoint at {path} (there: {', '.join(sorted(os.listdir(home)))})")
+    path = find_checkpoint(pointers[0].parent, epoch)
+    assert path is not None  # its pointer is there
     return read_checkpoint(path)
 
 
-def check_same_run(folder: Path, state: dict[str, Any], backbone: str) -> None:
+def check_files_agree(folder: Path, state: dict[str, Any], backbone: str) -> None:
     """Do the checkpoint, config.yaml and results.json belong together?"""
     results = read_results(folder)
     if state["backbone"] != backbone or (results and results.get("config_hash") != state["config_hash"]):
