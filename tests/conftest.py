@@ -13,11 +13,13 @@ import torch  # noqa: E402
 from made_up_runs import one_set, two_sets  # noqa: E402, F401 (fixtures)
 from server import Server  # noqa: E402
 
+from fairclip.backbones import precision  # noqa: E402
 from fairclip.core import toolbox  # noqa: E402
 from fairclip.core.log import show_messages  # noqa: E402
 
 show_messages()  # before pytest adds its own handlers: tests look for messages in what is printed
 torch.set_num_threads(1)
+precision.bfloat16_speed = lambda device: 1.0  # tests compute in float32 unless they say so, on any machine
 DASSL = toolbox.use_dassl(announce=False)
 if DASSL == "upstream":
     from dassl.utils import Logger

@@ -11,14 +11,15 @@ from clip.model import CLIP, build_model
 from torch import nn
 
 from fairclip.backbones import openai as backbone
+from fairclip.backbones import precision
 from fairclip.backbones.openai import (
-    autocast,
     feature_dim,
     input_resolution,
     load_clip,
     norm_parameters,
     share_with_clip,
 )
+from fairclip.backbones.precision import autocast, choose_precision
 from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
 
@@ -206,8 +207,27 @@ def test_bf16_is_near_fp32(models, tower):
 
 @pytest.mark.parametrize("prec, message", [("amp", "needs a GPU"), ("fp16", "is unknown"), ("FP32", "is unknown")])
 def test_precision_that_cannot_be(prec, message):
-    with pytest.raises(UserError, match=f"{message}.*Use fp32"):
+    with pytest.raises(UserError, match=f"{message}.*Use .*fp32"):
         autocast(torch.device("cpu"), prec)
+
+
+def test_gradients_in_bf16_are_near_those_in_fp32(models):
+    """Where there is a gradient, attention is computed another way than where there is none."""
+    visual, image = models["vit"].visual, torch.rand(4, 3, 32, 32)
+    norms, found = list(norm_parameters(visual).values()), {}
+    for prec in ("fp32", "bf16"):
+        with autocast("cpu", prec):
+            loss = visual(image).float().square().sum()
+        found[prec] = torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, norms)])
+    assert torch.cosine_similarity(found["fp32"], found["bf16"], dim=0) > 0.99
+
+
+@pytest.mark.parametrize("ratio, expected", [(2.3, "bf16"), (1.1, "fp32"), (0.2, "fp32")])
+def test_auto_is_bf16_where_the_device_is_clearly_faster_in_it(monkeypatch, ratio, expected):
+    monkeypatch.setattr(precision, "bfloat16_speed", lambda device: ratio)
+    prec, why = choose_precision(torch.device("cpu"), "auto")
+    assert prec == expected and f"{ratio} times as fast" in why
+    assert choose_precision(torch.device("cpu"), "fp32") == ("fp32", "")  # what is asked for is not probed
 
 
 def test_no_network(tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def test_compare_runs_what_is_missing(folder, capfd):
     ]
     calls = trained(folder)
     assert all(" TEST.EVERY_EPOCH True" in " ".join(call) for call in calls)
-    assert calls[3][-6:-4] == ["TRAINER.FAIR.N_CROPS", "0"]
+    assert " TRAINER.FAIR.N_CROPS 0 " in " ".join(calls[3])
     out, err = capfd.readouterr()
     assert "noise" not in out + err and err.count("run 1 of 5: ") == 2
     assert out.startswith("Test accuracy in %") and "| FAIR " in out
@@ -131,9 +131,9 @@ def test_printed_commands_are_independent(folder, tmp_path_factory, capfd):
 
 
 def test_another_table_of_methods(folder, capfd):
-    assert compare(["synth_cars", "--table", "ablation", "--methods", "crops0,name", "--seeds", "1"]) == 0
-    assert places(folder) == ["FAIR/tiny_crops0/seed1", "FAIR/tiny_name/seed1"]
-    assert (folder / "results/ablation.md").is_file() and "| No crops " in capfd.readouterr().out
+    assert compare(["synth_cars", "--table", "ablation", "--methods", "crops8,name", "--seeds", "1"]) == 0
+    assert places(folder) == ["FAIR/tiny_crops8/seed1", "FAIR/tiny_name/seed1"]
+    assert (folder / "results/ablation.md").is_file() and "| 8 crops " in capfd.readouterr().out
 
 
 def test_methods_without_the_config_are_left_out_or_an_error(folder, capfd):
@@ -290,7 +290,7 @@ def test_descriptions_reach_all_rows_that_use_them(folder, monkeypatch, capfd):
     zsclip, cupl, plain, aligned, fair = trained(folder)
     assert cupl[-2:] == ["TRAINER.CUPL.DESCRIPTIONS", "my own.json"] and zsclip[-4:] == options
     for row in (plain, aligned):
-        assert row[-10:-4] == [*options, "TRAINER.FAIR.N_CROPS", "0"]  # the last of a key counts
+        assert " ".join(row).count(" ".join([*options, "TRAINER.FAIR.N_CROPS", "0"])) == 1  # the last of a key counts
     assert fair[-4:] == options
     assert "TAG=own " in capfd.readouterr().out
 

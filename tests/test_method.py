@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fairclip.core.errors import UserError
 from fairclip.method.anchors import Anchors, description_anchors
-from fairclip.method.crop_alignment import aggregate, alignment_scores, select_crops
+from fairclip.method.crop_alignment import aggregate, alignment_scores, crop_weights, select_crops
 from fairclip.method.label_weights import SCHEMES, self_training_weight
 from fairclip.method.losses import fairness, weighted_cross_entropy
 from fairclip.views.views import FixedCrops, Normalize, Views, crop_boxes, resize_box, to_bytes
@@ -92,12 +92,14 @@ def test_anchors_are_used_as_unit_rows_whatever_their_length():
 # -- Alignment ---------------------------------------------------------------------------------------------------------
 
 
-def local_by_hand(z, crops, k, scale):
+def local_by_hand(z, crops, k, sharpness):
     rows = []
     for b in range(len(z)):
         relevance = [dot(crop, z[b]) for crop in crops[b]]
         kept = sorted(range(len(relevance)), key=lambda i: -relevance[i])[:k]
-        weights = softmax([scale * relevance[i] for i in kept])
+        mean = sum(relevance[i] for i in kept) / k
+        spread = math.sqrt(sum((relevance[i] - mean) ** 2 for i in kept) / k)
+        weights = softmax([sharpness * (relevance[i] - mean) / (spread or 1.0) for i in kept])
         rows.append(unit(weighted_sum(weights, [crops[b, i] for i in kept])))
     return rows
 
@@ -108,6 +110,17 @@ def test_alignment(k):
     u = local_by_hand(z, crops, k, 5.0)
     close(aggregate(z, crops, k, 5.0), u)
     close(alignment_scores(z, crops, anchors, k, 5.0), [[dot(row, a) for a in anchors] for row in u])
+
+
+def test_weights_of_crops_follow_the_spread_of_relevances_and_not_their_size():
+    relevance = torch.randn(B, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        crop_weights(0.01 * relevance + 0.9, 1.5), crop_weights(relevance, 1.5), rtol=1e-4, atol=1e-5
+    )
+    assert crop_weights(relevance, 3.0).max() > crop_weights(relevance, 1.5).max()
+    alike = torch.full((B, 4), 0.25)
+    torch.testing.assert_close(crop_weights(relevance, 0.0), alike)
+    torch.testing.assert_close(crop_weights(torch.full((B, 4), 0.7), 5.0), alike)  # crops without a difference
 
 
 def test_selected_crops_come_in_order_of_relevance():
@@ -139,33 +152,23 @@ def test_impossible_number_of_crops(k):
 
 
 def weight_by_hand(kind, u, z, anchors):
+    """Before they are divided by their mean."""
     las, whole = [dot(u, a) for a in anchors], [dot(z, a) for a in anchors]
     p, q = softmax([TAU * s for s in las]), softmax([TAU * s for s in whole])
     order = sorted(range(len(p)), key=lambda c: -p[c])
     agreement = q[order[0]] / max(q)
-    if len(p) == 1:
-        margin = anchor_margin = 1.0
-    else:
-        first, second = order[:2]
-        margin = 1 - p[second] / p[first]
-        normal = unit([float(x - y) for x, y in zip(anchors[first], anchors[second], strict=True)])
-        anchor_margin = 1 - math.exp(-TAU * dot(u, normal))  # the plane goes through 0: anchors have equal length
-    return {
-        "none": 1.0,
-        "agreement": agreement,
-        "margin": margin,
-        "anchor_margin": anchor_margin,
-        "agreement_margin": agreement * margin,
-    }[kind]
+    margin = 1.0 if len(p) == 1 else 1 - p[order[1]] / p[order[0]]
+    return {"none": 1.0, "agreement": agreement, "margin": margin}[kind]
 
 
 @pytest.mark.parametrize("classes", [K, 2, 1])
 @pytest.mark.parametrize("kind", SCHEMES)
 def test_weights(kind, classes):
     u, z, anchors = units(B, D), units(B, D, seed=1), units(classes, D, seed=2)
-    weights = self_training_weight(kind, u @ anchors.t(), z @ anchors.t(), anchors, TAU)
-    close(weights, [weight_by_hand(kind, u[b], z[b], anchors) for b in range(B)])
-    assert ((weights >= 0) & (weights <= 1)).all()
+    weights = self_training_weight(kind, u @ anchors.t(), z @ anchors.t(), TAU)
+    by_hand = [weight_by_hand(kind, u[b], z[b], anchors) for b in range(B)]
+    close(weights, [B * weight / sum(by_hand) for weight in by_hand])
+    assert (weights >= 0).all() and weights.mean().item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", SCHEMES)
@@ -173,13 +176,13 @@ def test_weights_of_twin_classes_are_finite(kind):
     """Two equal anchors can't be told apart: the margins must say 0, not NaN."""
     anchors = units(1, D).expand(2, D)
     scores = units(B, D, seed=1) @ anchors.t()
-    weights = self_training_weight(kind, scores, scores, anchors, TAU)
+    weights = self_training_weight(kind, scores, scores, TAU)
     torch.testing.assert_close(weights, torch.full_like(weights, 0.0 if "margin" in kind else 1.0))
 
 
 def test_unknown_weight():
-    with pytest.raises(UserError, match="agreement_margin"):
-        self_training_weight("entropy", units(B, K), units(B, K), units(K, K), TAU)
+    with pytest.raises(UserError, match="none, agreement, margin"):
+        self_training_weight("entropy", units(B, K), units(B, K), TAU)
 
 
 @pytest.mark.parametrize("kind", SCHEMES)
@@ -192,7 +195,7 @@ def test_permuting_classes_permutes_outputs(kind):
         anchors = description_anchors(names, descriptions, mask, 7.4)
         las = alignment_scores(z, crops, anchors, 3, 5.0)
         whole = z @ anchors.t()
-        return las, self_training_weight(kind, las, whole, anchors, TAU), (TAU * whole).softmax(1)
+        return las, self_training_weight(kind, las, whole, TAU), (TAU * whole).softmax(1)
 
     las, weights, probs = outputs(names, descriptions, MASK)
     las_p, weights_p, probs_p = outputs(names[order], descriptions[order], MASK[order])

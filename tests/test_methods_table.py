@@ -28,7 +28,7 @@ def test_what_a_row_says():
     assert METHODS["zsclip"] == Method("zsclip", "ZeroshotCLIP", "", True, "Zero-shot, class names", True)
     assert METHODS["linear_probe"].once and not METHODS["linear_probe"].zero_shot
     assert METHODS["plain"].variant == "plain"
-    assert METHODS["plain"].options[:4] == ("TRAINER.FAIR.N_CROPS", "0", "TRAINER.FAIR.WEIGHT", "none")
+    assert METHODS["plain"].options[:4] == ("TRAINER.FAIR.N_CROPS", "0", "TRAINER.FAIR.LABEL_MEMORY", "0.0")
     inductive = METHODS["transclip_inductive"]
     assert (inductive.variant, inductive.options) == ("inductive", ("TRAINER.TRANSCLIP.INDUCTIVE", "True"))
 
@@ -68,7 +68,7 @@ def test_tables_are_found_by_name_path_or_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("METHODS_FILE", str(own))
     assert find_table() == own and find_table("ablation") == CONFIGS / "ablation.txt"
     assert read_methods() == [Method("mine", "FAIR", "mine", False, "Mine", False, ("A.KEY", "1"))]
-    with pytest.raises(UserError, match="no table of methods 'nope'. It is one of ablation, crops, methods"):
+    with pytest.raises(UserError, match="no table of methods 'nope'. It is one of ablation, methods"):
         find_table("nope")
 
 

@@ -216,12 +216,12 @@ def test_halved_pieces_are_as_if_memory_had_never_run_out(data, backbone, tmp_pa
     with monkeypatch.context() as patch:
         memory = SmallMemory(patch, 4)
         run(trainer, data, backbone, tmp_path / "halved", *opts, "TRAIN.AUTO_CHUNK", "True")
-        assert memory.failures == 2  # one of a pass without, one with gradients
     lines = [line for line in (tmp_path / "halved/log.txt").read_text().splitlines() if "Out of memory" in line]
-    assert lines == [
-        "Out of memory with 8 images at once: TRAIN.CHUNK 4 from here on",
-        "Out of memory with 8 images at once: TRAIN.MICRO_BATCH 4 from here on",
-    ]
+    expected = ["Out of memory with 8 images at once: TRAIN.CHUNK 4 from here on"]
+    if trainer == "FAIR":  # two views of an image have a gradient: the strong one and a crop
+        expected += ["Out of memory with 16 images at once: TRAIN.MICRO_BATCH 8 from here on"]
+    expected += ["Out of memory with 8 images at once: TRAIN.MICRO_BATCH 4 from here on"]
+    assert lines == expected and memory.failures == len(lines)
     assert same(trained(tmp_path / "halved", trainer), trained(tmp_path / "set", trainer))
     predictions = [(tmp_path / name / "predictions.csv").read_text() for name in ("set", "halved")]
     assert predictions[0] == predictions[1]

@@ -10,7 +10,7 @@ from fairclip.run.zero_shot import ZeroShotTrainer
 
 def extend_cfg(cfg: CfgNode) -> None:
     """DESCRIPTIONS "" stands for the data set's own file; TEMPLATES serve classes that have no description."""
-    cfg.TRAINER.CUPL = CfgNode({"PREC": "fp32", "DESCRIPTIONS": "", "TEMPLATES": ()})
+    cfg.TRAINER.CUPL = CfgNode({"PREC": "auto", "DESCRIPTIONS": "", "TEMPLATES": ()})
 
 
 @TRAINER_REGISTRY.register()

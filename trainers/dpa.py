@@ -41,7 +41,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """DPA's config. The defaults are the public code's for Stanford Cars and most other data sets."""
     cfg.TRAINER.DPA = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set, as in the public code
             "IMAGE_SHARE": 0.5,  # a. Public code: 0.2 for DTD and Food101, 0.01 for Oxford Pets
             "QUEUE": 32,  # batches whose mean prediction distribution alignment divides by
@@ -84,7 +84,7 @@ class DPA(AdaptationTrainer):
     def build_model(self) -> None:
         opt = self.options
         text = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
-        self.model = AnchorClassifier(self.clip_model.visual, text, self.tau, opt.PREC)  # its anchors are Z
+        self.model = AnchorClassifier(self.clip_model.visual, text, self.tau, self.prec)  # its anchors are Z
         del self.clip_model  # the text tower has done its work
 
         # Trained: Z and the norms. Of them only the biases are spared weight decay, as in the public code.

@@ -11,22 +11,21 @@ Symbols: f image tower, A anchors (K unit rows a_c), tau = exp(logit_scale) of C
 """
 
 import math
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import norm_parameters
-from fairclip.core.distributed import gather, global_mean
+from fairclip.core.distributed import gather, global_mean, parallel
 from fairclip.core.errors import require
 from fairclip.core.log import log
-from fairclip.method.anchors import ANCHOR_KINDS, AnchorClassifier, description_anchors
+from fairclip.method.anchors import ANCHOR_KINDS, AnchorClassifier, Student, description_anchors
 from fairclip.method.crop_alignment import alignment_scores
-from fairclip.method.ema import EMA
 from fairclip.method.label_weights import SCHEMES, self_training_weight
 from fairclip.method.losses import MANY_CLASSES, fairness, weighted_cross_entropy
 from fairclip.method.memory import LabelMemory, Queue
@@ -40,7 +39,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """FAIR's config with its defaults; every ablation is one value."""
     cfg.TRAINER.FAIR = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             # Anchors
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
@@ -49,18 +48,17 @@ def extend_cfg(cfg: CfgNode) -> None:
             "LEARN_ANCHORS": True,
             "LEARN_NORM": True,
             # Views and alignment score
-            "N_CROPS": 8,  # N [F: microCLIP]; 0: the whole image labels
+            "N_CROPS": 4,  # N [O]
             "TOP_K": 4,  # k, crops that label; 0: the whole image labels
             "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side [F: microCLIP]
             "BETA": 0.9,
-            "CROP_SCALE": math.exp(4),  # s_i [F: WCA]
+            "SHARPNESS": 1.0,  # of the softmax over relevances, in their standard deviations within an image [O]
             # Self-training
-            "ALIGN_QUEUE": 0,  # p is divided by its mean over so many batches before it labels [F: DPA]; 0: it is not
-            "WEIGHT": "agreement_margin",  # none | agreement | margin | anchor_margin | agreement_margin
-            "LABEL_MEMORY": 0.0,  # share of an image's earlier probabilities in its label [O]; 0: this step's alone
-            "STUDENT_CROPS": 0,  # of the N crops, how many the student learns from beside the strong view [O]
+            "ALIGN_QUEUE": 32,  # p is divided by its mean over so many batches before it labels [F: DPA]; 0: it is not
+            "WEIGHT": "none",  # none | agreement | margin
+            "LABEL_MEMORY": 0.5,  # share of an image's earlier probabilities in its label [O]; 0: this step's alone
+            "STUDENT_CROPS": 1,  # of the N crops, how many the student learns from beside the strong view [O]
             "FAIRNESS": 1.0,  # lambda [F: MUST]
-            "TEACHER_EMA": 0.0,  # decay of an averaged teacher [O]; 0: the current model labels
             "LR_MIN": 2e-6,  # where the cosine ends [F]
             "ORACLE": False,  # a reference, no method: true labels in the place of pseudo-labels
             # Inference
@@ -98,7 +96,7 @@ class FAIR(AdaptationTrainer):
         else:
             descriptions, mask = self.encode_descriptions(opt.DESCRIPTIONS)  # g(d_cm)
         anchors = description_anchors(names, descriptions, mask, opt.ANCHOR_SCALE, opt.ANCHORS)  # a_c [F: WCA]
-        self.model = AnchorClassifier(self.clip_model.visual, anchors, self.tau, opt.PREC)
+        self.model = AnchorClassifier(self.clip_model.visual, anchors, self.tau, self.prec)
         del self.clip_model  # the text tower has done its work
 
         # Trained: the anchors, which make the classifier adaptive [A], and the affine parameters of the image tower's
@@ -108,13 +106,9 @@ class FAIR(AdaptationTrainer):
         schedule = partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN)
         self.set_up_training([{"params": norms, "weight_decay": 0.0}, {"params": learned}], schedule)
 
-        # Who labels: the current model, whose crops and image all see the same A, or an average over its past [O].
-        self.teacher = self.recent = None
-        if opt.TEACHER_EMA > 0:
-            self.keep("teacher", EMA(self.model))
+        self.recent = self.memory = None
         if opt.ALIGN_QUEUE:
             self.keep("recent", Queue(opt.ALIGN_QUEUE, self.device))  # mean predictions of the last batches
-        self.memory = None
         if opt.LABEL_MEMORY:
             self.keep("memory", LabelMemory(len(self.dm.dataset.train_x), self.num_classes, self.device))
         unlabelled = sum(item.label < 0 for item in self.dm.dataset.train_x)
@@ -128,8 +122,7 @@ class FAIR(AdaptationTrainer):
 
     @property
     def views_per_image(self) -> int:
-        opt = self.options
-        return 2 + (opt.N_CROPS if opt.TOP_K else opt.STUDENT_CROPS)
+        return 2 + self.options.N_CROPS
 
     @property
     def labels_by_crops(self) -> bool:
@@ -142,28 +135,27 @@ class FAIR(AdaptationTrainer):
     # -- Pseudo-labels by the Learned Alignment Score (LAS) [A] --------------------------------------------------------
 
     @torch.no_grad()
-    def scores(self, model: AnchorClassifier, views: Tensor) -> tuple[Tensor, Tensor]:
+    def scores(self, z: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
         """LAS and the scores of the whole image, both cosines [B, K].
 
-        Args: views, [B, 1 + N, 3, S, S]: the whole image, then its crops.
+        Args: unit features: z, of the whole images, [B, d]; of their crops, [B, N, d].
         """
-        opt = self.options
-        features = model.encode_views(views if opt.TOP_K else views[:, :1])
-        z, crops, anchors = features[:, 0], features[:, 1:], model.anchors()
-        return alignment_scores(z, crops, anchors, opt.TOP_K, opt.CROP_SCALE), z @ anchors.t()
+        opt, anchors = self.options, self.model.anchors()
+        if not self.labels_by_crops:
+            crops = crops[:, :0]
+        return alignment_scores(z, crops, anchors, opt.TOP_K, opt.SHARPNESS), z @ anchors.t()
 
     @torch.no_grad()
-    def pseudo_label(self, views: Tensor, batch: dict) -> "Labels":
+    def pseudo_label(self, z: Tensor, crops: Tensor, batch: dict) -> "Labels":
         """y = argmax_c LAS(x, c) and its self-training weight w.
 
         With ALIGN_QUEUE, p is aligned before it labels, the whole image's q is not (as in DPA): a label that alignment
         has moved counts less. With LABEL_MEMORY, p is blended with what the image's earlier views said.
 
-        Args: views, [B, 1 + N, 3, S, S]: the whole images, then their crops.
+        All views see the same towers and anchors, those of now. Args: as for ``scores``.
         """
-        opt, labeller = self.options, self.teacher.model if self.teacher else self.model
-        tau, batch_mean, p = labeller.tau, None, None
-        local, whole = self.scores(labeller, views)
+        opt, tau, batch_mean, p = self.options, self.model.tau, None, None
+        local, whole = self.scores(z, crops)
         if self.recent:  # classes that were predicted too often lately are scaled down [F: DPA]
             p = (tau * local).softmax(dim=1)
             batch_mean = global_mean(p.mean(dim=0))
@@ -171,19 +163,22 @@ class FAIR(AdaptationTrainer):
         if self.memory:
             p = self.memory.blend(batch["index"], (tau * local).softmax(dim=1), opt.LABEL_MEMORY)
             local = p.clamp_min(torch.finfo(p.dtype).tiny).log() / tau
-        w = self_training_weight(opt.WEIGHT, local, whole, labeller.anchors(), tau)
-        y = batch["label"].to(local.device) if opt.ORACLE else local.argmax(dim=1)
+        y, w = local.argmax(dim=1), self_training_weight(opt.WEIGHT, local, whole, tau)
+        if opt.ORACLE:
+            y, w = batch["label"].to(y.device), torch.ones_like(w)
         return Labels(y, w, whole.argmax(dim=1) == y, batch_mean, p)
 
     # -- One step: L = mean over the student's views v of mean_i w_i CE(tau <f(x_v), A>, y_i) + lambda L_fair(v) -------
 
     def forward_backward(self, batch: dict) -> dict[str, Tensor]:
-        views = self.pixels(batch["img"])
-        weak, strong, crops = views[:, :1], views[:, 1:2], views[:, 2:]
+        views, n = self.pixels(batch["img"]), 1 + min(self.options.STUDENT_CROPS, self.options.N_CROPS)
+        weak, seen, unseen = views[:, :1], views[:, 1 : 1 + n], views[:, 1 + n :]  # crops are in no order
 
-        labels = self.pseudo_label(torch.cat([weak, crops], dim=1), batch)
-        student = torch.cat([strong, crops[:, : self.options.STUDENT_CROPS]], dim=1)  # crops are in no order
-        loss_st, loss_fair, mean = self.losses(self.logits_of(student), labels)
+        others = self.model.encode_views(torch.cat([weak, unseen], dim=1))
+        logits, features = self.learn(seen)
+        crops = torch.cat([features[:, 1:].detach(), others[:, 1:]], dim=1)  # the student's are not encoded again
+        labels = self.pseudo_label(others[:, 0], crops, batch)
+        loss_st, loss_fair, mean = self.losses(logits, labels)
         loss = loss_st + self.options.FAIRNESS * loss_fair
         self.descend(loss)
         self.mean_prediction = mean if self.num_classes >= MANY_CLASSES else None
@@ -191,8 +186,6 @@ class FAIR(AdaptationTrainer):
             self.recent.push(labels.mean)
         if self.memory:
             self.memory.write(gather(batch["index"].to(self.device)), gather(labels.probs))
-        if self.teacher:
-            self.teacher.update(self.model, self.options.TEACHER_EMA)
 
         figures = {
             "loss": loss,
@@ -203,9 +196,14 @@ class FAIR(AdaptationTrainer):
         }
         return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(labels.y, batch)
 
-    def logits_of(self, views: Tensor) -> Tensor:
-        """Logits of views [B, V, 3, S, S] in training, [V, B, K]."""
-        return self.net(views.flatten(0, 1)).unflatten(0, views.shape[:2]).transpose(0, 1)
+    @cached_property
+    def net(self) -> nn.Module:
+        return parallel(Student(self.model))
+
+    def learn(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and unit features of views [B, V, 3, S, S] in training: [V, B, K] and [B, V, d]."""
+        logits, features = self.net(views.flatten(0, 1))
+        return logits.unflatten(0, views.shape[:2]).transpose(0, 1), features.unflatten(0, views.shape[:2])
 
     def losses(self, logits: Tensor, labels: "Labels") -> tuple[Tensor, Tensor, Tensor]:
         """Weighted cross-entropy, fairness term [F: MUST] and mean prediction [K], of logits [V, B, K]; each of them is
@@ -233,13 +231,15 @@ class FAIR(AdaptationTrainer):
         loader = self.loader(images, FixedCrops(**self._view_settings()))
 
         def score(batch: dict) -> Tensor:
-            return self.scores(self.model, self.pixels(batch["img"]))[0]
+            features = self.model.encode_views(self.pixels(batch["img"]))
+            return self.scores(features[:, 0], features[:, 1:])[0]
 
         return self.accuracy(self.map_batches(loader, score, "test with crops"), loader)
 
     def prediction(self) -> dict[str, Any]:
         opt = self.options
-        crops = {"n": opt.N_CROPS, "k": opt.TOP_K, "alpha": opt.ALPHA, "beta": opt.BETA, "scale": opt.CROP_SCALE}
+        crops = {"n": opt.N_CROPS, "k": opt.TOP_K, "alpha": opt.ALPHA, "beta": opt.BETA}
+        crops["sharpness"] = opt.SHARPNESS
         return super().prediction() | {"crops": crops if self.labels_by_crops else None}
 
     # -- What cannot work is said before anything is loaded ------------------------------------------------------------
@@ -258,14 +258,13 @@ class FAIR(AdaptationTrainer):
             opt.N_CROPS == 0 or 0 <= opt.TOP_K <= opt.N_CROPS,
             f"{node}.TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} crops: TOP_K must lie between 0 and N_CROPS",
         )
+        fewest = 0 if opt.TOP_K else opt.N_CROPS  # crops that neither label nor teach would be encoded for nothing
         require(
-            0 <= opt.STUDENT_CROPS <= opt.N_CROPS,
-            f"{node}.STUDENT_CROPS {opt.STUDENT_CROPS}: it must lie between 0 and N_CROPS, {opt.N_CROPS}",
+            opt.N_CROPS == 0 or fewest <= opt.STUDENT_CROPS <= opt.N_CROPS,
+            f"{node}.STUDENT_CROPS {opt.STUDENT_CROPS}: with TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} it must lie "
+            f"between {fewest} and {opt.N_CROPS}",
         )
         require(0 <= opt.LABEL_MEMORY < 1, f"{node}.LABEL_MEMORY {opt.LABEL_MEMORY}: a share lies in [0, 1), 0: none")
         require(opt.LEARN_ANCHORS or opt.LEARN_NORM, f"{node}.LEARN_ANCHORS and LEARN_NORM are both off: nothing to do")
         require(opt.ALIGN_QUEUE >= 0, f"{node}.ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0: no alignment")
-        require(
-            0 <= opt.TEACHER_EMA < 1, f"{node}.TEACHER_EMA {opt.TEACHER_EMA}: a decay lies in [0, 1), 0 turns it off"
-        )
         require(cfg.OPTIM.LR >= opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below {node}.LR_MIN {opt.LR_MIN}")

@@ -34,7 +34,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """LaFTer's config; the defaults are the public code's, with the learning rate of its scripts."""
     cfg.TRAINER.LAFTER = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             # Text stage
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # each makes one more text of every class; (): the data set's usual one
@@ -90,7 +90,7 @@ class LaFTer(AdaptationTrainer):
         # h_0. It could be made again, but not to the bit on another machine, nor with a random seed: it is kept.
         self.keep("text_classifier", self.learn_from_texts(generator))
         prompts = initial_prompts(visual, opt.N_PROMPTS, generator)
-        self.model = PromptedClassifier(visual, prompts, self.text_classifier, opt.PREC)
+        self.model = PromptedClassifier(visual, prompts, self.text_classifier, self.prec)
         del self.clip_model  # the text tower has done its work
 
         # Trained: LayerNorms, prompts and the classifier. Biases are not decayed; all the rest is, norms too.

@@ -26,7 +26,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Config of the linear probe."""
     cfg.TRAINER.LINEARPROBE = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             # L2 penalties, on standardised features. Of several, the validation images choose; one is fixed.
             "L2": (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6),
             "ITERATIONS": 1000,  # of L-BFGS, at most, for each penalty; the paper's
@@ -56,7 +56,7 @@ class LinearProbe(FrozenFeatures):
 
     def build_model(self) -> None:
         self.model = ProbeClassifier(
-            self.clip_model.visual, feature_dim(self.clip_model), self.num_classes, self.options.PREC
+            self.clip_model.visual, feature_dim(self.clip_model), self.num_classes, self.prec
         ).to(self.device)
         self.register_model("linear_probe", self.model)
         del self.clip_model  # the text tower has nothing to do

@@ -34,7 +34,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """MUST's config. The defaults are the public code's; where it sets them by data set, those of UCF101, ViT-B/16."""
     cfg.TRAINER.MUST = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set, as in the public code
             "THRESHOLD": 0.5,  # confidence. Public code: 0.7 for Pets, Caltech101 and Food101, 0.4 for DTD and SUN397
             "FAIRNESS": 1.0,  # the paper: 0.2 for SUN397
@@ -94,7 +94,7 @@ class MUST(AdaptationTrainer):
     def build_model(self) -> None:
         opt = self.options
         text = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
-        self.model = LinearClassifier(self.clip_model.visual, text, self.tau, opt.PREC)
+        self.model = LinearClassifier(self.clip_model.visual, text, self.tau, self.prec)
         del self.clip_model  # the text tower has done its work
         self.model.requires_grad_(True)
 

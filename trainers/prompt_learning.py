@@ -23,7 +23,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """PromptLearning's config, with CoOp's defaults but for PREC."""
     cfg.TRAINER.PROMPTLEARNING = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             "N_CTX": 16,  # context vectors in front of the class name [CoOp]
             "CSC": False,  # a context of each class's own [CoOp: for fine-grained classes with many shots]
         }
@@ -46,7 +46,7 @@ class PromptTrainer(FrozenFeatures):
         opt, cfg = self.options, self.cfg.OPTIM
         shape = (opt.N_CTX, self.clip_model.token_embedding.weight.shape[1])
         contexts = torch.zeros(self.members, *((self.num_classes, *shape) if opt.CSC else shape))
-        self.model = ContextClassifier(self.clip_model, self.classnames, contexts.to(self.device), opt.PREC)
+        self.model = ContextClassifier(self.clip_model, self.classnames, contexts.to(self.device), self.prec)
         del self.clip_model  # its towers are in the model
         # Trained are the contexts, nothing else.
         rates = warmup_cosine(cfg.MAX_EPOCH, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR / cfg.LR)

@@ -20,7 +20,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Defaults are the public code's."""
     cfg.TRAINER.TRANSCLIP = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
             "INDUCTIVE": False,  # True: fit on the unlabelled training images, then score test images one by one
             "LAMBDA": 1.0,  # weight of the text classifier's opinion

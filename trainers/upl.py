@@ -27,7 +27,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """UPL's config; defaults from its public code but for PREC."""
     cfg.TRAINER.UPL = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             # Pseudo-labels
             "LABELLERS": (),  # CLIP models whose mean probabilities label; (): the run's own backbone. UPL* takes eight
             "TEMPLATES": (),  # templates of their name prompts; (): the data set's usual one
@@ -89,7 +89,7 @@ class UPL(PromptTrainer):
         with main_first():
             clip_model = load_clip(name, self.device)
         names = name_prompts(clip_model, self.classnames, templates)
-        model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), self.options.PREC)
+        model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), self.prec)
         model.passes = self.memory_guard.passes
         cfg = self.cfg.clone()
         cfg.defrost()

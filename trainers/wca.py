@@ -23,7 +23,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Defaults are what takes effect in the public code, the template apart: it has "a photo of a {}." everywhere."""
     cfg.TRAINER.WCA = CfgNode(
         {
-            "PREC": "fp32",  # fp32 | amp | bf16
+            "PREC": "auto",  # auto | fp32 | amp | bf16
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
             "N_CROPS": 60,  # per image; public code

@@ -10,8 +10,8 @@ from fairclip.text.templates import ENSEMBLE, template_of
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Config of both trainers; TEMPLATES () stands for the usual ones."""
-    cfg.TRAINER.ZEROSHOTCLIP = CfgNode({"PREC": "fp32", "TEMPLATES": ()})
-    cfg.TRAINER.ZEROSHOTCLIP2 = CfgNode({"PREC": "fp32", "TEMPLATES": ()})
+    cfg.TRAINER.ZEROSHOTCLIP = CfgNode({"PREC": "auto", "TEMPLATES": ()})
+    cfg.TRAINER.ZEROSHOTCLIP2 = CfgNode({"PREC": "auto", "TEMPLATES": ()})
 
 
 @TRAINER_REGISTRY.register()

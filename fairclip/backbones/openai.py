@@ -11,7 +11,6 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -111,26 +110,6 @@ def fingerprint(tensors: Mapping[str, Tensor], *facts: object) -> str:
     for fact in facts:
         digest.update(f"{fact!r}\0".encode())
     return digest.hexdigest()
-
-
-def autocast(device: str | torch.device, prec: str) -> AbstractContextManager:
-    """The forward pass's precision: `fp32` (none), `amp` (float16, GPU) or `bf16` (where the device has it).
-
-    Raises:
-        UserError: unknown value, or one that the device cannot do.
-    """
-    kind = torch.device(device).type
-    if prec == "fp32":
-        return nullcontext()
-    if prec == "bf16":
-        if kind == "cuda" and not torch.cuda.is_bf16_supported():
-            raise UserError("PREC bf16: this GPU has no bfloat16 arithmetic. Use amp or fp32.")
-        return torch.autocast(kind, dtype=torch.bfloat16)
-    if prec == "amp":
-        if kind == "cpu":
-            raise UserError("PREC amp needs a GPU, and this run is on the CPU. Use fp32 or bf16.")
-        return torch.autocast(kind, dtype=torch.float16)
-    raise UserError(f"PREC '{prec}' is unknown. Use fp32, amp (mixed float16, GPU) or bf16 (mixed bfloat16).")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from fairclip.backbones.openai import autocast
+from fairclip.backbones.precision import autocast
 from fairclip.core.log import log
 
 PROBE_IMAGES = 16  # images by which the memory of a pass is measured

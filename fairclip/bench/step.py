@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairclip.backbones.openai import autocast
+from fairclip.backbones.precision import autocast
 from fairclip.bench.measuring import matmul_speed, operations, peak_memory, reset_peak, seconds, synchronize
 from fairclip.bench.settings import Settings
 from fairclip.bench.trainers import TrainerFactory

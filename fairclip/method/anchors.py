@@ -96,4 +96,21 @@ class AnchorClassifier(ImageClassifier):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, [B, K]."""
-        return self.tau * self.encode(images) @ self.anchors().t()
+        return self.logits(self.encode(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Of unit features [B, d], [B, K]."""
+        return self.tau * features @ self.anchors().t()
+
+
+class Student(nn.Module):
+    """A classifier as it is trained where its features serve twice: to learn from, and to label by."""
+
+    def __init__(self, model: AnchorClassifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, K] and unit features [B, d] of images [B, 3, S, S]."""
+        features = self.model.encode(images)
+        return self.model.logits(features), features

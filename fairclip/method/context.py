@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairclip.backbones.openai import autocast, clip_module
+from fairclip.backbones.openai import clip_module
+from fairclip.backbones.precision import autocast
 from fairclip.backbones.towers import ImageClassifier
 from fairclip.core.errors import UserError
 from fairclip.text.templates import prompt

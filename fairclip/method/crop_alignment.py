@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from fairclip.core.errors import UserError
 
+MIN_SPREAD = 1e-6  # of relevances: below it crops are equal but for rounding
+
 
 def select_crops(global_feature: Tensor, crop_features: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k crops of each image that resemble the whole image most.
@@ -32,19 +34,27 @@ def select_crops(global_feature: Tensor, crop_features: Tensor, k: int) -> tuple
     return top.indices, top.values
 
 
-def crop_weights(relevance: Tensor, scale: float) -> Tensor:
-    """w = softmax(scale * r) over the kept crops of each image, [B, k]. ``relevance``: r_i, [B, k]."""
-    return (scale * relevance).softmax(dim=1)
+def crop_weights(relevance: Tensor, sharpness: float) -> Tensor:
+    """Weights of the kept crops of each image, [B, k]: w = softmax(sharpness * (r - mean r) / std r).
+
+    How far apart relevances lie differs from tower to tower: a factor on r itself, as in WCA, keeps one crop of a tower
+    and all crops of another. In standard deviations of the image's own crops it means the same for all.
+
+    Args: ``relevance``: r_i, [B, k]; ``sharpness``: 0 weighs all alike.
+    """
+    centred = relevance - relevance.mean(dim=1, keepdim=True)
+    spread = centred.square().mean(dim=1, keepdim=True).sqrt()
+    return (sharpness * centred / spread.clamp_min(MIN_SPREAD)).softmax(dim=1)
 
 
-def aggregate(global_feature: Tensor, crop_features: Tensor, k: int, scale: float) -> Tensor:
+def aggregate(global_feature: Tensor, crop_features: Tensor, k: int, sharpness: float) -> Tensor:
     """One local feature u per image: the relevance-weighted mean of its k most relevant crops.
 
     Args:
         global_feature: z, [B, d], unit rows.
         crop_features: z_i, [B, N, d], unit rows. With N = 0 there is no local evidence and u = z.
         k: crops kept per image (ignored when N = 0).
-        scale: s_i, the sharpness of the relevance softmax.
+        sharpness: of the weights, see ``crop_weights``.
 
     Returns:
         u, [B, d], unit rows.
@@ -52,7 +62,7 @@ def aggregate(global_feature: Tensor, crop_features: Tensor, k: int, scale: floa
     if crop_features.shape[1] == 0:
         return global_feature
     index, relevance = select_crops(global_feature, crop_features, k)
-    return mean_of_crops(crop_features, index, crop_weights(relevance, scale))
+    return mean_of_crops(crop_features, index, crop_weights(relevance, sharpness))
 
 
 def mean_of_crops(crop_features: Tensor, index: Tensor, weights: Tensor) -> Tensor:
@@ -61,6 +71,8 @@ def mean_of_crops(crop_features: Tensor, index: Tensor, weights: Tensor) -> Tens
     return F.normalize(torch.einsum("bk,bkd->bd", weights, kept), dim=-1)
 
 
-def alignment_scores(global_feature: Tensor, crop_features: Tensor, anchors: Tensor, k: int, scale: float) -> Tensor:
+def alignment_scores(
+    global_feature: Tensor, crop_features: Tensor, anchors: Tensor, k: int, sharpness: float
+) -> Tensor:
     """LAS(x, c) = <u, a_c> for every class: cosines, [B, K]. ``anchors``: [K, d], unit rows; the rest as above."""
-    return aggregate(global_feature, crop_features, k, scale) @ anchors.t()
+    return aggregate(global_feature, crop_features, k, sharpness) @ anchors.t()

@@ -48,7 +48,7 @@ class ViewPredictions:
 
 @torch.inference_mode()
 def predict_views(
-    model: AnchorClassifier, normalize: Callable[[Tensor], Tensor], views: Tensor, k: int, scale: float
+    model: AnchorClassifier, normalize: Callable[[Tensor], Tensor], views: Tensor, k: int, sharpness: float
 ) -> ViewPredictions:
     """Predict images from their crops and, apart, from the whole image.
 
@@ -56,7 +56,7 @@ def predict_views(
         normalize: views in bytes [B, 3, S, S] -> what the image tower takes, on the model's device.
         views: [B, 1 + N, 3, S, S] in bytes: the whole image, then its crops.
         k: crops that count, 1 <= k <= N.
-        scale: sharpness of the crops' weights.
+        sharpness: of the crops' weights.
 
     Raises:
         UserError: ``k`` is not within 1..N.
@@ -65,7 +65,7 @@ def predict_views(
     features = torch.stack([model.encode(normalize(view)) for view in views.unbind(1)], dim=1)
     z, crops = features[:, 0], features[:, 1:]
     index, relevance = select_crops(z, crops, k)
-    weights = crop_weights(relevance, scale)
+    weights = crop_weights(relevance, sharpness)
     scores = mean_of_crops(crops, index, weights) @ anchors.t()
     return ViewPredictions(
         crops=views[:, 1:].cpu(),

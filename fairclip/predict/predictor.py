@@ -142,7 +142,7 @@ class Predictor:
         def to_input(view: Tensor) -> Tensor:
             return self._normalize(view.to(self.device))
 
-        return predict_views(self.model, to_input, views, crops["k"], crops["scale"])
+        return predict_views(self.model, to_input, views, crops["k"], crops["sharpness"])
 
     def _crop_boxes(self, picture: Image.Image) -> list[Box]:
         """Where the crops of ``FixedCrops`` are: it draws them by the same call."""
@@ -150,8 +150,11 @@ class Predictor:
         return crop_boxes(*picture.size, crops["n"], crops["alpha"], crops["beta"], generator)
 
     def check_crops(self) -> None:
-        """Raises UserError if the model was trained without crops."""
+        """Raises UserError if the model was trained without crops, or with crops weighted by an older rule."""
+        crops, trainer = self.settings["crops"], self.settings["trainer"]
+        require(crops, f"this model of {trainer} was trained without crops: predict from the whole image")
         require(
-            self.settings["crops"],
-            f"this model of {self.settings['trainer']} was trained without crops: predict from the whole image",
+            "sharpness" in crops,
+            f"this model of {trainer} is from before crops were weighted in standard deviations of their relevance: "
+            "predict from the whole image, or train it again",
         )

@@ -139,7 +139,7 @@ class AdaptationTrainer(Outcome):
         if not math.isfinite(loss):
             raise UserError(
                 f"the loss became {float(loss)} in epoch {self.epoch + 1}: lower OPTIM.LR"
-                + (", or set PREC to bf16 or fp32" if self.options.PREC == "amp" else "")
+                + (", or set PREC to bf16 or fp32" if self.prec == "amp" else "")
             )
         return float(loss)
 

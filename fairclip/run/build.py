@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
-from fairclip.backbones.openai import autocast, feature_dim, fingerprint, input_resolution, load_clip
+from fairclip.backbones.openai import feature_dim, fingerprint, input_resolution, load_clip
+from fairclip.backbones.precision import choose_precision
 from fairclip.backbones.towers import ImageClassifier, Passes, channels_last
 from fairclip.core.distributed import from_main, main_first
 from fairclip.core.log import as_details, core_as_details, log, show_messages
@@ -56,7 +57,8 @@ class Built(TrainerX):
         self.seed = cfg.SEED if cfg.SEED >= 0 else from_main(secrets.randbits(31))
 
     def build_data_loader(self) -> None:
-        autocast(self.device, self.options.PREC)  # an impossible precision ends here, before anything is loaded
+        # An impossible precision ends here, before anything is loaded. All processes compute in the same one.
+        self.prec, self.why_prec = from_main(choose_precision(self.device, self.options.PREC))
         log.info(f"{self.cfg.TRAINER.NAME} on {self.cfg.DATASET.NAME}, seed {self.seed}, on {self.device}")
         with main_first():
             build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
@@ -77,7 +79,7 @@ class Built(TrainerX):
         self.test_loader = self.loader(dm.dataset.test, test)
         self.normalize = Normalize(self.cfg.INPUT.PIXEL_MEAN, self.cfg.INPUT.PIXEL_STD).to(self.device)
         # float16 gradients underflow unless the loss is scaled up; in other precisions this does nothing.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.PREC == "amp")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.prec == "amp")
         self.memory_guard = self._memory_guard()
         self._say_what_is_there()
 
@@ -86,7 +88,7 @@ class Built(TrainerX):
         passes = Passes(train.get("CHUNK", 0), train.get("MICRO_BATCH", 0), cfg.MODEL.get("COMPILE", False))
         settings = (
             f"DATALOADER.TRAIN_X.BATCH_SIZE (now {cfg.DATALOADER.TRAIN_X.BATCH_SIZE}; it changes the result) or "
-            f"TRAINER.{cfg.TRAINER.NAME.upper()}.PREC (now {self.options.PREC})"
+            f"TRAINER.{cfg.TRAINER.NAME.upper()}.PREC (now {self.prec})"
         )
         return MemoryGuard(passes, train.get("AUTO_CHUNK", False), settings)
 
@@ -96,11 +98,12 @@ class Built(TrainerX):
         log.info(f"Data: {self.num_classes} classes; images: {counts}")
         size, width = self.cfg.INPUT.SIZE[0], feature_dim(self.clip_model)
         log.info(f"Backbone: {self.cfg.MODEL.BACKBONE.NAME}, {size} x {size} pixels to {width} features")
+        log.info(f"Precision: {self.prec}" + (f" ({self.why_prec})" if self.why_prec else ""))
 
     def register_model(self, name: str, model: ImageClassifier, *others: Any) -> None:
         """As Dassl's; before the model is copied, it learns how many images go through its tower at once."""
         model.passes = self.memory_guard.passes
-        if self.device.type == "cuda" and self.options.PREC != "fp32":
+        if self.device.type == "cuda" and self.prec != "fp32":
             channels_last(model.visual)
         super().register_model(name, model, *others)
 

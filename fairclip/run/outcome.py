@@ -92,6 +92,7 @@ class Outcome(Built):
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": self.seed,
             "device": str(self.device),
+            "prec": self.prec,
             "processes": world(),
             **self.results,
             "descriptions": self.descriptions,
@@ -148,8 +149,17 @@ class Outcome(Built):
             "normalize": "normalize" in images.TRANSFORMS,
             "mean": list(images.PIXEL_MEAN),
             "std": list(images.PIXEL_STD),
-            "prec": self.options.PREC,
+            "prec": self.prec,
         }
+
+    def say_precision(self, state: dict[str, Any], path: Path) -> None:
+        """PREC auto may be another precision on the machine on which a run goes on."""
+        before = (state.get("prediction") or {}).get("prec", self.prec)
+        if before != self.prec:
+            log.warning(
+                f"{path} was trained in {before}, and this machine computes in {self.prec} (PREC auto): the run goes "
+                "on, and will end a little differently than it would have there"
+            )
 
     def check_tower(self, state: dict[str, Any], path: Path) -> None:
         """A checkpoint has what training moved: it belongs on the very tower that training started from."""
@@ -182,6 +192,7 @@ class Outcome(Built):
         self.check_tower(state, path)
         now = {"config_hash": self.config_hash, "seed": self.seed, "descriptions": self.descriptions}
         checkpoints.check_same_run(state, directory, now)
+        self.say_precision(state, path)
         checkpoints.load_trained(self.model, state)
         self._optims[name].load_state_dict(state["optimizer"])
         self._scheds[name].load_state_dict(state["scheduler"])

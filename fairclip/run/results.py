@@ -51,9 +51,6 @@ NOT_HASHED = frozenset(
 # Keys that came later, with the value by which a run is what it was without them.
 LATER_KEYS: dict[str, Any] = {
     "DATASET.SYNTH_LIGHT": "blue_hour",
-    "TRAINER.FAIR.LABEL_MEMORY": 0.0,
-    "TRAINER.FAIR.STUDENT_CROPS": 0,
-    "TRAINER.FAIR.ORACLE": False,
 }
 
 

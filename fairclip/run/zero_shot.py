@@ -15,7 +15,7 @@ class ZeroShotTrainer(AdaptationTrainer):
         raise NotImplementedError
 
     def build_model(self) -> None:
-        self.model = AnchorClassifier(self.clip_model.visual, self.class_vectors(), self.tau, self.options.PREC)
+        self.model = AnchorClassifier(self.clip_model.visual, self.class_vectors(), self.tau, self.prec)
         del self.clip_model  # the text tower has done its work
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model)
 
