@@ -125,6 +125,10 @@ class FAIR(AdaptationTrainer):
         return 2 + self.options.N_CROPS
 
     @property
+    def student_crops(self) -> int:
+        return min(self.options.STUDENT_CROPS, self.options.N_CROPS)
+
+    @property
     def labels_by_crops(self) -> bool:
         return self.options.N_CROPS > 0 and self.options.TOP_K > 0
 
@@ -171,7 +175,7 @@ class FAIR(AdaptationTrainer):
     # -- One step: L = mean over the student's views v of mean_i w_i CE(tau <f(x_v), A>, y_i) + lambda L_fair(v) -------
 
     def forward_backward(self, batch: dict) -> dict[str, Tensor]:
-        views, n = self.pixels(batch["img"]), 1 + min(self.options.STUDENT_CROPS, self.options.N_CROPS)
+        views, n = self.pixels(batch["img"]), 1 + self.student_crops
         weak, seen, unseen = views[:, :1], views[:, 1 : 1 + n], views[:, 1 + n :]  # crops are in no order
 
         others = self.model.encode_views(torch.cat([weak, unseen], dim=1))

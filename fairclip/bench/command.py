@@ -91,9 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--backbone", help=f"{', '.join((*SHAPES, *BUNDLED))}, or a checkpoint's file (default: ViT-B/32)")
     add("--batch", type=positive_int, help="training images in a step (default: 16, on a GPU 64)")
-    add("--crops", type=int, help="N (default: 8)")
+    add("--crops", type=int, help="N (default: 4)")
     add("--classes", type=positive_int, help="K (default: 100)")
-    add("--prec", default="fp32", choices=("fp32", "amp", "bf16"), help="default: fp32")
+    add("--prec", default="auto", choices=("auto", "fp32", "amp", "bf16"), help="default: auto")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     add("--repeats", type=positive_int, help="default: 3, on a GPU 20")
     add("--workers", type=int, help="of the loader in stages, at most one a core (default: 8)")

@@ -68,11 +68,11 @@ def matmul_speed(device: torch.device, prec: str, side: int) -> float:
     return 2 * side**3 / min(seconds(device, lambda: a @ a) for _ in range(6))
 
 
-def operations(visual: nn.Module, image: Tensor, views: int) -> int:
-    """Operations of the passes for one training image: views - 1 without gradients, one with."""
+def operations(visual: nn.Module, image: Tensor) -> tuple[int, int]:
+    """Operations of a pass of one view without a gradient, and of one with its backward pass."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         visual(image)
     forward = counter.get_total_flops()
     with FlopCounterMode(display=False) as counter:
         visual(image).sum().backward()
-    return (views - 1) * forward + counter.get_total_flops()
+    return forward, counter.get_total_flops()

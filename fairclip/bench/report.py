@@ -8,14 +8,15 @@ def report(facts: dict[str, Any]) -> str:
     f = facts
     lines = [
         f"{f['backbone']} ({f['weights']} weights), batch {f['batch']}, {f['crops']} crops, {f['classes']} classes, "
-        f"{f['prec']}, {f['device_name']}, {f['threads']} threads, {f['repeats']} repeats"
+        f"PREC {f['prec']}, {f['device_name']}, {f['threads']} threads, {f['repeats']} repeats"
     ]
     if "overhead_ratio" in f:
         lines += [
             f"step            {f['step_seconds']:.4g} s, {f['images_per_second']:.4g} training images/s",
             f"bare encoder    {f['encoder_seconds']:.4g} s, overhead ratio {f['overhead_ratio']:.3f}",
-            f"floor           {f['floor_seconds']:.4g} s: {f['operations_per_image'] / 1e9:.4g} GFLOP an image, matrix "
-            f"products at {f['matmul_operations_per_second'] / 1e9:.4g} GFLOP/s",
+            f"floor           {f['floor_seconds']:.4g} s: {f['operations_per_image'] / 1e9:.4g} GFLOP an image, or "
+            f"{f['forward_equivalents']:.3g} forward passes of a view; matrix products in {f['step_prec']} at "
+            f"{f['matmul_operations_per_second'] / 1e9:.4g} GFLOP/s",
             f"peak memory     {f['memory_peak_bytes'] / 2**20:.0f} MiB, {f['memory_at_rest_bytes'] / 2**20:.0f} of "
             "them before the first step",
         ]

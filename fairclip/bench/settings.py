@@ -38,7 +38,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         require(not given, f"--quick sets the backbone and all sizes itself: leave out {options}")
     require(args.device != "cuda" or torch.cuda.is_available(), "--device cuda: torch sees no GPU here")
     gpu = args.device != "cpu" and torch.cuda.is_available()
-    usual = {"backbone": "ViT-B/32", "batch": 64 if gpu else 16, "crops": 8, "classes": 100, "workers": 8}
+    usual = {"backbone": "ViT-B/32", "batch": 64 if gpu else 16, "crops": 4, "classes": 100, "workers": 8}
     usual["repeats"] = 20 if gpu else 3
     chosen: dict[str, Any] = QUICK if args.quick else usual | given
     require(chosen["crops"] >= 0 and chosen["workers"] >= 0, "--crops and --workers are at least 0")

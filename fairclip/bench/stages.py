@@ -53,7 +53,7 @@ class Stopwatch:
         trainer.forward_backward = self.timed("scores, weights, losses", trainer.forward_backward)
         visual = trainer.model.visual
         visual.register_forward_pre_hook(
-            lambda *_: self.enter("strong view, forward" if torch.is_grad_enabled() else "views without gradients")
+            lambda *_: self.enter("student's views, forward" if torch.is_grad_enabled() else "views without gradients")
         )
         visual.register_forward_hook(lambda *_: self.leave())
         (name,) = trainer.get_model_names()
