@@ -1,6 +1,8 @@
 """SynthCars: the built-in fine-grained data set, rendered on first use (see fairclip/data/synth)."""
 
-from dassl.data.datasets import DATASET_REGISTRY
+import random
+
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from yacs.config import CfgNode
 
 from fairclip.core.errors import require
@@ -15,9 +17,11 @@ SENTENCES = DESCRIPTIONS / "synth_cars.json"  # of seed 0
 
 def extend_cfg(cfg: CfgNode) -> None:
     """DATASET.SYNTH_SEED: 0 is the data set of the result tables; another seed gives other cars, names and images.
-    DATASET.SYNTH_LIGHT: light or weather of the images, one of `LIGHTS` (fairclip/data/synth/lights.py)."""
+    DATASET.SYNTH_LIGHT: light or weather of the images, one of `LIGHTS` (fairclip/data/synth/lights.py).
+    DATASET.SYNTH_TAIL: how many times as many training images the largest class has as the smallest; 1: all alike."""
     cfg.DATASET.SYNTH_SEED = 0
     cfg.DATASET.SYNTH_LIGHT = synth.BLUE_HOUR
+    cfg.DATASET.SYNTH_TAIL = 1.0
 
 
 @DATASET_REGISTRY.register()
@@ -43,8 +47,23 @@ class SynthCars(SplitDataset):
         super().__init__(
             cfg, folder / SPLIT, folder / "images", f"Delete {folder} and run again: it is rendered anew in a minute."
         )
+        if (tail := cfg.DATASET.get("SYNTH_TAIL", 1.0)) != 1:
+            require(tail > 1, f"DATASET.SYNTH_TAIL {tail}: a ratio of sizes, 1 or more")
+            self._train_x = long_tail(self.train_x, tail, seed)
 
     @classmethod
     def folder_name(cls, seed: int, light: str) -> str:
         """ "synth_cars", "synth_cars_s5", "synth_cars_s5_fog"."""
         return cls.dataset_dir + (f"_s{seed}" if seed else "") + (f"_{light}" if light != synth.BLUE_HOUR else "")
+
+
+def long_tail(items: list[Datum], ratio: float, seed: int) -> list[Datum]:
+    """A part of the items whose class sizes fall geometrically to 1/ratio of the largest, in an order that the seed
+    draws; within a class the first items stay."""
+    by_label: dict[int, list[Datum]] = {}
+    for item in items:
+        by_label.setdefault(item.label, []).append(item)
+    labels = sorted(by_label)
+    order = random.Random(f"tail {seed}").sample(labels, len(labels))
+    sizes = {label: ratio ** (-place / max(1, len(labels) - 1)) for place, label in enumerate(order)}
+    return [item for label in labels for item in by_label[label][: max(1, round(sizes[label] * len(by_label[label])))]]

@@ -122,6 +122,9 @@ def test_distribution_alignment():
         ratios = [x / m for x, m in zip(p, marginal.tolist(), strict=True)]
         rows.append([r / sum(ratios) for r in ratios])
     close(align_distribution(probs, marginal), rows)
+    prior = predictions(1, seed=4)[0]
+    rows = [[x * pi for x, pi in zip(row, prior.tolist(), strict=True)] for row in rows]
+    close(align_distribution(probs, marginal, prior), [[x / sum(row) for x in row] for row in rows])
 
 
 def test_a_class_that_was_never_predicted_does_not_break_the_alignment():

@@ -233,6 +233,17 @@ def test_fairness_is_least_when_all_classes_are_predicted_alike():
     assert math.log(K) < fairness(uneven)[0].item() < math.inf
 
 
+def test_a_prior_is_where_fairness_is_least():
+    prior = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    probs = (3 * units(B, K)).softmax(1)
+    mean = [sum(float(p[c]) for p in probs) / B for c in range(K)]
+    by_hand = -sum(float(pi) * math.log(m) for pi, m in zip(prior, mean, strict=True))
+    close(fairness(probs, prior=prior.to(probs.dtype))[0], by_hand)
+    torch.testing.assert_close(fairness(probs, prior=torch.full_like(probs[0], 1 / K))[0], fairness(probs)[0])
+    least = fairness(prior.expand(B, K), prior=prior)[0]
+    assert all(fairness(p.expand(B, K), prior=prior)[0] > least for p in units(9, K).float().softmax(1))
+
+
 def test_the_running_average_carries_no_gradient():
     probs = (3 * units(B, K)).softmax(1).requires_grad_()
     first, running = fairness(probs)

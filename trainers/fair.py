@@ -32,6 +32,7 @@ from fairclip.method.memory import LabelMemory, Queue
 from fairclip.method.prototypes import align_distribution
 from fairclip.run.base import AdaptationTrainer
 from fairclip.run.checks import check_label_free, check_own_schedule
+from fairclip.text.priors import read_prior
 from fairclip.views.views import FixedCrops, Views
 
 
@@ -59,6 +60,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "LABEL_MEMORY": 0.5,  # share of an image's earlier probabilities in its label [O]; 0: this step's alone
             "STUDENT_CROPS": 1,  # of the N crops, how many the student learns from beside the strong view [O]
             "FAIRNESS": 1.0,  # lambda [F: MUST]
+            "PRIOR": "",  # JSON file, {class: share or number of images}, for alignment and fairness; "": all alike
             "LR_MIN": 2e-6,  # where the cosine ends [F]
             "ORACLE": False,  # a reference, no method: true labels in the place of pseudo-labels
             # Inference
@@ -106,6 +108,7 @@ class FAIR(AdaptationTrainer):
         schedule = partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN)
         self.set_up_training([{"params": norms, "weight_decay": 0.0}, {"params": learned}], schedule)
 
+        self.prior = read_prior(opt.PRIOR, self.classnames).to(self.device) if opt.PRIOR else None  # pi
         self.recent = self.memory = None
         if opt.ALIGN_QUEUE:
             self.keep("recent", Queue(opt.ALIGN_QUEUE, self.device))  # mean predictions of the last batches
@@ -163,7 +166,8 @@ class FAIR(AdaptationTrainer):
         if self.recent:  # classes that were predicted too often lately are scaled down [F: DPA]
             p = (tau * local).softmax(dim=1)
             batch_mean = global_mean(p.mean(dim=0))
-            local = align_distribution(p, self.recent.mean(batch_mean)).log() / tau  # cosines, shifted for each class
+            aligned = align_distribution(p, self.recent.mean(batch_mean), self.prior)
+            local = aligned.log() / tau  # cosines, shifted for each class
         if self.memory:
             p = self.memory.blend(batch["index"], (tau * local).softmax(dim=1), opt.LABEL_MEMORY)
             local = p.clamp_min(torch.finfo(p.dtype).tiny).log() / tau
@@ -213,7 +217,8 @@ class FAIR(AdaptationTrainer):
         """Weighted cross-entropy, fairness term [F: MUST] and mean prediction [K], of logits [V, B, K]; each of them is
         the mean over the V views."""
         learned = torch.stack([weighted_cross_entropy(view, labels.y, labels.w) for view in logits]).mean()
-        fair, means = zip(*[fairness(view.softmax(dim=1), self.mean_prediction) for view in logits], strict=True)
+        views = [fairness(view.softmax(dim=1), self.mean_prediction, prior=self.prior) for view in logits]
+        fair, means = zip(*views, strict=True)
         return learned, torch.stack(fair).mean(), torch.stack(means).mean(dim=0)
 
     def before_epoch(self) -> None:

@@ -17,8 +17,10 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> T
     return (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
 
 
-def fairness(probs: Tensor, running: Tensor | None = None, momentum: float = 0.5) -> tuple[Tensor, Tensor]:
-    """L_fair = -(1/K) sum_c log mean_b p_bc (MUST, arXiv 2206.02967): no class may be forgotten.
+def fairness(
+    probs: Tensor, running: Tensor | None = None, momentum: float = 0.5, prior: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """L_fair = -sum_c pi_c log mean_b p_bc, with pi_c = 1/K as in MUST (arXiv 2206.02967): no class may be forgotten.
 
     A batch smaller than the number of classes cannot show them all; then pass ``running``, an average over past
     batches. It carries no gradient, so the loss is divided by the batch's share to keep the gradient's size. Of several
@@ -28,6 +30,7 @@ def fairness(probs: Tensor, running: Tensor | None = None, momentum: float = 0.5
         probs: softmax of the strong view, [B, K].
         running: [K], what the previous call returned, or None: the batch alone.
         momentum: the share of ``running`` in the average, in [0, 1).
+        prior: pi, [K], of sum 1, where classes are known to differ in size: the loss is least where the mean is pi.
 
     Returns:
         The loss (a scalar) and the average it used, [K], detached.
@@ -37,5 +40,6 @@ def fairness(probs: Tensor, running: Tensor | None = None, momentum: float = 0.5
     if running is not None:
         share = 1.0 - momentum
         mean = momentum * running.detach() + share * mean
-    loss = -mean.clamp_min(torch.finfo(mean.dtype).tiny).log().mean() / share
+    logs = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+    loss = -(logs.mean() if prior is None else prior @ logs) / share
     return loss, mean.detach()

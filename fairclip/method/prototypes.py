@@ -29,12 +29,14 @@ def image_prototypes(features: Tensor, labels: Tensor, fallback: Tensor) -> Tens
     return torch.where(present[:, None], F.normalize(sums, dim=-1), fallback)
 
 
-def align_distribution(probs: Tensor, marginal: Tensor) -> Tensor:
-    """Distribution alignment: p_c / pbar_c, made a distribution again.
+def align_distribution(probs: Tensor, marginal: Tensor, prior: Tensor | None = None) -> Tensor:
+    """Distribution alignment: pi_c p_c / pbar_c, made a distribution again.
 
-    Args: probs [B, K]; marginal [K], the mean prediction of late. Returns [B, K], rows that sum to 1.
+    Args: probs [B, K]; marginal [K], the mean prediction of late; prior pi [K], None: all classes alike.
+    Returns [B, K], rows that sum to 1.
     """
     ratio = probs / marginal.clamp_min(torch.finfo(marginal.dtype).tiny)
+    ratio = ratio if prior is None else prior * ratio
     return ratio / ratio.sum(dim=1, keepdim=True)
 
 

@@ -51,6 +51,8 @@ NOT_HASHED = frozenset(
 # Keys that came later, with the value by which a run is what it was without them.
 LATER_KEYS: dict[str, Any] = {
     "DATASET.SYNTH_LIGHT": "blue_hour",
+    "DATASET.SYNTH_TAIL": 1.0,
+    "TRAINER.FAIR.PRIOR": "",
 }
 
 
