@@ -1,5 +1,7 @@
 """Tables of made-up results: what is averaged, ranked and held against what."""
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,19 @@ def test_accuracy_with_crops_is_told_apart(one_set, capsys):
     assert note in text and cells(text)["FAIR"][0] == "62.00 ± 1.73"
     finish(fair / "seed2", 63)  # not of all seeds
     assert "crops in the test" not in shown(one_set, capsys=capsys) + shown(one_set, "--by-seed", capsys=capsys)
+
+
+def test_a_line_for_each_run(two_sets, capsys):
+    text = shown(two_sets, "--by-seed", "--format", "csv", "--methods", "fair", capsys=capsys)
+    rows = {(row["dataset"], row["config"], int(row["seed"])): row for row in csv.DictReader(text.splitlines())}
+    files = sorted(two_sets.glob("*/FAIR/*/seed*/results.json"))
+    files = [file for file in files if "plain" not in file.parts[-3]]
+    assert len(rows) == len(files) == len(text.splitlines()) - 1
+    for file in files:
+        results, (dataset, _, config, seed) = json.loads(file.read_text()), file.parts[-5:-1]
+        row = rows[dataset, config, int(seed.removeprefix("seed"))]
+        assert (row["method"], row["kind"]) == ("FAIR", "inductive")
+        assert (float(row["accuracy"]), float(row["macro_f1"])) == (results["accuracy"], results["macro_f1"])
 
 
 def test_table_by_seed_of_part_of_the_runs(one_set, capsys):

@@ -132,6 +132,33 @@ def lines(
     return result
 
 
+RUN_FIELDS = (
+    *("dataset", "config", "method", "trainer", "kind", "seed", "accuracy", "crop_accuracy", "macro_f1"),
+    *("pseudo_accuracy", "seconds", "views_per_image", "trainable_parameters", "prec", "config_hash", "commit"),
+)
+
+
+def runs_as_csv(comparison: Comparison) -> str:
+    """One line for each finished run, in full precision. ``pseudo_accuracy`` is that of the last epoch."""
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, RUN_FIELDS, restval="", lineterminator="\n")
+    table.writeheader()
+    for column in comparison.columns:
+        for m in comparison.methods:
+            named = {
+                "dataset": column.dataset,
+                "config": column.config,
+                "method": m.name,
+                "kind": KINDS[comparison.group(m)],
+            }
+            for seed, run in comparison.cell(m, column).runs.items():
+                last = run.results["epochs"][-1] if run.results.get("epochs") else {}
+                figures = {name: run.results[name] for name in RUN_FIELDS if name in run.results}
+                figures |= {"seed": seed, "pseudo_accuracy": last.get("pseudo_accuracy", "")}
+                table.writerow(figures | named)
+    return stream.getvalue().rstrip("\n")
+
+
 def csv_costs(cell: Cell) -> dict[str, Any]:
     """Status and mean costs of the runs of one method on one data set."""
     if not cell.runs:

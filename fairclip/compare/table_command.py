@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fairclip.compare.comparison import load_comparison
-from fairclip.compare.forms import as_csv, as_latex, as_markdown, as_text
+from fairclip.compare.forms import as_csv, as_latex, as_markdown, as_text, runs_as_csv
 from fairclip.compare.many_sets import comparison_grids
 from fairclip.compare.methods import Method, find_table, read_methods
 from fairclip.compare.published import published_grid, read_published, select
@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--methods", default="", metavar="A,B", help="names of the table of methods (default: all with runs)")
     add("--seeds", nargs="+", type=int, default=[], metavar="N", help="default: all that there are")
     add("--cfg", default="", help="default: the only one, or tiny for built-in data and vit_b32 otherwise")
-    add("--by-seed", action="store_true", help="a table for each data set and config, with a column for each seed")
+    add(
+        "--by-seed",
+        action="store_true",
+        help="a table for each data set and config, with a column for each seed; csv: a line for each run",
+    )
     add("--published", action="store_true", help="published numbers below ours, with source and protocol")
     add("--format", choices=FORMATS, default="table", help="what to print (default: table)")
     files = f"files to write too, in the format of their ending: {' '.join(FORMATS.values())}"
@@ -53,8 +57,8 @@ def check_args(args: argparse.Namespace) -> None:
     for path in args.output:
         if path.suffix not in FORMATS.values():
             raise UserError(f"--output {path}: the name must end in one of {' '.join(FORMATS.values())}")
-    if args.by_seed and (args.output or args.published or args.format not in ("table", "markdown")):
-        raise UserError("--by-seed goes with --format table and markdown alone")
+    if args.by_seed and (args.output or args.published or args.format not in ("table", "markdown", "csv")):
+        raise UserError("--by-seed goes with --format table, markdown and csv alone")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -63,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     if not args.folder.is_dir():
         raise UserError(f"there is no folder {args.folder}")
     if args.by_seed:
-        print(f"\n{by_seed(args, known)}")
+        print(by_seed(args, known))
         return
     columns = choose_columns(args.folder, expand(args.datasets), args.cfg, known)
     methods = choose_methods(args.folder, columns, args.methods, known)
@@ -87,6 +91,9 @@ def by_seed(args: argparse.Namespace, known: Sequence[Method]) -> str:
         ]
         if not columns:
             raise UserError(f"no finished run in {args.folder}")
+    if args.format == "csv":
+        methods = choose_methods(args.folder, columns, args.methods, known)
+        return runs_as_csv(load_comparison(args.folder, columns, methods, args.seeds))
     form = as_markdown if args.format == "markdown" else as_text
     grids = [seed_table(args.folder, column, known, args.methods, args.seeds) for column in columns]
     return "\n\n".join(map(form, grids))
