@@ -51,7 +51,7 @@ def test_methods_seeds_and_tag_in_the_order_asked_for(experiment):
     ]
     # The last of a key counts: what makes a row stands behind what the user gave.
     given = ("DATASET.SYNTH_SEED", "4", "B.KEY", "1", "A.KEY", "$(x) 'y' *")
-    assert found[0].arguments[-len(given) - 6 :] == (*given, *METHODS["plain"].options)
+    assert found[0].arguments[-len(given) - 8 :] == (*given, *METHODS["plain"].options)
     assert found[2].arguments[-len(given) :] == given
     assert str(CONFIGS / "datasets/synth_cars.yaml") in found[0].arguments
 

@@ -58,7 +58,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "ALIGN_QUEUE": 32,  # p is divided by its mean over so many batches before it labels [F: DPA]; 0: it is not
             "WEIGHT": "none",  # none | agreement | margin
             "LABEL_MEMORY": 0.5,  # share of an image's earlier probabilities in its label [O]; 0: this step's alone
-            "STUDENT_CROPS": 1,  # of the N crops, how many the student learns from beside the strong view [O]
+            "STUDENT_CROPS": 2,  # of the N crops, how many the student learns from beside the strong view [O]
             "FAIRNESS": 1.0,  # lambda [F: MUST]
             "PRIOR": "",  # JSON file, {class: share or number of images}, for alignment and fairness; "": all alike
             "LR_MIN": 2e-6,  # where the cosine ends [F]
@@ -199,7 +199,6 @@ class FAIR(AdaptationTrainer):
             "loss": loss,
             "loss_st": loss_st,
             "loss_fair": loss_fair,
-            "weight": labels.w.mean(),
             "agreement": labels.agreed.float().mean(),
         }
         return {name: value.detach() for name, value in figures.items()} | self.pseudo_accuracy(labels.y, batch)

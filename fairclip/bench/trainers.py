@@ -64,6 +64,7 @@ class TrainerFactory:
             "TRAINER.FAIR.PREC": self.prec,
             "TRAINER.FAIR.N_CROPS": crops,
             "TRAINER.FAIR.TOP_K": max(1, min(4, crops)),
+            "TRAINER.FAIR.STUDENT_CROPS": min(2, crops),
             **{key.replace("__", "."): value for key, value in settings.items()},
         }
         arguments = {
