@@ -257,6 +257,15 @@ def test_a_killed_run_ends_as_if_never_killed(data, backbone, tmp_path):
     assert len(checkpoint(out)["extra"]["recent"]["items"]) == 4 and checkpoint(out)["extra"]["memory"]["probs"].any()
 
 
+def test_a_run_that_goes_on_in_another_precision_says_so(data, backbone, tmp_path, monkeypatch, capsys):
+    toys.run_killed("fair", "FAIR", data, backbone, tmp_path)
+    monkeypatch.setattr("fairclip.backbones.precision.bfloat16_speed", lambda device: 2.0)
+    assert toys.run("FAIR", data, backbone, tmp_path)["prec"] == "bf16"
+    said = capsys.readouterr().out
+    assert "Precision: bf16 (PREC auto: bf16 is 2.0 times as fast as fp32)" in said
+    assert "was trained in fp32, and this machine computes in bf16 (PREC auto)" in said
+
+
 @pytest.fixture
 def edited(data, tmp_path) -> tuple[Path, tuple[str, str]]:
     """A file of descriptions to be edited, and the option that names it."""
