@@ -70,9 +70,11 @@ def test_state_dict_keeps_full_precision(models, tower, tmp_path):
     [
         lambda state: {"state_dict": state, "epoch": 3},
         lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+        lambda state: {"epoch": 1, "state_dict": {f"module.clip_model.{key}": v for key, v in state.items()}},
+        lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
         lambda state: {key: value.half() for key, value in state.items()},
     ],
-    ids=["state_dict", "model and module.", "half"],
+    ids=["state_dict", "model and module.", "two prefixes", "compiled", "half"],
 )
 def test_wrapped_state_dicts(models, wrap, tmp_path):
     torch.save(wrap(models["vit"].state_dict()), tmp_path / "model.pt")
@@ -107,10 +109,15 @@ class Unsafe:
     [
         (b"not a checkpoint", "neither a TorchScript archive nor a state dict"),
         (b"", "neither a TorchScript archive nor a state dict"),
-        (Unsafe(), "neither a TorchScript archive nor a state dict"),
+        (Unsafe(), "holds pickled objects besides tensors"),
         ([torch.zeros(1)], "holds no state dict"),
         ({"epoch": 1}, "holds no state dict"),
-        ({"vision_model.x": torch.zeros(1)}, "lacks ln_final.weight, .*vision_model.x"),
+        ({"vision_model.x": torch.zeros(1)}, "a CLIPModel of Transformers, which has no vision_model.x"),
+        (
+            {"vision.x": torch.zeros(1)},
+            "not a CLIP checkpoint in OpenAI's layout: it lacks text_.*has vision.x",
+        ),
+        ({"visual.proj": torch.tensor([1.0, float("nan")])}, "values in visual.proj are not finite"),
     ],
 )
 def test_wrong_files(content, message, tmp_path, capfd):
@@ -123,20 +130,20 @@ def test_wrong_files(content, message, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "message"),
     [
-        lambda state: state.pop("visual.ln_pre.weight"),
-        lambda state: state.update({"head.weight": torch.zeros(2)}),
-        lambda state: state.update({"visual.proj": torch.zeros(3, 24)}),
-        lambda state: [state.pop(key) for key in list(state) if key.startswith("visual.")],
+        (lambda state: state.pop("visual.ln_pre.weight"), "it lacks visual.ln_pre.weight"),
+        (lambda state: state.update({"head.weight": torch.zeros(2)}), "no place for: head.weight"),
+        (lambda state: state.update({"visual.proj": torch.zeros(3, 24)}), "does not fit the CLIP architecture"),
+        (lambda state: [state.pop(key) for key in list(state) if key.startswith("visual.")], "has no image tower"),
     ],
     ids=["missing", "unexpected", "shape", "no image tower"],
 )
-def test_state_dict_that_does_not_fit(models, spoil, tmp_path):
+def test_state_dict_that_does_not_fit(models, spoil, message, tmp_path):
     state = dict(models["vit"].state_dict())
     spoil(state)
     torch.save(state, tmp_path / "model.pt")
-    with pytest.raises(UserError, match="does not fit the CLIP architecture"):
+    with pytest.raises(UserError, match=message):
         load_clip(str(tmp_path / "model.pt"))
 
 

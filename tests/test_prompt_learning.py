@@ -76,7 +76,7 @@ def test_it_is_marked_and_stands_beside_coop():
     modules, _ = import_plugins("trainers", "datasets")
     assert "CoOp" not in TRAINER_REGISTRY.registered_names()
     cfg = configs.build_cfg(launch.parse_args([]), modules)
-    assert cfg.TRAINER.COOP.PREC == "fp16" and cfg.TRAINER.PROMPTLEARNING.PREC == "fp32"
+    assert cfg.TRAINER.COOP.PREC == "fp16" and cfg.TRAINER.PROMPTLEARNING.PREC == "auto"
 
 
 def test_it_learns_what_the_labels_say(data, backbone, tmp_path):

@@ -1,28 +1,26 @@
 """Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. All weights are loaded here.
 
-The `clip` package is whichever one `from clip import clip` finds: clip-anytorch, OpenAI's own, or the `clip/` folder
-of a CoOp checkout. Only what all of them share is used.
+The network is our own. Of the `clip` package, whichever one `from clip import clip` finds (clip-anytorch, OpenAI's own,
+or the `clip/` folder of a CoOp checkout), only the tokenizer and the list of downloads are used.
 """
 
 import difflib
 import hashlib
 import os
-import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fairclip.backbones.architecture import build_clip
+from fairclip.backbones.network import CLIP
+from fairclip.backbones.weight_files import read_weights
 from fairclip.core.download import checksum_of, download
-from fairclip.core.errors import UserError, few
-
-if TYPE_CHECKING:
-    from clip.model import CLIP
+from fairclip.core.errors import UserError
 
 # Backbones that come with the repository, and the SHA-256 of their files.
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -41,44 +39,30 @@ class UnknownBackbone(UserError):
 # ---------------------------------------------------------------------------------------------------------------------
 # Models
 # ---------------------------------------------------------------------------------------------------------------------
-def load_clip(name: str, device: str | torch.device = "cpu") -> "CLIP":
+def load_clip(name: str, device: str | torch.device = "cpu") -> CLIP:
     """Load a CLIP model in float32 and evaluation mode.
 
     Args:
-        name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny`), or the path of a checkpoint:
-            a TorchScript archive as OpenAI publishes them, or a state dict, bare or under "state_dict" or "model".
-            A state dict does not record the head width and the activation, so the file's must be OpenAI's
-            (64 channels a head, QuickGELU).
+        name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny`), or the path of a checkpoint, in one of
+            the forms of ``fairclip.backbones.weight_files``. What a file does not say of heads and activation is
+            OpenAI's: 64 channels a head, QuickGELU.
         device: where to put the model.
 
     Raises:
         UnknownBackbone: neither a known name nor a file.
         UserError: failed download, or a file that is not a CLIP checkpoint.
     """
-    clip = clip_module()
-    path = _fetch(_locate(name, clip))
-    state = _read_state(path)
-    required = {"text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale"}
-    if missing := sorted(required - state.keys()):
-        raise UserError(
-            f"{path} is not a CLIP checkpoint in OpenAI's layout: it lacks {', '.join(missing)} "
-            f"(it has {few(sorted(state)) or 'no tensors'})"
-        )
-    try:
-        # build_model reads the architecture off the shapes and rounds to half precision: load again in full precision.
-        model = clip.build_model(dict(state)).float()
-        model.load_state_dict(state)
-    except (KeyError, RuntimeError, AssertionError, ZeroDivisionError) as error:
-        raise UserError(f"{path} does not fit the CLIP architecture: {error}") from error
-    return model.to(device).eval()
+    path = _fetch(_locate(name, clip_module()))
+    state, heads, activation = read_weights(Path(path))
+    return build_clip(state, path, heads, activation).to(device)
 
 
-def input_resolution(model: "CLIP") -> int:
+def input_resolution(model: CLIP) -> int:
     """Side in pixels of the square images that the image tower takes."""
     return int(model.visual.input_resolution)
 
 
-def feature_dim(model: "CLIP") -> int:
+def feature_dim(model: CLIP) -> int:
     """Width d of the space that images and texts share."""
     return int(model.text_projection.shape[1])
 
@@ -156,7 +140,7 @@ def _locate(name: str, clip: ModuleType) -> str:
     if name in clip._MODELS:
         return clip._MODELS[name]
     path = Path(name).expanduser()
-    if path.is_file():
+    if path.is_file() or (path / "config.json").is_file():  # a folder of Hugging Face's
         return str(path)
     known = sorted({*BUNDLED, *clip._MODELS})
     close = difflib.get_close_matches(name, known, n=1)
@@ -185,33 +169,3 @@ def _fetch(source: str, root: str | None = None) -> str:
         if checksum_of(path) != BUNDLED[path.stem]:
             raise UserError(f"{path} is damaged: its SHA-256 is not the recorded one. Check it out again.")
     return source
-
-
-def _read_state(path: str) -> dict[str, Tensor]:
-    """The tensors in a checkpoint file, without unpickling anything else."""
-    try:
-        if _is_torchscript(path):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch.jit is deprecated, OpenAI's files remain
-                content = torch.jit.load(path, map_location="cpu").state_dict()
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{path} is neither a TorchScript archive nor a state dict of tensors: {reason}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} holds no state dict (a mapping of parameter names to tensors)")
-    state = {key.removeprefix("module."): value for key, value in content.items()}
-    for fact in ("input_resolution", "context_length", "vocab_size"):  # OpenAI's archives keep these as tensors
-        state.pop(fact, None)
-    return state
-
-
-def _is_torchscript(path: str) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
