@@ -42,7 +42,7 @@ def test_numbers_of_images_become_shares_in_the_order_of_the_classes(tmp_path):
 def test_mistakes(tmp_path, shares, message):
     with pytest.raises(UserError, match=message):
         read_prior(write(tmp_path / "prior.json", shares), NAMES)
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="cannot read the class prior"):
         read_prior(str(tmp_path / "absent.json"), NAMES)
 
 

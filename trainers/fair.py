@@ -12,6 +12,7 @@ Symbols: f image tower, A anchors (K unit rows a_c), tau = exp(logit_scale) of C
 
 import math
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -272,6 +273,13 @@ class FAIR(AdaptationTrainer):
             f"{node}.STUDENT_CROPS {opt.STUDENT_CROPS}: with TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} it must lie "
             f"between {fewest} and {opt.N_CROPS}",
         )
+        require(
+            0 < opt.ALPHA <= opt.BETA <= 1, f"{node}.ALPHA {opt.ALPHA}, BETA {opt.BETA}: need 0 < ALPHA <= BETA <= 1"
+        )
+        for key in ("ANCHOR_SCALE", "SHARPNESS", "FAIRNESS"):
+            require(0 <= opt[key] < math.inf, f"{node}.{key} {opt[key]}: a number from 0 on")
+        file = Path(opt.PRIOR).expanduser()
+        require(not opt.PRIOR or file.is_file(), f"{node}.PRIOR: there is no file {file}")
         require(0 <= opt.LABEL_MEMORY < 1, f"{node}.LABEL_MEMORY {opt.LABEL_MEMORY}: a share lies in [0, 1), 0: none")
         require(opt.LEARN_ANCHORS or opt.LEARN_NORM, f"{node}.LEARN_ANCHORS and LEARN_NORM are both off: nothing to do")
         require(opt.ALIGN_QUEUE >= 0, f"{node}.ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0: no alignment")

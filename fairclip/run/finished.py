@@ -52,7 +52,7 @@ def different_settings(folder: str | Path, cfg: CfgNode) -> dict[str, tuple[Any,
     try:
         then = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
         before = dict(flatten(then))
-    except (OSError, AttributeError, yaml.YAMLError):
+    except (OSError, AttributeError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     # As yaml would read it back: tuples become lists. The size follows the backbone, and is not known yet.
     now = dict(flatten(yaml.safe_load(own_settings(cfg).dump())))

@@ -18,9 +18,10 @@ def read_prior(path: str, classnames: Sequence[str]) -> Tensor:
         UserError: no such file, or not a JSON object of one positive number for each class.
     """
     file = Path(path).expanduser()
-    require(file.is_file(), f"TRAINER.FAIR.PRIOR: there is no file {file}")
     try:
         shares = json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"cannot read the class prior {file}: {error.strerror}") from error
     except ValueError as error:
         raise UserError(f"{file} is not JSON: {error}") from error
     require(isinstance(shares, dict), f"{file}: a prior is an object, {{class name: share or number of images}}")
