@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "eval": Command("fairclip.compare.eval_command", "test saved runs of FAIR again", False, True),
     "table": Command("fairclip.compare.table_command", "tables and a report of finished runs", False),
     "predict": Command("fairclip.predict.command", "classify images with a finished run", False),
+    "export": Command("fairclip.export.command", "take an adapted CLIP out of a run, for other software", False),
     "draw-crops": Command("fairclip.draw_crops", "draw the crops that a finished run of FAIR goes by", False),
     "data": {
         "doctor": Command("fairclip.data.doctor", "which data sets are there, and what is wrong with them"),

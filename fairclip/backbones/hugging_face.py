@@ -1,4 +1,4 @@
-"""Transformers' CLIPModel: its names for the parameters of CLIP, and OpenAI's."""
+"""Transformers' CLIPModel: its names for the parameters of CLIP, and OpenAI's; from one to the other."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairclip.backbones.network import Architecture
 from fairclip.core.errors import UserError, few
 
 # Theirs -> OpenAI's, by tower; "" behind a name stands for .weight and .bias.
@@ -29,6 +30,7 @@ LAYER = {
     "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
 }
+THEIRS = {ours: theirs for theirs, ours in LAYER.items()}
 TOWERS = {"vision_model": ("visual.", IMAGE), "text_model": ("", TEXT)}
 PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
 
@@ -95,3 +97,46 @@ def _facts(config: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
         return (), ""
     activation = str(vision.get("hidden_act", "quick_gelu"))
     return (int(vision.get("num_attention_heads", 12)), int(text.get("num_attention_heads", 8))), activation
+
+
+def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a CLIP with a Vision Transformer, which has OpenAI's names, under those of a CLIPModel."""
+    found: dict[str, Tensor] = {"logit_scale": state["logit_scale"]}
+    for theirs, ours in PROJECTIONS.items():
+        found[theirs] = state[ours].t()
+    for tower, (prefix, outside) in TOWERS.items():
+        for theirs, ours in outside.items():
+            for kind in ("", ".weight", ".bias"):
+                if prefix + ours + kind in state:
+                    found[f"{tower}.{theirs}{kind}"] = state[prefix + ours + kind]
+        layers = re.compile(re.escape(prefix) + r"transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)")
+        for name, tensor in state.items():
+            if part := layers.fullmatch(name):
+                number, module, kind = part.groups()
+                place = f"{tower}.encoder.layers.{number}"
+                if module == "attn.in_proj":
+                    for letter, third in zip("qkv", tensor.chunk(3), strict=True):
+                        found[f"{place}.self_attn.{letter}_proj.{kind}"] = third
+                else:
+                    found[f"{place}.{THEIRS[module]}.{kind}"] = tensor
+    return found
+
+
+def config_of(a: Architecture) -> dict[str, Any]:
+    """The config.json of such a CLIPModel. The end token is the last of the vocabulary, as of OpenAI's tokenizer."""
+    assert a.vision is not None
+
+    def tower(width: int, layers: int, heads: int) -> dict[str, Any]:
+        sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers}
+        return sizes | {"num_attention_heads": heads, "hidden_act": a.activation, "projection_dim": a.features}
+
+    vision = tower(a.vision.width, a.vision.layers, a.vision.heads) | {"image_size": a.side, "patch_size": a.patch}
+    text = tower(a.text.width, a.text.layers, a.text.heads) | {"vocab_size": a.vocabulary}
+    text |= {"max_position_embeddings": a.context, "bos_token_id": a.vocabulary - 2, "eos_token_id": a.vocabulary - 1}
+    return {
+        "model_type": "clip",
+        "architectures": ["CLIPModel"],
+        "projection_dim": a.features,
+        "vision_config": vision | {"model_type": "clip_vision_model"},
+        "text_config": text | {"model_type": "clip_text_model"},
+    }

@@ -124,7 +124,9 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # [B, patches, w]
-        first = self.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        first = self.class_embedding.to(patches.dtype).expand(
+            patches.shape[0], 1, -1
+        )  # len() would be traced as a constant
         tokens = torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype)
         tokens = self.transformer(self.ln_pre(tokens).transpose(0, 1))
         return self.ln_post(tokens[0]) @ self.proj
@@ -233,6 +235,7 @@ class CLIP(nn.Module):
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
+        self.architecture = a
         self.visual: VisionTransformer | ModifiedResNet = VisionTransformer(a) if a.vision else ModifiedResNet(a)
         mask = torch.full((a.context, a.context), -math.inf).triu_(1)  # a token sees those before it
         self.transformer = Transformer(a.text, a.activation, mask)
