@@ -15,6 +15,7 @@ from fairclip.core.errors import UserError
 from fairclip.core.log import as_details, core_as_details, details, log, recorded, show_messages
 from fairclip.method.memory import Queue
 from fairclip.run import checkpoints
+from fairclip.run.evaluation import more_figures
 from fairclip.run.finished import different_settings, in_words
 from fairclip.run.memory import MemoryGuard
 from fairclip.run.optimizers import NAMES, build_optimizer, split_biases
@@ -304,3 +305,17 @@ def test_a_config_of_before_has_the_nodes_of_all_trainers(tmp_path: Path):
 
 def test_without_a_config_there_are_the_hashes(tmp_path: Path):
     assert in_words(different_settings(tmp_path, config()), "a", "b") == "other settings (config_hash a, now b)"
+
+
+def test_figures_beside_the_accuracy():
+    """By loops: a class without images does not count, and few classes have no top five."""
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(40, 7, generator=generator), [i % 6 for i in range(40)]  # none of class 6
+    rows = logits.tolist()
+    by_class = {c: [row.index(max(row)) == c for row, y in zip(rows, labels, strict=True) if y == c] for c in range(6)}
+    among = [sum(other > row[y] for other in row) < 5 for row, y in zip(rows, labels, strict=True)]
+    assert more_figures(logits, labels) == {
+        "mean_class_accuracy": pytest.approx(100 * sum(sum(hits) / len(hits) for hits in by_class.values()) / 6),
+        "top5_accuracy": pytest.approx(100 * sum(among) / 40),
+    }
+    assert more_figures(logits[:, :5], [0] * 40).keys() == {"mean_class_accuracy"}

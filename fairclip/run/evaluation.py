@@ -35,6 +35,20 @@ def accuracy(scores: Tensor, labels: Sequence[int]) -> float:
     return 100 * (scores.argmax(dim=1) == torch.tensor(labels, device=scores.device)).float().mean().item()
 
 
+def more_figures(logits: Tensor, labels: Sequence[int]) -> dict[str, float]:
+    """In percent, of logits [N, K]: the mean over classes of how many of a class's images are right, where it has any;
+    and, with more than five classes, how many images have the true class among the five likeliest."""
+    truth = torch.tensor(labels, device=logits.device)
+    right = (logits.argmax(dim=1) == truth).double()
+    count = torch.bincount(truth, minlength=logits.shape[1]).double()
+    hits = torch.bincount(truth, weights=right, minlength=logits.shape[1])
+    figures = {"mean_class_accuracy": 100 * (hits / count)[count > 0].mean().item()}
+    if logits.shape[1] > 5:
+        among = (logits.topk(5, dim=1).indices == truth[:, None]).any(dim=1)
+        figures["top5_accuracy"] = 100 * among.double().mean().item()
+    return figures
+
+
 def evaluate(evaluator: EvaluatorBase, logits: Tensor, labels: Sequence[int]) -> dict[str, float]:
     """What Dassl's evaluator makes of the logits [N, K] of a split, in percent; the same in every process."""
     evaluator.reset()

@@ -14,7 +14,7 @@ from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
 from fairclip.run import checkpoints
 from fairclip.run.build import Built
-from fairclip.run.evaluation import accuracy, evaluate, map_batches, save_predictions
+from fairclip.run.evaluation import accuracy, evaluate, map_batches, more_figures, save_predictions
 from fairclip.run.results import commit, versions, write_results
 from fairclip.views.loading import images_of
 
@@ -62,10 +62,9 @@ class Outcome(Built):
         figures = evaluate(self.evaluator, logits, images.labels)
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch + 1)
-        self.results = {name: figures[name] for name in ("accuracy", "macro_f1")} | {
-            "split": split,
-            "test_seconds": time.time() - start,
-        }
+        self.results = {name: figures[name] for name in ("accuracy", "macro_f1")}
+        self.results |= more_figures(logits, images.labels)
+        self.results |= {"split": split, "test_seconds": time.time() - start}
         if is_main():
             root = self.cfg.DATASET.ROOT
             save_predictions(self.output_dir, root, self.classnames, images.paths, images.labels, logits)
