@@ -25,7 +25,7 @@ ALLOWED = {
     "data": ["core", "text"],
     # It checks runs before they begin, draws examples, and names the lights of the built-in set.
     "compare": ["core", "run", "predict", "backbones.openai", "data.synth.lights"],
-    "predict": ["core", "backbones", "views", "method", "run.results", "run.checkpoints"],
+    "predict": ["core", "backbones", "views", "text", "method", "run.results", "run.checkpoints"],
     "export": ["core", "backbones", "predict"],
     "describe": ["core", "backbones", "text", "data"],
     "bench": [*BELOW_RUN, "run"],

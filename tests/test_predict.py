@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -174,7 +175,7 @@ print(json.dumps(Predictor.load(sys.argv[1])(sys.argv[2:]).tolist()))
 print(json.dumps([name for name in sys.modules if name.startswith("fairclip.")]))
 """
 # What the room may import: what lies below it, and the formats of runs.
-BELOW = ("core", "backbones", "views", "method", "predict")
+BELOW = ("core", "backbones", "views", "text", "method", "predict")
 FORMATS = {"fairclip.run", "fairclip.run.results", "fairclip.run.checkpoints"}
 
 
@@ -420,11 +421,11 @@ def test_a_folder_becomes_a_table(finished, images, tmp_path, capsys):
     assert "2 of 5 images were skipped" in message.err
     with open(output, newline="") as stream:
         head, *rows = csv.reader(stream)
-    assert head == ["image", "class_1", "probability_1", "class_2", "probability_2"]
+    assert head == ["image", "class_1", "probability_1", "class_2", "probability_2", "likeness_1"]
     paths = [str(images / place) for place in ("0.png", "deep/1.png", "deep/er/2.png")]
     assert [row[0] for row in rows] == paths
     predictor = Predictor.load(finished)
-    for path, *answers in rows:
+    for path, *answers, _ in rows:
         assert answers == [text for name, p in predictor.top(path, 2) for text in (name, f"{p:.4f}")]
     assert os.listdir(output.parent) == ["all.csv"]
 
@@ -435,7 +436,7 @@ def test_crops_boxes_and_the_picture(resnet, images, tmp_path, capsys):
     assert predict([str(resnet), *paths, paths[0], "--boxes", str(boxes), "--show", str(show)]) == 0
     predictor = Predictor.load(resnet)
     head, *rows = csv.reader(capsys.readouterr().out.splitlines())
-    assert [row[0] for row in rows] == paths and len(head) == 7
+    assert [row[0] for row in rows] == paths and len(head) == 8
     # In one batch here too: random weights see nearly equal crops, and how many images are encoded together decides the
     # last digit and so which of two crops is selected.
     best = predictor(paths, crops=True).max(dim=1)
@@ -499,3 +500,83 @@ def test_mistakes_end_in_one_message(finished, images, tmp_path, capsys, monkeyp
     captured = capsys.readouterr()
     assert captured.err.startswith("Error: ") and message in captured.err and captured.out == ""
     assert sorted(os.listdir()) == before
+
+
+# -- More ways in and out ----------------------------------------------------------------------------------------------
+
+
+def test_pictures_of_any_form_are_the_same_picture(finished, data):
+    predictor, path = Predictor.load(finished), data / "test_0_0.png"
+    expected = predictor(path)
+    pixels = np.array(read_image(path))  # [H, W, 3], bytes
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    with path.open("rb") as file:
+        forms = [str(path), read_image(path), path.read_bytes(), file, pixels, pixels / 255, tensor, tensor / 255]
+        for form in forms:
+            torch.testing.assert_close(predictor(form), expected)
+    several = predictor(tensor[None].expand(2, -1, -1, -1))
+    assert several.shape == (2, 3) and torch.equal(several[0], several[1])
+    torch.testing.assert_close(predictor([path, pixels, tensor]), expected.expand(3, -1))
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"\(4, 4\) is no image: it must be \[H, W, 3\]"),
+        (np.zeros((3, 4, 4), np.uint8), r"it must be \[H, W, 3\]"),
+        (np.zeros((4, 4, 3), np.int64), "pixels of type int64: give bytes, or numbers from 0 to 1"),
+        (np.full((4, 4, 3), 200.0), "must lie within 0 and 1: 0 to 200"),
+        (torch.zeros(4, 4, 3), r"it must be \[H, W, 3\]"),
+        (b"no image", "8 bytes are no image"),
+    ],
+)
+def test_what_is_no_picture(finished, picture, message):
+    with pytest.raises(UserError, match=message):
+        Predictor.load(finished)([picture])
+
+
+def test_probabilities_are_made_of_likeness_and_that_of_features(finished, data):
+    predictor, paths = Predictor.load(finished), [data / "test_0_0.png", data / "test_1_1.png"]
+    features, likeness = predictor.features(paths), predictor.likeness(paths)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(likeness, features @ predictor.model.anchors().detach().t())
+    torch.testing.assert_close((predictor.model.tau * likeness).softmax(dim=1), predictor(paths))
+    crops = predictor.likeness(paths, crops=True)
+    torch.testing.assert_close(predictor.to_probabilities(crops), predictor(paths, crops=True))
+    assert predictor.features([]).shape == (0, features.shape[1]) and predictor.likeness([]).shape == (0, 3)
+
+
+def test_other_classes(finished, data, tmp_path):
+    """A run that does not train its anchors has those that names and descriptions give."""
+    opts = ("TRAINER.FAIR.LEARN_ANCHORS", "False", "OPTIM.MAX_EPOCH", "1")
+    run(data, Path(Predictor.load(finished).backbone), tmp_path, *opts)
+    predictor, image = Predictor.load(tmp_path), data / "test_1_1.png"
+    described = json.loads((data / "descriptions.json").read_text())
+    order = [2, 0, 1]
+    other = predictor.with_classes([CLASSES[i] for i in order], described)
+    torch.testing.assert_close(other(image), predictor(image)[:, order], rtol=1e-3, atol=1e-4)
+    by_name = predictor.with_classes(["bike", "red car"])
+    assert by_name(image).shape == (1, 2) and by_name.top(image)[0][0] in ("bike", "red car")
+    by_name.save(tmp_path / "other.pt")
+    torch.testing.assert_close(Predictor.load(tmp_path / "other.pt")(image), by_name(image))
+    with pytest.raises(UserError, match="each of them once"):
+        predictor.with_classes(["bike", "bike"])
+    with pytest.raises(UserError, match="descriptions of bike, which are no classes"):
+        predictor.with_classes(["car"], {"bike": ["two wheels"]})
+
+
+def test_none_of_these_and_features_on_the_command_line(finished, data, tmp_path, capsys):
+    paths = [str(data / "test_0_0.png"), str(data / "test_1_1.png")]
+    likeness = Predictor.load(finished).likeness(paths).amax(dim=1)
+    least = str(float(likeness.mean()))
+    assert (
+        predict([str(finished), *paths, "--top", "1", "--min-score", least, "--features", str(tmp_path / "f.npz")]) == 0
+    )
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    for row, cosine in zip(rows, likeness.tolist(), strict=True):
+        assert float(row["likeness_1"]) == pytest.approx(cosine, abs=1e-4)
+        assert (row["class_1"] == "none of these") == (cosine < float(least))
+    stored = np.load(tmp_path / "f.npz", allow_pickle=False)
+    assert stored["images"].tolist() == paths
+    np.testing.assert_allclose(stored["features"], Predictor.load(finished).features(paths).numpy(), atol=1e-6)
+    assert predict([str(finished), *paths, "--min-score", "2"]) == 2

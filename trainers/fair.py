@@ -25,7 +25,7 @@ from fairclip.backbones.openai import norm_parameters
 from fairclip.core.distributed import gather, global_mean, parallel
 from fairclip.core.errors import require
 from fairclip.core.log import log
-from fairclip.method.anchors import ANCHOR_KINDS, AnchorClassifier, Student, description_anchors
+from fairclip.method.anchors import ANCHOR_KINDS, DEFAULT_SCALE, AnchorClassifier, Student, description_anchors
 from fairclip.method.crop_alignment import alignment_scores
 from fairclip.method.label_weights import SCHEMES, self_training_weight
 from fairclip.method.losses import MANY_CLASSES, fairness, weighted_cross_entropy
@@ -46,7 +46,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
             "ANCHORS": "weighted",  # weighted | mean | name
-            "ANCHOR_SCALE": math.exp(2),  # s_t [F: WCA]
+            "ANCHOR_SCALE": DEFAULT_SCALE,  # s_t [F: WCA]
             "LEARN_ANCHORS": True,
             "LEARN_NORM": True,
             # Views and alignment score

@@ -4,12 +4,17 @@ FAIR (arXiv 2507.09615), by its abstract; the relevance weighting is WCA's (arXi
 (arXiv 2209.03320).
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairclip.backbones.network import CLIP
 from fairclip.backbones.towers import ImageClassifier
 from fairclip.core.errors import UserError
+from fairclip.text.embeddings import encode_ragged, name_prompts
 
 ANCHOR_KINDS = ("weighted", "mean", "name")
 
@@ -60,6 +65,16 @@ def relevance_mean(whole: Tensor, parts: Tensor, scale: float, mask: Tensor | No
     # A row of nothing but -inf becomes NaN, which where() drops.
     weights = torch.where(mask, likeness.masked_fill(~mask, -torch.inf).softmax(dim=1), 0.0)
     return torch.where(mask.any(dim=1, keepdim=True), torch.einsum("bn,bnd->bd", weights, parts), whole)
+
+
+DEFAULT_SCALE = math.exp(2)  # s_t of WCA
+NAME_PROMPT = ("a photo of a {}.",)
+
+
+def text_anchors(model: CLIP, names: Sequence[str], descriptions: Sequence[Sequence[str]]) -> Tensor:
+    """Anchors [K, d] of classes, by a CLIP's text tower, from their names and lists of descriptions of any lengths."""
+    prompts = name_prompts(model, list(names), NAME_PROMPT)
+    return description_anchors(prompts, *encode_ragged(model, descriptions), DEFAULT_SCALE)
 
 
 class Anchors(nn.Module):

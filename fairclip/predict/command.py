@@ -20,8 +20,10 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from fairclip.core.errors import UserError, require
@@ -33,6 +35,7 @@ from fairclip.predict.images import THREADS, read_image
 from fairclip.predict.predictor import Predictor
 
 SHOWN = 16  # rows in a picture
+NONE = "none of these"  # in the place of the likeliest class, of an image that is like none
 
 
 # -- Reading and classifying -------------------------------------------------------------------------------------------
@@ -65,6 +68,7 @@ class Answers:
 
     rows: list[list[str]] = field(default_factory=list)  # of the CSV, one for each image that can be read
     boxes: list[list[str]] = field(default_factory=list)  # one for each crop that counted
+    features: list[Tensor] = field(default_factory=list)  # of the whole images, a batch each, if asked for
     examples: list[Example] = field(default_factory=list)  # of the first SHOWN images
     problems: list[str] = field(default_factory=list)  # what is wrong with the other images
 
@@ -90,8 +94,23 @@ def read_batches(paths: Sequence[str], size: int, problems: list[str]) -> Iterat
                 yield images
 
 
-def classify(predictor: Predictor, paths: Sequence[str], top: int, crops: bool, batch: int) -> Answers:
-    """Classify the images of these files, ``batch`` at a time; by their crops if ``crops``."""
+def classify(
+    predictor: Predictor,
+    paths: Sequence[str],
+    top: int,
+    crops: bool,
+    batch: int,
+    least: float = -1.0,
+    features: bool = False,
+) -> Answers:
+    """Classify the images of these files, ``batch`` at a time.
+
+    Args:
+        top: classes in a row.
+        crops: by local crops, not by one centre crop.
+        least: an image whose cosine with its likeliest class is below this is none of the classes.
+        features: keep the images' features.
+    """
     answers = Answers()
     for images in read_batches(paths, batch, answers.problems):
         pictures = list(images.values())
@@ -101,14 +120,27 @@ def classify(predictor: Predictor, paths: Sequence[str], top: int, crops: bool, 
                 answers.boxes += box_rows(path, explanation)
                 if len(answers.examples) < SHOWN:
                     answers.examples.append(Example(caption=path, **vars(explanation)))
-            probabilities = torch.stack([explanation.local for explanation in explained])
+            likeness = torch.stack([explanation.scores for explanation in explained])
         else:
-            probabilities = predictor(pictures, batch=batch)
-        best = probabilities.topk(top, dim=1)
-        for path, values, labels in zip(images, best.values.tolist(), best.indices.tolist(), strict=True):
-            pairs = zip(labels, values, strict=True)
-            answers.rows.append([path, *(t for i, p in pairs for t in (predictor.classnames[i], f"{p:.4f}"))])
+            likeness = predictor.likeness(pictures, batch=batch)
+        if features:
+            answers.features.append(predictor.features(pictures, batch=batch))
+        answers.rows += class_rows(predictor, list(images), likeness, top, least)
     return answers
+
+
+def class_rows(
+    predictor: Predictor, paths: Sequence[str], likeness: Tensor, top: int, least: float
+) -> Iterator[list[str]]:
+    """A row of the CSV for each image, by its cosines with the classes, [B, K]."""
+    best = predictor.to_probabilities(likeness).topk(top, dim=1)
+    first = likeness.gather(1, best.indices[:, :1])[:, 0].tolist()
+    for path, values, labels, cosine in zip(paths, best.values.tolist(), best.indices.tolist(), first, strict=True):
+        names = [predictor.classnames[i] for i in labels]
+        if cosine < least:
+            names[0] = NONE
+        pairs = (text for name, p in zip(names, values, strict=True) for text in (name, f"{p:.4f}"))
+        yield [path, *pairs, f"{cosine:.4f}"]
 
 
 def box_rows(path: str, explanation: Explanation) -> Iterator[list[str]]:
@@ -143,7 +175,7 @@ def write_text(path: Path, text: str) -> None:
 def write_answers(answers: Answers, classnames: Sequence[str], top: int, args: argparse.Namespace) -> None:
     """The table, printed or in --output, and the files of --boxes and --show."""
     columns = [f"{column}_{i + 1}" for i in range(top) for column in ("class", "probability")]
-    text = to_csv(["image", *columns], answers.rows)
+    text = to_csv(["image", *columns, "likeness_1"], answers.rows)
     if args.output:
         write_text(args.output, text)
     else:
@@ -151,6 +183,11 @@ def write_answers(answers: Answers, classnames: Sequence[str], top: int, args: a
     if args.boxes:
         columns = ["crop", "left", "upper", "right", "lower", "relevance", "weight"]
         write_text(args.boxes, to_csv(["image", *columns], answers.boxes))
+    if args.features:
+        images = np.array([row[0] for row in answers.rows])
+        with atomic(args.features) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, images=images, features=torch.cat(answers.features).numpy())
+        tell(f"Wrote {args.features}")
     if args.show:
         save_page(draw_page(answers.examples, classnames), args.show)
         part = f", the first {SHOWN} of {len(answers.rows)} images" if len(answers.rows) > SHOWN else ""
@@ -163,7 +200,9 @@ def write_answers(answers: Answers, classnames: Sequence[str], top: int, args: a
 def main(args: argparse.Namespace) -> int:
     require(args.top >= 1 and args.batch >= 1, "--top and --batch take whole numbers from 1")
     require(args.images or args.save, "name images or folders to classify")
-    require(args.images or not (args.output or args.boxes or args.show), "--output, --boxes and --show need images")
+    files = (args.output, args.boxes, args.show, args.features)
+    require(args.images or not any(files), "--output, --boxes, --show and --features need images")
+    require(-1 <= args.min_score <= 1, f"--min-score {args.min_score}: a cosine lies between -1 and 1")
     paths = find_images(args.images)
     with redirect_stdout(sys.stderr):  # whatever is said while a backbone is loaded
         predictor = Predictor.load(args.run, epoch=args.epoch, backbone=args.backbone, device=args.device)
@@ -173,7 +212,8 @@ def main(args: argparse.Namespace) -> int:
         return 0
 
     top = min(args.top, len(predictor.classnames))
-    answers = classify(predictor, paths, top, args.crops or bool(args.boxes or args.show), args.batch)
+    crops = args.crops or bool(args.boxes or args.show)
+    answers = classify(predictor, paths, top, crops, args.batch, args.min_score, bool(args.features))
     for problem in answers.problems:
         tell(f"Skipped: {problem}")
     if answers.rows:
@@ -203,6 +243,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"PNG file that draws them for the first {SHOWN} images; implies --crops",
     )
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=-1.0,
+        metavar="X",
+        help=f"least cosine with the likeliest class (likeness_1); an image below it is '{NONE}'",
+    )
+    parser.add_argument("--features", type=Path, metavar="FILE", help="NPZ file of the images and their features")
     parser.add_argument("--epoch", type=int, help="a checkpoint other than the last")
     parser.add_argument("--backbone", default="", metavar="NAME", help="the run's backbone, if its file has moved")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")

@@ -22,6 +22,7 @@ class Explanation:
     relevance: list[float]  # r_i = <z_i, z> of the selected
     weights: list[float]  # w_i of the selected, summing to 1
     crops: list[Image.Image]  # the selected at the model's input size
+    scores: Tensor  # LAS: cosines with the classes, [K]
     local: Tensor  # probabilities by the crops, softmax(tau * LAS), [K]
     whole: Tensor  # probabilities by the centre crop alone, [K]
 
@@ -42,6 +43,7 @@ class ViewPredictions:
     index: Tensor  # of the k crops that count, most relevant first, [B, k]
     relevance: Tensor  # of these, [B, k]
     weights: Tensor  # of these, [B, k], rows that sum to 1
+    scores: Tensor  # LAS: cosines, [B, K]
     local: Tensor  # probabilities by the crops, [B, K]
     whole: Tensor  # probabilities by the whole image, [B, K]
 
@@ -72,6 +74,7 @@ def predict_views(
         index=index.cpu(),
         relevance=relevance.cpu(),
         weights=weights.cpu(),
+        scores=scores.cpu(),
         local=(model.tau * scores).softmax(dim=1).cpu(),
         whole=(model.tau * z @ anchors.t()).softmax(dim=1).cpu(),
     )
@@ -87,6 +90,7 @@ def explain_image(image: Image.Image, boxes: list[Box], predicted: ViewPredictio
         relevance=predicted.relevance[row].tolist(),
         weights=predicted.weights[row].tolist(),
         crops=[Image.fromarray(predicted.crops[row, i].permute(1, 2, 0).numpy()) for i in selected],
+        scores=predicted.scores[row],
         local=predicted.local[row],
         whole=predicted.whole[row],
     )

@@ -1,15 +1,20 @@
-"""Images to predict: files are read as in training, several at a time."""
+"""Images to predict: files are read as in training, several at a time; what is in memory is taken as it is."""
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO, cast
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, require
 from fairclip.views import loading
 
-Picture = Image.Image | str | os.PathLike
+# A PIL image; a path; a file's content, or the open file; pixels, as an array [H, W, 3] or a tensor [3, H, W].
+Picture = Image.Image | str | os.PathLike | bytes | BinaryIO | np.ndarray | Tensor
 THREADS = min(8, os.cpu_count() or 1)  # that decode images
 
 
@@ -30,8 +35,46 @@ def read_image(path: str | os.PathLike) -> Image.Image:
 
 
 def to_rgb(image: Picture) -> Image.Image:
-    """A PIL image in RGB, or the file of that path."""
-    return image.convert("RGB") if isinstance(image, Image.Image) else read_image(image)
+    """A picture of any form as a PIL image in RGB.
+
+    Raises:
+        UserError: a file that cannot be read, or pixels of another shape or type than those of ``from_pixels``.
+    """
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, Tensor):
+        require(image.ndim == 3, f"a tensor of the shape {tuple(image.shape)} is no image: it must be [3, H, W]")
+        return from_pixels(image.detach().permute(1, 2, 0).cpu().numpy())
+    if isinstance(image, np.ndarray):
+        return from_pixels(image)
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    content = image if isinstance(image, bytes) else image.read()
+    try:
+        return Image.open(io.BytesIO(content)).convert("RGB")
+    except Exception as error:  # as in read_image
+        raise UserError(f"{len(content)} bytes are no image that can be read: {error}") from error
+
+
+def from_pixels(pixels: np.ndarray) -> Image.Image:
+    """An image of pixels [H, W, 3]: bytes, or floating-point numbers from 0 to 1."""
+    require(
+        pixels.ndim == 3 and pixels.shape[2] == 3,
+        f"an array of the shape {pixels.shape} is no image: it must be [H, W, 3], red, green and blue",
+    )
+    if np.issubdtype(pixels.dtype, np.floating):
+        low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
+        require(0 <= low and high <= 1, f"pixels of type {pixels.dtype} must lie within 0 and 1: {low:g} to {high:g}")
+        pixels = np.rint(255 * pixels).astype(np.uint8)
+    require(pixels.dtype == np.uint8, f"pixels of type {pixels.dtype}: give bytes, or numbers from 0 to 1")
+    return Image.fromarray(pixels)
+
+
+def is_one(images: Picture | Sequence[Picture]) -> bool:
+    """Whether this is a picture, and not several; an array or a tensor of four dimensions is several."""
+    if isinstance(images, np.ndarray | Tensor):
+        return images.ndim == 3
+    return isinstance(images, Image.Image | str | os.PathLike | bytes) or hasattr(images, "read")
 
 
 def rgb_batches(images: Picture | Sequence[Picture], size: int) -> Iterator[list[Image.Image]]:
@@ -40,7 +83,7 @@ def rgb_batches(images: Picture | Sequence[Picture], size: int) -> Iterator[list
     Raises:
         UserError: an image that cannot be read.
     """
-    images = [images] if isinstance(images, (Image.Image, str, os.PathLike)) else list(images)
+    several = cast(Sequence[Picture], [images] if is_one(images) else images)
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(images), size):
-            yield list(pool.map(to_rgb, images[start : start + size]))
+        for start in range(0, len(several), size):
+            yield list(pool.map(to_rgb, several[start : start + size]))

@@ -6,6 +6,9 @@
     probabilities = predictor(["a.jpg", "b.jpg"])  # [2, K]; classes in the order of predictor.classnames
     predictor.top("a.jpg", k=3)  # [("Aster Prime", 0.91), ...]
     predictor.explain(["a.jpg"])  # which crops decided, an Explanation for each image
+    predictor.likeness("a.jpg").max()  # how like the best class it is at all: low for what is none of them
+    predictor.features(["a.jpg", "b.jpg"])  # unit features of the adapted tower, [2, d]
+    predictor.with_classes(["Aster", "Birch"])  # the adapted tower with other classes
     predictor.save("cars.pt")  # what was trained, in one small file that load() takes too
 
 Runs whose model is the image tower with one anchor per class are supported. What else a prediction needs, such as the
@@ -13,7 +16,8 @@ settings of the crops, is in the run's checkpoint.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +26,9 @@ import torchvision.transforms as T
 from PIL import Image
 from torch import Tensor
 
-from fairclip.core.errors import require
-from fairclip.method.anchors import AnchorClassifier
+from fairclip.backbones.openai import load_clip
+from fairclip.core.errors import few, require
+from fairclip.method.anchors import AnchorClassifier, text_anchors
 from fairclip.predict.classifier import build_classifier
 from fairclip.predict.explanation import Explanation, ViewPredictions, explain_image, predict_views
 from fairclip.predict.images import Picture, rgb_batches
@@ -95,24 +100,65 @@ class Predictor:
         """Class probabilities, [B, K], float32, on the CPU.
 
         Args:
-            images: PIL images or paths, one or several.
+            images: one or several, each a PIL image, a path, a file's bytes or the open file, or pixels: an array
+                [H, W, 3] or a tensor [3, H, W], in bytes or as numbers from 0 to 1.
             crops: by the alignment score of local crops (N + 1 views an image) and not by one centre crop.
             batch: images that are encoded together.
 
         Raises:
             UserError: an image that cannot be read, or crops of a run that has none.
         """
+        return self.to_probabilities(self.likeness(images, crops=crops, batch=batch))
+
+    def likeness(self, images: Picture | Sequence[Picture], *, crops: bool = False, batch: int = 64) -> Tensor:
+        """Cosines of images and class vectors, [B, K], in [-1, 1]: what probabilities are made of. A probability says
+        which of the classes is likeliest; how high its cosine is says whether the image is like any of them.
+
+        Arguments and errors as for a call.
+        """
         if crops:
             self.check_crops()
-        rows = []
-        for pictures in rgb_batches(images, batch):
-            if crops:
-                rows.append(self._predict_views(pictures).local)
-            else:
-                views = torch.stack([self._whole_view(picture) for picture in pictures])
-                with torch.inference_mode():
-                    rows.append(self.model(views.to(self.device)).softmax(dim=1).cpu())
+            rows = [self._predict_views(pictures).scores for pictures in rgb_batches(images, batch)]
+        else:
+            anchors = self.model.anchors().detach().cpu()
+            rows = [features @ anchors.t() for features in self._features(images, batch)]
         return torch.cat(rows) if rows else torch.empty(0, len(self.classnames))
+
+    def to_probabilities(self, likeness: Tensor) -> Tensor:
+        """Class probabilities of cosines, [B, K] each."""
+        return (self.model.tau * likeness).softmax(dim=1)
+
+    def features(self, images: Picture | Sequence[Picture], *, batch: int = 64) -> Tensor:
+        """Unit features of the adapted image tower, [B, d], float32, on the CPU; arguments and errors as for a call."""
+        rows = list(self._features(images, batch))
+        return torch.cat(rows) if rows else torch.empty(0, self.model.anchors.weight.shape[1])
+
+    def _features(self, images: Picture | Sequence[Picture], batch: int) -> Iterator[Tensor]:
+        for pictures in rgb_batches(images, batch):
+            views = torch.stack([self._whole_view(picture) for picture in pictures])
+            with torch.inference_mode():
+                yield self.model.encode(views.to(self.device)).cpu()
+
+    def with_classes(
+        self, names: Sequence[str], descriptions: Mapping[str, Sequence[str]] | None = None
+    ) -> "Predictor":
+        """The adapted tower with other classes, whose vectors come from the text tower as it was before training.
+
+        Args:
+            names: K of them, all different.
+            descriptions: sentences on classes, by name; a class without any is known by its name alone.
+
+        Raises:
+            UserError: names that are missing or double, or descriptions of other classes.
+        """
+        require(names and len(set(names)) == len(names), "with_classes needs class names, each of them once")
+        unknown = sorted(set(descriptions or {}) - set(names))
+        require(not unknown, f"there are descriptions of {few(unknown)}, which are no classes")
+        lists = [list((descriptions or {}).get(name, ())) for name in names]
+        anchors = text_anchors(load_clip(self.backbone, self.device), names, lists)
+        trained = replace(self._trained, anchors=anchors.cpu(), classnames=list(names))
+        model = AnchorClassifier(self.model.visual, anchors, self.model.tau, self.model.prec).to(self.device)
+        return Predictor(model, trained, self.device)
 
     def top(self, image: Picture, k: int = 5, *, crops: bool = False) -> list[tuple[str, float]]:
         """The k likeliest classes of one image and their probabilities, best first."""
