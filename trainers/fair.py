@@ -227,7 +227,7 @@ class FAIR(AdaptationTrainer):
 
     # -- Inference: <f(x), A> on one centre crop, the cost of zero-shot CLIP; with crops on request, reported apart ----
 
-    def test(self, split: str | None = None) -> float:
+    def test(self, split: str | None = None, **_: Any) -> float:
         accuracy = super().test(split)
         if self.options.CROP_INFERENCE and self.labels_by_crops:
             self.results["crop_accuracy"] = self.test_with_crops(split or self.cfg.TEST.SPLIT)

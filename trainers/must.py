@@ -7,6 +7,7 @@ Symbols: f image tower, W classifier (K rows), tau = exp(logit_scale) of CLIP, t
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -158,7 +159,7 @@ class MUST(AdaptationTrainer):
 
     # -- The teacher's accuracy, beside the model's --------------------------------------------------------------------
 
-    def test(self, split: str | None = None) -> float:
+    def test(self, split: str | None = None, **_: Any) -> float:
         accuracy = super().test(split)
         if self.history:  # not under --eval-only, which loads the model alone
             self.results["ema_accuracy"] = self.test_teacher(self.loader_of(split or self.cfg.TEST.SPLIT))

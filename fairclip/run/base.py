@@ -4,6 +4,7 @@ depend on nothing but (seed, epoch)."""
 import math
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from dassl.utils import set_random_seed
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from fairclip.core.distributed import gather_objects, global_mean, is_main, parallel, world
 from fairclip.core.errors import UserError, require
-from fairclip.core.log import core_as_details, details, log
+from fairclip.core.log import details, log
+from fairclip.run.curves import Curves
 from fairclip.run.outcome import Outcome
 from fairclip.run.progress import epoch_details, epoch_line, is_shown
 from fairclip.run.settings import write_config
@@ -40,6 +42,7 @@ class AdaptationTrainer(Outcome):
     DATALOADER.VIEWS, CACHE and CACHE_GB (docs/pipeline.md).
     """
 
+    curves: Curves | None = None  # for TensorBoard, while training goes on
     schedule_by_step = False  # whether the learning rate moves with each step, not each epoch
 
     # -- One step ------------------------------------------------------------------------------------------------------
@@ -93,11 +96,19 @@ class AdaptationTrainer(Outcome):
             f"not all processes see the checkpoints in {self.output_dir}: it must be a shared folder",
         )
         write_config(self.cfg, self.output_dir)
+        if is_main():
+            self.curves = Curves(Path(self.output_dir) / "tensorboard")
 
     def init_writer(self, log_dir: str) -> None:
-        if is_main():
-            with core_as_details():
-                super().init_writer(log_dir)
+        """Dassl's: ours is ``curves``."""
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        if self.curves:
+            self.curves.add(tag, scalar_value, global_step)
+
+    def close_writer(self) -> None:
+        if self.curves:
+            self.curves.close()
 
     def before_epoch(self) -> None:
         seed = mixed_seed(self.seed, self.epoch)

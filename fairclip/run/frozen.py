@@ -2,6 +2,7 @@
 
 import time
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class FrozenFeatures(AdaptationTrainer):
         """Logits of all images, [N, K], in the loader's order."""
         return self.scores(self.encode_all(images_of(loader), title))
 
-    def test(self, split: str | None = None) -> float:
+    def test(self, split: str | None = None, **_: Any) -> float:
         self.seconds_saved = 0.0
         accuracy = super().test(split)
         self.results["test_seconds"] += self.seconds_saved

@@ -49,10 +49,10 @@ class Outcome(Built):
             raise UserError(f"TEST.SPLIT val: {self.cfg.DATASET.NAME} has no validation images")
         return self.val_loader
 
-    def test(self, split: str | None = None) -> float:
+    def test(self, split: str | None = None, **_: Any) -> float:
         """Evaluate on TEST.SPLIT; ``self.results`` keeps every figure, predictions.csv what was said of each image.
 
-        Returns the accuracy in percent.
+        Returns the accuracy in percent. Some checkouts' train.py give more arguments, such as ``is_final``.
         """
         start = time.time()
         self.set_model_mode("eval")
