@@ -796,8 +796,8 @@ def test_best_val(prompt_cfg, tmp_path, monkeypatch):
 
 
 def test_final_model_is_checked(prompt_cfg):
-    prompt_cfg.TEST.FINAL_MODEL = "last_val"
-    with pytest.raises(ValueError, match='"last_step" or "best_val", got "last_val"'):
+    prompt_cfg.TEST.FINAL_MODEL = "best"
+    with pytest.raises(ValueError, match='"last_step" or "best_val", got "best"'):
         build_trainer(prompt_cfg)
     prompt_cfg.TEST.FINAL_MODEL, prompt_cfg.DATASET.NUM_LABELED = "best_val", 0
     with pytest.raises(ValueError, match="TwoColours has no validation images"):
@@ -861,3 +861,31 @@ def test_labelled_and_unlabelled(cfg, count, batches):
     cfg.TRAIN.COUNT_ITER = "train_y"
     with pytest.raises(ValueError, match="COUNT_ITER"):
         trainer.run_epoch()
+
+
+# -- Names that checkouts made like CoOp import ------------------------------------------------------------------------
+
+
+def test_names_of_upstream_that_checkouts_use():
+    from dassl.engine.trainer import SummaryWriter
+    from dassl.optim import RAdam
+    from dassl.optim.radam import RAdam as the_same
+    from torch.utils.tensorboard import SummaryWriter as torchs
+
+    assert SummaryWriter is torchs and RAdam is the_same is torch.optim.RAdam
+    import dassl.engine.trainer as engine
+
+    with pytest.raises(AttributeError, match="no attribute 'SumaryWriter'"):
+        _ = engine.SumaryWriter
+
+
+def test_hits_of_each_class_are_kept_where_they_are_asked_for():
+    cfg = get_cfg_default()
+    cfg.TEST.PER_CLASS_RESULT = True
+    evaluator = build_evaluator(cfg, lab2cname={0: "a", 1: "b"})
+    evaluator.process(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1, 1]))
+    assert evaluator._per_class_res == {0: [1], 1: [0, 1]}
+    evaluator.reset()
+    assert evaluator._per_class_res == {}
+    cfg.TEST.PER_CLASS_RESULT = False
+    assert build_evaluator(cfg)._per_class_res is None

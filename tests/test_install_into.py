@@ -635,6 +635,8 @@ BODIES = {
     "two statements on a line": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1; cfg.B = 2\n",
     "an import of several lines": "from trainers.zsclip import (\n    ZeroshotCLIP,\n    ZeroshotCLIP2,\n)\n\n"
     "def extend_cfg(cfg):\n    cfg.A = 1\n",
+    "the package": "import trainers\n\ndef extend_cfg(cfg):\n    cfg.A = 1\n",
+    "under another name": "import trainers.zsclip as z\n\ndef extend_cfg(cfg):\n    cfg.A = 1\n",
     "from the package": "from trainers import zsclip\n\ndef extend_cfg(cfg):\n    cfg.A = 1\n",
     "a comment before the end": f"{IMPORT}\ndef extend_cfg(cfg):\n    cfg.A = 1\n    # the end\n",
     "the text in a string": f'TEXT = """\nimport trainers.coop\ndef extend_cfg(cfg):\n"""\n{IMPORT}'
@@ -763,7 +765,7 @@ def test_mistakes(checkout, capsys, arguments, message):
 
 def test_other_folders_are_refused(tmp_path, capsys, checkout):
     assert install(tmp_path, "--yes") == 2
-    assert "it has no train.py" in capsys.readouterr().err
+    assert "it has no train.py. There is one in: " in capsys.readouterr().err  # that of the fixture's checkout, below
     assert install(ROOT, "--yes") == 2
     assert "FAIR is at home here" in capsys.readouterr().err
     (checkout / MANIFEST).write_text("{}")

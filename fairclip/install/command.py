@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, few
 from fairclip.core.places import DESCRIPTIONS, HOME
 from fairclip.install.apply import install, uninstall
 from fairclip.install.plan import MANIFEST, Plan, plan_install, plan_uninstall, read
@@ -67,7 +67,15 @@ def main(args: argparse.Namespace) -> None:
 def find_checkout(path: Path) -> Path:
     checkout = path.expanduser().resolve()
     if not (checkout / "train.py").is_file():
-        raise UserError(f"{path} is no checkout made like CoOp: it has no train.py")
+        below = sorted(file.parent.name for file in checkout.glob("*/train.py"))
+        hint = (
+            f". Did you mean {path / below[0]}?"
+            if len(below) == 1
+            else f". It has one in: {few(below)}"
+            if below
+            else ""
+        )
+        raise UserError(f"{path} is no checkout made like CoOp: it has no train.py{hint}")
     if checkout == HOME:
         raise UserError(f"{path} is this repository, FAIR is at home here")
     return checkout

@@ -40,11 +40,12 @@ def unregister(source: bytes) -> bytes:
 def insertions(source: bytes, modules: Mapping[str, bool]) -> dict[int, list[bytes]]:
     """What train.py needs to know our modules: number of the line to insert behind -> lines."""
     tree = parse(source)
-    imports = [node for node in tree.body if any(name.count(".") == 1 for name in trainers_of(node))]
+    imports = [node for node in tree.body if any(name.count(".") <= 1 for name in trainers_of(node))]
     if not imports:
         raise unrecognised("it imports no module of trainers/ at its top level (as in `import trainers.coop`)")
     function = find_extend_cfg(tree)
-    known = {name for node in tree.body if isinstance(node, ast.Import) for name in trainers_of(node)}
+    plain = [alias for node in tree.body if isinstance(node, ast.Import) for alias in node.names if not alias.asname]
+    known = {alias.name for alias in plain}
     called = {ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
     first = source.splitlines()[function.body[0].lineno - 1]
     indent = first[: len(first) - len(first.lstrip())]
@@ -111,9 +112,9 @@ def unrecognised(reason: str) -> UserError:
 
 
 def trainers_of(node: ast.AST) -> list[str]:
-    """Modules of trainers/ that a statement imports, by full name."""
+    """Modules of trainers/ that a statement imports, by full name, or the package itself."""
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names if alias.name.startswith("trainers.") and not alias.asname]
+        return [alias.name for alias in node.names if alias.name.split(".")[0] == "trainers"]
     if isinstance(node, ast.ImportFrom) and not node.level and node.module:
         if node.module == "trainers":
             return [f"trainers.{alias.name}" for alias in node.names]

@@ -36,6 +36,15 @@ from ..utils import (
 log = logging.getLogger("dassl")
 
 
+def __getattr__(name: str) -> object:
+    """`from dassl.engine.trainer import SummaryWriter`, as some checkouts do; imported when asked for: it is slow."""
+    if name == "SummaryWriter":
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class TrainerBase:
     """A loop over epochs with hooks, and the registered models: those that are saved, resumed and switched between
     training and evaluation mode. What is not registered is none of this class's business."""
@@ -272,7 +281,8 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
-        if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
+        # Upstream takes anything but best_val for the last step, and config files there say last_val.
+        if cfg.TEST.FINAL_MODEL not in ("last_step", "last_val", "best_val"):
             raise ValueError(f'TEST.FINAL_MODEL must be "last_step" or "best_val", got "{cfg.TEST.FINAL_MODEL}"')
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")

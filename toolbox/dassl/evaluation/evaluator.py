@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class Classification(EvaluatorBase):
         self._total = 0
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
+        # Label -> 1 for each image that is right, 0 for the others: evaluators of checkouts read it.
+        self._per_class_res: dict[int, list[int]] | None = defaultdict(list) if self.cfg.TEST.PER_CLASS_RESULT else None
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """Count one batch.
@@ -57,6 +59,9 @@ class Classification(EvaluatorBase):
         self._total += gt.shape[0]
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(pred.tolist())
+        if self._per_class_res is not None:
+            for label, right in zip(gt.tolist(), (pred == gt).tolist(), strict=True):
+                self._per_class_res[label].append(int(right))
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Print the results and return them, in percent and unrounded: accuracy, error_rate, macro_f1 (over the
