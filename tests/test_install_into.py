@@ -765,7 +765,11 @@ def test_mistakes(checkout, capsys, arguments, message):
 
 def test_other_folders_are_refused(tmp_path, capsys, checkout):
     assert install(tmp_path, "--yes") == 2
-    assert "it has no train.py. There is one in: " in capsys.readouterr().err  # that of the fixture's checkout, below
+    assert "it has no train.py" in capsys.readouterr().err
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "train.py").write_text("")
+    assert install(tmp_path, "--yes") == 2
+    assert "it has no train.py. There is one in: inner" in capsys.readouterr().err
     assert install(ROOT, "--yes") == 2
     assert "FAIR is at home here" in capsys.readouterr().err
     (checkout / MANIFEST).write_text("{}")
