@@ -351,7 +351,7 @@ def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backb
     [
         {"N_CROPS": 0, "WEIGHT": "none", "ALIGN_QUEUE": 0, "LABEL_MEMORY": 0.0},
         {"ANCHORS": "name"},
-        {"ANCHORS": "mean", "WEIGHT": "agreement"},
+        {"ANCHORS": "weighted", "WEIGHT": "agreement"},
         {"LEARN_ANCHORS": False},
         {"LEARN_NORM": False},
         {"PREC": "bf16"},

@@ -25,7 +25,7 @@ from fairclip.backbones.openai import norm_parameters
 from fairclip.core.distributed import gather, global_mean, parallel
 from fairclip.core.errors import require
 from fairclip.core.log import log
-from fairclip.method.anchors import ANCHOR_KINDS, DEFAULT_SCALE, AnchorClassifier, Student, description_anchors
+from fairclip.method.anchors import ANCHOR_KINDS, AnchorClassifier, Student, description_anchors
 from fairclip.method.crop_alignment import alignment_scores
 from fairclip.method.label_weights import SCHEMES, self_training_weight
 from fairclip.method.losses import MANY_CLASSES, fairness, weighted_cross_entropy
@@ -45,8 +45,8 @@ def extend_cfg(cfg: CfgNode) -> None:
             # Anchors
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
-            "ANCHORS": "weighted",  # weighted | mean | name
-            "ANCHOR_SCALE": DEFAULT_SCALE,  # s_t [F: WCA]
+            "ANCHORS": "mean",  # mean [F: CuPL] | weighted by relevance to the name [F: WCA] | name
+            "ANCHOR_SCALE": math.exp(2),  # s_t [F: WCA], of the weighted ones
             "LEARN_ANCHORS": True,
             "LEARN_NORM": True,
             # Views and alignment score
@@ -98,7 +98,7 @@ class FAIR(AdaptationTrainer):
             descriptions, mask = names[:, None], torch.ones_like(names[:, :1], dtype=torch.bool)
         else:
             descriptions, mask = self.encode_descriptions(opt.DESCRIPTIONS)  # g(d_cm)
-        anchors = description_anchors(names, descriptions, mask, opt.ANCHOR_SCALE, opt.ANCHORS)  # a_c [F: WCA]
+        anchors = description_anchors(names, descriptions, mask, opt.ANCHOR_SCALE, opt.ANCHORS)  # a_c
         self.model = AnchorClassifier(self.clip_model.visual, anchors, self.tau, self.prec)
         del self.clip_model  # the text tower has done its work
 

@@ -4,7 +4,6 @@ FAIR (arXiv 2507.09615), by its abstract; the relevance weighting is WCA's (arXi
 (arXiv 2209.03320).
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -67,14 +66,13 @@ def relevance_mean(whole: Tensor, parts: Tensor, scale: float, mask: Tensor | No
     return torch.where(mask.any(dim=1, keepdim=True), torch.einsum("bn,bnd->bd", weights, parts), whole)
 
 
-DEFAULT_SCALE = math.exp(2)  # s_t of WCA
 NAME_PROMPT = ("a photo of a {}.",)
 
 
 def text_anchors(model: CLIP, names: Sequence[str], descriptions: Sequence[Sequence[str]]) -> Tensor:
     """Anchors [K, d] of classes, by a CLIP's text tower, from their names and lists of descriptions of any lengths."""
     prompts = name_prompts(model, list(names), NAME_PROMPT)
-    return description_anchors(prompts, *encode_ragged(model, descriptions), DEFAULT_SCALE)
+    return description_anchors(prompts, *encode_ragged(model, descriptions), 0.0, "mean")
 
 
 class Anchors(nn.Module):
