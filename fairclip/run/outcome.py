@@ -201,12 +201,16 @@ class Outcome(Built):
         log.info(f"Resume {folder} after epoch {state['epoch']}")
         return state["epoch"]
 
-    def load_model(self, directory: str, epoch: int | None = None) -> None:
+    def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:
         """Load a trained model for evaluation: the one of ``epoch``, or the newest in ``directory``.
+
+        Args: ``others``, the epoch by position, as Dassl has it, or what else a checkout's train.py gives (CLAP's: the
+            config).
 
         Raises:
             UserError: there is none, or it was trained for other classes or another backbone.
         """
+        epoch = next((number for number in others if isinstance(number, int)), epoch)
         if not directory:
             log.info("No model is loaded, as none is given (--model-dir)")
             return

@@ -1,5 +1,7 @@
 """Classifiers without training."""
 
+from typing import Any
+
 from torch import Tensor
 
 from fairclip.method.anchors import AnchorClassifier
@@ -24,5 +26,5 @@ class ZeroShotTrainer(AdaptationTrainer):
         self.test()
         self.write_results()
 
-    def load_model(self, directory: str, epoch: int | None = None) -> None:
+    def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:
         """Nothing to load: the classifier is made of text."""
