@@ -68,13 +68,7 @@ def find_checkout(path: Path) -> Path:
     checkout = path.expanduser().resolve()
     if not (checkout / "train.py").is_file():
         below = sorted(file.parent.name for file in checkout.glob("*/train.py"))
-        hint = (
-            f". Did you mean {path / below[0]}?"
-            if len(below) == 1
-            else f". It has one in: {few(below)}"
-            if below
-            else ""
-        )
+        hint = f". There is one in: {few(below)}" if below else ""
         raise UserError(f"{path} is no checkout made like CoOp: it has no train.py{hint}")
     if checkout == HOME:
         raise UserError(f"{path} is this repository, FAIR is at home here")
