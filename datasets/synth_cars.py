@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 from fairclip.core.errors import require
 from fairclip.core.places import DESCRIPTIONS
 from fairclip.data import synth
-from fairclip.data.labelled import SplitDataset
+from fairclip.data.labelled import SplitDataset, by_label
 from fairclip.data.settings import data_root
 
 SPLIT = "split_zhou_SynthCars.json"
@@ -60,10 +60,7 @@ class SynthCars(SplitDataset):
 def long_tail(items: list[Datum], ratio: float, seed: int) -> list[Datum]:
     """A part of the items whose class sizes fall geometrically to 1/ratio of the largest, in an order that the seed
     draws; within a class the first items stay."""
-    by_label: dict[int, list[Datum]] = {}
-    for item in items:
-        by_label.setdefault(item.label, []).append(item)
-    labels = sorted(by_label)
-    order = random.Random(f"tail {seed}").sample(labels, len(labels))
-    sizes = {label: ratio ** (-place / max(1, len(labels) - 1)) for place, label in enumerate(order)}
-    return [item for label in labels for item in by_label[label][: max(1, round(sizes[label] * len(by_label[label])))]]
+    groups = by_label(items)
+    order = random.Random(f"tail {seed}").sample(list(groups), len(groups))
+    shares = {label: ratio ** (-place / max(1, len(groups) - 1)) for place, label in enumerate(order)}
+    return [item for label, group in groups.items() for item in group[: max(1, round(shares[label] * len(group)))]]

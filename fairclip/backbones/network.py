@@ -124,9 +124,8 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # [B, patches, w]
-        first = self.class_embedding.to(patches.dtype).expand(
-            patches.shape[0], 1, -1
-        )  # len() would be traced as a constant
+        count = patches.shape[0]  # an export would take len() for a constant
+        first = self.class_embedding.to(patches.dtype).expand(count, 1, -1)
         tokens = torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype)
         tokens = self.transformer(self.ln_pre(tokens).transpose(0, 1))
         return self.ln_post(tokens[0]) @ self.proj

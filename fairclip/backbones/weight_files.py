@@ -38,20 +38,15 @@ def read_weights(path: Path) -> Weights:
     Raises:
         UserError: none of the forms above, or values that are not finite. The message says what the file is.
     """
-    folder_config: dict[str, object] = {}
     file = path
     if path.is_dir():
         file = next((path / name for name in FOLDER_FILES if (path / name).is_file()), path)
         require(file != path, f"{path} is a folder without weights: expected {' or '.join(FOLDER_FILES)} in it")
-    config = file.with_name("config.json")
-    state = _unwrapped(_read(file), file)
-    heads: tuple[int, ...] = ()
-    activation = ""
-    if is_hugging_face(state):
-        folder_config = _read_config(config) if config.is_file() else {}
-        state, heads, activation = from_hugging_face(state, folder_config, str(path))
-    check_finite(state, str(path))
-    return Weights(state, heads, activation)
+    found = Weights(_unwrapped(_read(file), file), (), "")
+    if is_hugging_face(found.state):
+        found = Weights(*from_hugging_face(found.state, _read_config(file.with_name("config.json")), str(path)))
+    check_finite(found.state, str(path))
+    return found
 
 
 def _read(file: Path) -> object:
@@ -117,6 +112,9 @@ def _unwrapped(content: object, file: Path) -> dict[str, Tensor]:
 
 
 def _read_config(file: Path) -> dict[str, object]:
+    """What a file of JSON holds; nothing where there is no file."""
+    if not file.is_file():
+        return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -104,14 +104,18 @@ def few_shot(items: list[Datum], shots: int, seed: int) -> list[Datum]:
     The draw of a class is a function of the seed and the label alone, and k shots are the first k of any larger
     number. So it needs no file to remember it (CoOp pickles its draws, with absolute paths, into the data folder).
     """
-    by_label: dict[int, list[Datum]] = defaultdict(list)
-    for item in items:
-        by_label[item.label].append(item)
     drawn = []
-    for label in sorted(by_label):
-        group = by_label[label]
+    for label, group in by_label(items).items():
         drawn += random.Random(f"{seed} {label}").sample(group, len(group))[:shots]
     return drawn
+
+
+def by_label(items: list[Datum]) -> dict[int, list[Datum]]:
+    """The items of each label, in order of label."""
+    groups: dict[int, list[Datum]] = defaultdict(list)
+    for item in items:
+        groups[item.label].append(item)
+    return dict(sorted(groups.items()))
 
 
 def class_half(labels: Sequence[int], subsample: str) -> list[int]:

@@ -14,6 +14,7 @@ from fairclip.backbones.network import CLIP
 from fairclip.backbones.towers import ImageClassifier
 from fairclip.core.errors import UserError
 from fairclip.text.embeddings import encode_ragged, name_prompts
+from fairclip.text.templates import DEFAULT_TEMPLATE
 
 ANCHOR_KINDS = ("weighted", "mean", "name")
 
@@ -66,12 +67,9 @@ def relevance_mean(whole: Tensor, parts: Tensor, scale: float, mask: Tensor | No
     return torch.where(mask.any(dim=1, keepdim=True), torch.einsum("bn,bnd->bd", weights, parts), whole)
 
 
-NAME_PROMPT = ("a photo of a {}.",)
-
-
 def text_anchors(model: CLIP, names: Sequence[str], descriptions: Sequence[Sequence[str]]) -> Tensor:
     """Anchors [K, d] of classes, by a CLIP's text tower, from their names and lists of descriptions of any lengths."""
-    prompts = name_prompts(model, list(names), NAME_PROMPT)
+    prompts = name_prompts(model, list(names), (DEFAULT_TEMPLATE,))
     return description_anchors(prompts, *encode_ragged(model, descriptions), 0.0, "mean")
 
 

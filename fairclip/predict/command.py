@@ -114,6 +114,8 @@ def classify(
     answers = Answers()
     for images in read_batches(paths, batch, answers.problems):
         pictures = list(images.values())
+        if features or not crops:
+            encoded = predictor.features(pictures, batch=batch)
         if crops:
             explained = predictor.explain(pictures, batch=batch)
             for path, explanation in zip(images, explained, strict=True):
@@ -122,9 +124,9 @@ def classify(
                     answers.examples.append(Example(caption=path, **vars(explanation)))
             likeness = torch.stack([explanation.scores for explanation in explained])
         else:
-            likeness = predictor.likeness(pictures, batch=batch)
+            likeness = predictor.compare(encoded)
         if features:
-            answers.features.append(predictor.features(pictures, batch=batch))
+            answers.features.append(encoded)
         answers.rows += class_rows(predictor, list(images), likeness, top, least)
     return answers
 

@@ -16,7 +16,7 @@ settings of the crops, is in the run's checkpoint.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,13 +116,15 @@ class Predictor:
 
         Arguments and errors as for a call.
         """
-        if crops:
-            self.check_crops()
-            rows = [self._predict_views(pictures).scores for pictures in rgb_batches(images, batch)]
-        else:
-            anchors = self.model.anchors().detach().cpu()
-            rows = [features @ anchors.t() for features in self._features(images, batch)]
+        if not crops:
+            return self.compare(self.features(images, batch=batch))
+        self.check_crops()
+        rows = [self._predict_views(pictures).scores for pictures in rgb_batches(images, batch)]
         return torch.cat(rows) if rows else torch.empty(0, len(self.classnames))
+
+    def compare(self, features: Tensor) -> Tensor:
+        """Cosines of unit features [B, d] and class vectors, [B, K]."""
+        return features @ self.model.anchors().detach().cpu().t()
 
     def to_probabilities(self, likeness: Tensor) -> Tensor:
         """Class probabilities of cosines, [B, K] each."""
@@ -130,14 +132,12 @@ class Predictor:
 
     def features(self, images: Picture | Sequence[Picture], *, batch: int = 64) -> Tensor:
         """Unit features of the adapted image tower, [B, d], float32, on the CPU; arguments and errors as for a call."""
-        rows = list(self._features(images, batch))
-        return torch.cat(rows) if rows else torch.empty(0, self.model.anchors.weight.shape[1])
-
-    def _features(self, images: Picture | Sequence[Picture], batch: int) -> Iterator[Tensor]:
+        rows = [torch.empty(0, self.model.anchors.weight.shape[1])]
         for pictures in rgb_batches(images, batch):
             views = torch.stack([self._whole_view(picture) for picture in pictures])
             with torch.inference_mode():
-                yield self.model.encode(views.to(self.device)).cpu()
+                rows.append(self.model.encode(views.to(self.device)).cpu())
+        return torch.cat(rows)
 
     def with_classes(
         self, names: Sequence[str], descriptions: Mapping[str, Sequence[str]] | None = None
