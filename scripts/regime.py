@@ -17,7 +17,7 @@ from tabulate import tabulate
 from torch import Tensor
 from torch.nn import functional as F
 
-from fairclip.backbones.openai import input_resolution, load_clip
+from fairclip.backbones.makers import load_backbone
 from fairclip.backbones.pixels import CLIP_PIXELS
 from fairclip.data.synth import BLUE_HOUR, LIGHTS, catalogue, class_images, describe
 from fairclip.data.synth.lights import BRIGHT
@@ -57,15 +57,15 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    model = load_clip(args.backbone)
+    model = load_backbone(args.backbone)
     classes = catalogue(args.seed)
     lines = torch.tensor([sorted({c.line for c in classes}).index(c.line) for c in classes])
     names = name_prompts(model, [c.name for c in classes], ("a photo of a {}.",))
     described = description_anchors(names, *encode_ragged(model, [describe(c) for c in classes]), 1.0, "mean")
     rows = []
     for light in args.light:
-        train, labels = draw(args.seed, "train", light, input_resolution(model))
-        test, truth = draw(args.seed, "test", light, input_resolution(model))
+        train, labels = draw(args.seed, "train", light, model.size)
+        test, truth = draw(args.seed, "test", light, model.size)
         features = encode(model, test)
         by_name, by_text = (features @ names.t()).argmax(1), (features @ described.t()).argmax(1)
         probes = regularisation_path(encode(model, train), labels, len(classes), (PENALTY,), iterations=1000)

@@ -10,13 +10,11 @@ from clip import clip
 from clip.model import CLIP, build_model
 from torch import nn
 
-from fairclip.backbones import openai as backbone
-from fairclip.backbones import precision
+from fairclip.backbones import openai, precision
+from fairclip.backbones.backbone import norm_parameters
+from fairclip.backbones.makers import load_backbone
 from fairclip.backbones.openai import (
-    feature_dim,
-    input_resolution,
     load_clip,
-    norm_parameters,
     share_with_clip,
 )
 from fairclip.backbones.precision import autocast, choose_precision
@@ -60,7 +58,8 @@ def test_state_dict_keeps_full_precision(models, tower, tmp_path):
     assert not model.training
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert_same_weights(model, models[tower])  # clip.build_model alone would round to float16
-    assert (input_resolution(model), feature_dim(model)) == (32, 24)
+    backbone = load_backbone(str(path))
+    assert (backbone.size, backbone.width, backbone.facts) == (32, 24, "")
     image = torch.rand(2, 3, 32, 32)
     assert torch.equal(model.encode_image(image), models[tower].encode_image(image))
 
@@ -152,17 +151,17 @@ def test_unknown_name_lists_choices():
         load_clip("ViT-B-32")
 
 
-@pytest.mark.parametrize("name", backbone.BUNDLED)
+@pytest.mark.parametrize("name", openai.BUNDLED)
 def test_bundled_backbones(name):
-    assert checksum_of(backbone.WEIGHTS / f"{name}.pt") == backbone.BUNDLED[name]
+    assert checksum_of(openai.WEIGHTS / f"{name}.pt") == openai.BUNDLED[name]
     model = load_clip(name)
-    image = torch.rand(1, 3, input_resolution(model), input_resolution(model))
+    image = torch.rand(1, 3, model.architecture.side, model.architecture.side)
     assert model.encode_image(image).shape == model.encode_text(clip.tokenize("a car")).shape
 
 
 def test_damaged_or_absent_bundled_file(checkpoint, monkeypatch, tmp_path):
-    monkeypatch.setattr(backbone, "WEIGHTS", tmp_path)
-    monkeypatch.setitem(backbone.BUNDLED, "tiny_rn", "0" * 64)
+    monkeypatch.setattr(openai, "WEIGHTS", tmp_path)
+    monkeypatch.setitem(openai.BUNDLED, "tiny_rn", "0" * 64)
     with pytest.raises(UserError, match="the checkout is incomplete"):
         load_clip("tiny_rn")
     (tmp_path / "tiny_rn.pt").write_bytes(b"half a file")
@@ -266,8 +265,8 @@ def test_share_with_clip(serve, checkpoint, models, monkeypatch, tmp_path):
         server = serve(file.read())
     monkeypatch.setattr(clip, "_MODELS", dict(clip._MODELS))  # restored with the test, and so is _download
     monkeypatch.setattr(clip, "_download", clip._download)
-    monkeypatch.setattr(backbone, "WEIGHTS", tmp_path / "bundled")
-    monkeypatch.setitem(backbone.BUNDLED, "tiny_rn", server.sha256)
+    monkeypatch.setattr(openai, "WEIGHTS", tmp_path / "bundled")
+    monkeypatch.setitem(openai.BUNDLED, "tiny_rn", server.sha256)
     monkeypatch.setenv("FAIR_CACHE", str(tmp_path / "cache"))
 
     share_with_clip()

@@ -22,7 +22,8 @@ from toys import (
     save_clip,
 )
 
-from fairclip.backbones.openai import load_clip, norm_parameters
+from fairclip.backbones.backbone import norm_parameters
+from fairclip.backbones.openai import load_clip
 from fairclip.core.errors import UserError
 from fairclip.method.memory import UNSEEN, MemoryBank, Queue
 from fairclip.method.prototypes import (

@@ -6,8 +6,9 @@ from clip.model import CLIP as Theirs
 from clip.model import build_model
 
 from fairclip.backbones.architecture import architecture_of, build_clip
+from fairclip.backbones.backbone import norm_parameters
 from fairclip.backbones.network import CLIP
-from fairclip.backbones.openai import BUNDLED, WEIGHTS, load_clip, norm_parameters
+from fairclip.backbones.openai import BUNDLED, WEIGHTS, load_clip
 from fairclip.backbones.precision import autocast
 from fairclip.core.errors import UserError
 

@@ -18,7 +18,8 @@ from PIL import Image
 from test_fair import CLASSES, backbone, console, data, finished, run, save_clip  # noqa: F401
 
 from fairclip import Predictor
-from fairclip.backbones.openai import UnknownBackbone, fingerprint, load_clip
+from fairclip.backbones.backbone import UnknownBackbone, fingerprint
+from fairclip.backbones.openai import load_clip
 from fairclip.core.errors import UserError
 from fairclip.method.crop_alignment import MIN_SPREAD
 from fairclip.predict import command as predict_command
@@ -258,7 +259,8 @@ def test_the_checkpoint_says_what_predictions_need(resnet):
     """Where it says so, the trainer's name and its own settings play no part."""
     state = torch.load(resnet / "fair/model.pth.tar-1", weights_only=True)
     prediction = state["prediction"]
-    assert prediction.keys() == {"anchors", "crops", "size", "interpolation", "normalize", "mean", "std", "prec"}
+    facts = {"anchors", "crops", "size", "resize", "interpolation", "normalize", "mean", "std", "prec"}
+    assert prediction.keys() == facts | {"backbone_options"}
     assert prediction["crops"] == {"n": 4, "k": 3, "alpha": 0.3, "beta": 0.9, "sharpness": 1.0}
     torch.testing.assert_close(prediction["anchors"].norm(dim=1), torch.ones(3))
 

@@ -16,7 +16,9 @@ from toys import build, checkpoint, make_data, run, same, save_clip, untimed
 import fairclip.run.build
 import trainers.upl
 from fairclip.backbones import towers
-from fairclip.backbones.openai import load_clip, norm_parameters
+from fairclip.backbones.backbone import norm_parameters
+from fairclip.backbones.makers import load_backbone
+from fairclip.backbones.openai import load_clip
 from fairclip.backbones.towers import ImageClassifier, Passes, channels_last, images_that_fit, out_of_memory
 from fairclip.core.errors import UserError
 from fairclip.method.anchors import AnchorClassifier
@@ -385,12 +387,12 @@ def test_text_towers_are_let_go(data, backbone, tmp_path, monkeypatch, trainer):
     texts = []
 
     def load(*args):
-        model = load_clip(*args)
-        texts.append(weakref.ref(model.transformer))
-        return model
+        backbone = load_backbone(*args)
+        texts.append(weakref.ref(backbone.openai.transformer))
+        return backbone
 
     for module in (fairclip.run.build, trainers.upl):
-        monkeypatch.setattr(module, "load_clip", load)
+        monkeypatch.setattr(module, "load_backbone", load)
     built = build(trainer, data, backbone, tmp_path, *EPOCH, *settings(trainer))
     if trainer == "UPL":
         built.zero_shot_probabilities()

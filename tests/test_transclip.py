@@ -10,7 +10,7 @@ import torch
 from commands import train
 from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run, save_clip
 
-from fairclip.backbones.openai import load_clip
+from fairclip.backbones.makers import load_backbone
 from fairclip.core.errors import UserError
 from fairclip.method import transclip as module
 from fairclip.method.transclip import (
@@ -267,7 +267,7 @@ INDUCTIVE = ("TRAINER.TRANSCLIP.INDUCTIVE", "True")
 
 def names(trainer, backbone: Path) -> torch.Tensor:
     """Embedded class names: a trainer drops the text tower once it has them."""
-    return name_prompts(load_clip(str(backbone)), trainer.classnames, ("a photo of a {}.",))
+    return name_prompts(load_backbone(str(backbone)), trainer.classnames, ("a photo of a {}.",))
 
 
 def test_a_run_is_the_solver_on_the_test_features(data, backbone, tmp_path):

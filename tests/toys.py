@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from commands import train
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from PIL import Image
 
+from fairclip.backbones.backbone import Backbone, TextTower
+from fairclip.backbones.openai import ClipTokenizer
+from fairclip.backbones.pixels import CLIP_PIXELS
 from fairclip.core.plugins import import_plugins
 from fairclip.run import config as configs
 from fairclip.run import launch
@@ -223,3 +227,17 @@ def same(a: object, b: object) -> bool:
 def untimed(epochs: list[dict]) -> list[dict]:
     """Records of epochs without what differs between equal runs."""
     return [{key: value for key, value in record.items() if key not in TIMING} for record in epochs]
+
+
+def as_backbone(model: Any) -> Backbone:
+    """A CLIP of the clip package's or of ours, as trainers get it."""
+    return Backbone(
+        name="toy",
+        visual=model.visual,
+        text=TextTower(model),
+        tokenizer=ClipTokenizer(model.context_length),
+        tau=model.logit_scale.exp().item(),
+        size=model.visual.input_resolution,
+        width=model.text_projection.shape[1],
+        pixels=CLIP_PIXELS,
+    )

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
-from fairclip.backbones.openai import norm_parameters
+from fairclip.backbones.backbone import norm_parameters
 from fairclip.core.distributed import gather, global_mean
 from fairclip.core.errors import require
 from fairclip.method.anchors import AnchorClassifier
@@ -84,8 +84,8 @@ class DPA(AdaptationTrainer):
     def build_model(self) -> None:
         opt = self.options
         text = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
-        self.model = AnchorClassifier(self.clip_model.visual, text, self.tau, self.prec)  # its anchors are Z
-        del self.clip_model  # the text tower has done its work
+        self.model = AnchorClassifier(self.backbone.visual, text, self.tau, self.prec)  # its anchors are Z
+        del self.backbone  # the text tower has done its work
 
         # Trained: Z and the norms. Of them only the biases are spared weight decay, as in the public code.
         weights, biases = split_biases(norm_parameters(self.model.visual))
@@ -101,7 +101,7 @@ class DPA(AdaptationTrainer):
 
     def train_transform(self) -> Views:
         """One decoded image -> weak view, strong view."""
-        return Views(self.cfg.INPUT.SIZE[0])
+        return Views(**self.input_form)
 
     @torch.no_grad()
     def fill_memory(self) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from yacs.config import CfgNode
 
-from fairclip.backbones.openai import norm_parameters
+from fairclip.backbones.backbone import norm_parameters
 from fairclip.core.distributed import gather, global_mean, parallel
 from fairclip.core.errors import require
 from fairclip.core.log import log
@@ -99,8 +99,8 @@ class FAIR(AdaptationTrainer):
         else:
             descriptions, mask = self.encode_descriptions(opt.DESCRIPTIONS)  # g(d_cm)
         anchors = description_anchors(names, descriptions, mask, opt.ANCHOR_SCALE, opt.ANCHORS)  # a_c
-        self.model = AnchorClassifier(self.clip_model.visual, anchors, self.tau, self.prec)
-        del self.clip_model  # the text tower has done its work
+        self.model = AnchorClassifier(self.backbone.visual, anchors, self.tau, self.prec)
+        del self.backbone  # the text tower has done its work
 
         # Trained: the anchors, which make the classifier adaptive [A], and the affine parameters of the image tower's
         # norms [F]. The norms are not decayed: that would pull them to 0, away from CLIP's values.
@@ -138,7 +138,7 @@ class FAIR(AdaptationTrainer):
 
     def _view_settings(self) -> dict:
         opt = self.options
-        return {"size": self.cfg.INPUT.SIZE[0], "n_crops": opt.N_CROPS, "alpha": opt.ALPHA, "beta": opt.BETA}
+        return {"n_crops": opt.N_CROPS, "alpha": opt.ALPHA, "beta": opt.BETA, **self.input_form}
 
     # -- Pseudo-labels by the Learned Alignment Score (LAS) [A] --------------------------------------------------------
 

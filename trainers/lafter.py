@@ -14,13 +14,13 @@ from dassl.optim import build_lr_scheduler
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.backbones.openai import norm_parameters
+from fairclip.backbones.backbone import norm_parameters
 from fairclip.core.errors import require
 from fairclip.core.log import log
 from fairclip.method.text_classifier import gather_texts, smoothed_cross_entropy, train_text_classifier
 from fairclip.method.visual_prompts import PromptedClassifier, check_vit, initial_prompts, vit_needed
 from fairclip.run.base import AdaptationTrainer
-from fairclip.run.checks import check_label_free
+from fairclip.run.checks import check_label_free, check_openai
 from fairclip.run.optimizers import split_biases
 from fairclip.views.lafter_views import WeakStrong
 
@@ -82,7 +82,7 @@ class LaFTer(AdaptationTrainer):
 
     def build_model(self) -> None:
         opt = self.options
-        visual = self.clip_model.visual
+        visual = self.backbone.visual
         check_vit(visual)
         # A generator of its own: what it draws depends on the seed, and not on what was drawn in loading CLIP.
         generator = torch.Generator(self.device).manual_seed(self.seed)
@@ -91,7 +91,7 @@ class LaFTer(AdaptationTrainer):
         self.keep("text_classifier", self.learn_from_texts(generator))
         prompts = initial_prompts(visual, opt.N_PROMPTS, generator)
         self.model = PromptedClassifier(visual, prompts, self.text_classifier, self.prec)
-        del self.clip_model  # the text tower has done its work
+        del self.backbone  # the text tower has done its work
 
         # Trained: LayerNorms, prompts and the classifier. Biases are not decayed; all the rest is, norms too.
         weights, biases = split_biases(norm_parameters(visual))
@@ -150,6 +150,7 @@ class LaFTer(AdaptationTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         check_label_free(cfg)
+        check_openai(cfg, "puts learned tokens beside the patches")
         opt, node, backbone = cfg.TRAINER.LAFTER, "TRAINER.LAFTER", cfg.MODEL.BACKBONE.NAME
         # A ResNet is refused before it is downloaded for nothing.
         require(not re.fullmatch(r"RN\d+(x\d+)?", backbone), vit_needed(f"{backbone} is a ResNet"))

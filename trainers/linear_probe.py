@@ -11,7 +11,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.backbones.openai import feature_dim
 from fairclip.core.errors import require
 from fairclip.core.log import details, log
 from fairclip.method.linear_probe import ProbeClassifier, regularisation_path
@@ -55,11 +54,11 @@ class LinearProbe(FrozenFeatures):
     uses_labels = True
 
     def build_model(self) -> None:
-        self.model = ProbeClassifier(
-            self.clip_model.visual, feature_dim(self.clip_model), self.num_classes, self.prec
-        ).to(self.device)
+        self.model = ProbeClassifier(self.backbone.visual, self.backbone.width, self.num_classes, self.prec).to(
+            self.device
+        )
         self.register_model("linear_probe", self.model)
-        del self.clip_model  # the text tower has nothing to do
+        del self.backbone  # the text tower has nothing to do
 
     def labelled(self, images: Images, title: str) -> tuple[Tensor, Tensor]:
         """Features in float64 and labels of a split."""

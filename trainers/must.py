@@ -24,7 +24,7 @@ from fairclip.method.ema import EMA, ramped_decay
 from fairclip.method.losses import MANY_CLASSES, fairness
 from fairclip.method.rates import cosine, layer_depths
 from fairclip.run.base import AdaptationTrainer
-from fairclip.run.checks import check_label_free, check_own_schedule
+from fairclip.run.checks import check_label_free, check_openai, check_own_schedule
 from fairclip.text.templates import prompts_of
 from fairclip.views.views import Views
 
@@ -95,8 +95,8 @@ class MUST(AdaptationTrainer):
     def build_model(self) -> None:
         opt = self.options
         text = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
-        self.model = LinearClassifier(self.clip_model.visual, text, self.tau, self.prec)
-        del self.clip_model  # the text tower has done its work
+        self.model = LinearClassifier(self.backbone.visual, text, self.tau, self.prec)
+        del self.backbone  # the text tower has done its work
         self.model.requires_grad_(True)
 
         rate = self.cfg.OPTIM.LR * self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE / LR_BATCH
@@ -123,7 +123,7 @@ class MUST(AdaptationTrainer):
 
     def train_transform(self) -> Views:
         """One decoded image -> weak view, strong view."""
-        return Views(self.cfg.INPUT.SIZE[0])
+        return Views(**self.input_form)
 
     # -- One step: L = mean over confident i of CE(tau <f(x_s), W>, y_i) + FAIRNESS L_fair -----------------------------
 
@@ -176,6 +176,7 @@ class MUST(AdaptationTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         check_label_free(cfg)
+        check_openai(cfg, "learns deep layers faster than early ones")
         check_own_schedule(cfg)
         opt, node = cfg.TRAINER.MUST, "TRAINER.MUST"
         require(0 <= opt.THRESHOLD < 1, f"{node}.THRESHOLD {opt.THRESHOLD}: a confidence lies in [0, 1)")

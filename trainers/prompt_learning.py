@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from fairclip.core.errors import require
 from fairclip.method.context import ContextClassifier, initial_context
 from fairclip.method.rates import warmup_cosine
+from fairclip.run.checks import check_openai
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.views.loading import mixed_seed
 
@@ -44,10 +45,11 @@ class PromptTrainer(FrozenFeatures):
 
     def build_model(self) -> None:
         opt, cfg = self.options, self.cfg.OPTIM
-        shape = (opt.N_CTX, self.clip_model.token_embedding.weight.shape[1])
+        clip = self.backbone.openai
+        shape = (opt.N_CTX, clip.token_embedding.weight.shape[1])
         contexts = torch.zeros(self.members, *((self.num_classes, *shape) if opt.CSC else shape))
-        self.model = ContextClassifier(self.clip_model, self.classnames, contexts.to(self.device), self.prec)
-        del self.clip_model  # its towers are in the model
+        self.model = ContextClassifier(clip, self.classnames, contexts.to(self.device), self.prec)
+        del self.backbone  # its towers are in the model
         # Trained are the contexts, nothing else.
         rates = warmup_cosine(cfg.MAX_EPOCH, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR / cfg.LR)
         self.set_up_training([{"params": [self.model.contexts]}], partial(LambdaLR, lr_lambda=rates))
@@ -80,6 +82,7 @@ class PromptTrainer(FrozenFeatures):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
+        check_openai(cfg, "puts learned vectors in front of words")
         opt, optim, node = cfg.TRAINER[cfg.TRAINER.NAME.upper()], cfg.OPTIM, f"TRAINER.{cfg.TRAINER.NAME.upper()}"
         require(opt.N_CTX >= 1, f"{node}.N_CTX {opt.N_CTX}: a prompt needs at least one context vector")
         require(optim.LR > 0, f"OPTIM.LR {optim.LR}: a learning rate is above 0")

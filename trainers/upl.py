@@ -10,7 +10,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.backbones.openai import input_resolution, load_clip
+from fairclip.backbones.makers import load_backbone
 from fairclip.core.distributed import main_first
 from fairclip.core.errors import few, require
 from fairclip.core.log import log
@@ -87,14 +87,14 @@ class UPL(PromptTrainer):
     def probabilities_by(self, name: str, templates: tuple[str, ...]) -> Tensor:
         """Those of one labelling model."""
         with main_first():
-            clip_model = load_clip(name, self.device)
-        names = name_prompts(clip_model, self.classnames, templates)
-        model = AnchorClassifier(clip_model.visual, names, clip_model.logit_scale.exp().item(), self.prec)
+            backbone = load_backbone(name, self.device)
+        names = name_prompts(backbone, self.classnames, templates)
+        model = AnchorClassifier(backbone.visual, names, backbone.tau, self.prec)
         model.passes = self.memory_guard.passes
         cfg = self.cfg.clone()
         cfg.defrost()
-        cfg.INPUT.SIZE = (input_resolution(clip_model),) * 2
-        del clip_model  # the text tower has done its work
+        cfg.INPUT.SIZE = (backbone.size,) * 2
+        del backbone  # the text tower has done its work
         loader = self.loader(self.dm.dataset.train_x, build_transform(cfg, is_train=False))
 
         def probabilities(batch: dict) -> Tensor:

@@ -67,7 +67,7 @@ class WCA(FrozenFeatures, ZeroShotTrainer):
 
     def test_transform(self) -> RandomCrops:
         opt = self.options
-        return RandomCrops(self.cfg.INPUT.SIZE[0], opt.N_CROPS, opt.ALPHA, opt.BETA)
+        return RandomCrops(n_crops=opt.N_CROPS, alpha=opt.ALPHA, beta=opt.BETA, **self.input_form)
 
     @property
     def views_per_image(self) -> int:

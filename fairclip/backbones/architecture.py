@@ -5,9 +5,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fairclip.backbones.network import ACTIVATIONS, CLIP, WIDTH_OF_A_HEAD, Architecture, Stack
 from fairclip.core.errors import UserError, few, require
+from fairclip.core.log import log
 
 TEXT = ("text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale")
 IMAGES = {
@@ -67,6 +69,34 @@ def architecture_of(
         return _architecture(state, source, kind == "a Vision Transformer", heads or (0, 0), activation)
     except (IndexError, ValueError) as error:
         raise UserError(f"{source} does not fit the CLIP architecture: {error}") from error
+
+
+def is_usual(a: Architecture) -> bool:
+    """Whether the shapes of the tensors say all there is to know, as of OpenAI's models."""
+    towers = [stack for stack in (a.vision, a.text) if stack]
+    return a.activation == "quick_gelu" and all(stack.heads * WIDTH_OF_A_HEAD == stack.width for stack in towers)
+
+
+def resize_positions(state: Mapping[str, Tensor], side: int, source: str) -> dict[str, Tensor]:
+    """The tensors with the image tower's position embeddings interpolated (bicubic) for inputs of ``side`` pixels.
+
+    Raises:
+        UserError: the side is no multiple of the patches' (of 32 pixels, for a ResNet).
+    """
+    vit = "visual.positional_embedding" in state
+    name = "visual.positional_embedding" if vit else "visual.attnpool.positional_embedding"
+    if name not in state:
+        return dict(state)  # no CLIP: whoever builds the network says so
+    patch = state["visual.conv1.weight"].shape[-1] if vit else 32
+    require(side % patch == 0, f"INPUT.SIZE {side}: {source} takes multiples of {patch} pixels")
+    table = state[name].float()
+    old, new = _root(len(table) - 1, source), side // patch
+    if old == new:
+        return dict(state)
+    grid = table[1:].t().reshape(1, -1, old, old)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False, antialias=new < old)
+    log.info(f"Position embeddings: interpolated from {old} x {old} to {new} x {new}, for {side} pixels a side")
+    return {**state, name: torch.cat([table[:1], grid.flatten(2)[0].t()])}
 
 
 def _architecture(

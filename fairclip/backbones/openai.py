@@ -1,26 +1,28 @@
-"""Loading CLIP: by OpenAI name, by the name of a bundled backbone, or from a file. All weights are loaded here.
+"""CLIPs in OpenAI's layout: by OpenAI name, by the name of a bundled backbone, or from a file.
 
 The network is our own. Of the `clip` package, whichever one `from clip import clip` finds (clip-anytorch, OpenAI's own,
 or the `clip/` folder of a CoOp checkout), only the tokenizer and the list of downloads are used.
 """
 
 import difflib
-import hashlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fairclip.backbones.architecture import build_clip
+from fairclip.backbones.architecture import build_clip, is_usual, resize_positions
+from fairclip.backbones.backbone import NO_OPTIONS, Backbone, Options, TextTower, UnknownBackbone
 from fairclip.backbones.network import CLIP
+from fairclip.backbones.pixels import CLIP_PIXELS as PIXELS
 from fairclip.backbones.weight_files import read_weights
 from fairclip.core.download import checksum_of, download
 from fairclip.core.errors import UserError
+from fairclip.core.log import log
 
 # Backbones that come with the repository, and the SHA-256 of their files.
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -32,21 +34,45 @@ BUNDLED = {
 CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
 
 
-class UnknownBackbone(UserError):
-    """MODEL.BACKBONE.NAME is neither a known name nor a file that is there."""
+# -- Models ------------------------------------------------------------------------------------------------------------
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Models
-# ---------------------------------------------------------------------------------------------------------------------
-def load_clip(name: str, device: str | torch.device = "cpu") -> CLIP:
+def is_known(name: str) -> bool:
+    """Whether this is the name of OpenAI's or of a bundled backbone, or of a file or folder that is there."""
+    try:
+        _locate(name, clip_module())
+    except UnknownBackbone:
+        return False
+    return True
+
+
+def make(name: str, options: Options = NO_OPTIONS) -> Backbone:
+    """The backbone of this name, on the CPU; errors as of ``load_clip``."""
+    model = load_clip(name, options=options)
+    return Backbone(
+        name=name,
+        visual=model.visual,
+        text=TextTower(model),
+        tokenizer=ClipTokenizer(model.context_length),
+        tau=model.logit_scale.exp().item(),
+        size=int(model.visual.input_resolution),
+        width=model.architecture.features,
+        pixels=PIXELS,
+        facts="" if is_usual(model.architecture) else repr(model.architecture),
+        options=options,
+        clip=model,
+    )
+
+
+def load_clip(name: str, device: str | torch.device = "cpu", options: Options = NO_OPTIONS) -> CLIP:
     """Load a CLIP model in float32 and evaluation mode.
 
     Args:
         name: an OpenAI name (`ViT-B/32`, `RN50`, ...), a bundled one (`tiny`), or the path of a checkpoint, in one of
-            the forms of ``fairclip.backbones.weight_files``. What a file does not say of heads and activation is
-            OpenAI's: 64 channels a head, QuickGELU.
+            the forms of ``fairclip.backbones.weight_files``. What neither a file nor ``options`` say of heads and
+            activation is OpenAI's: 64 channels a head, QuickGELU.
         device: where to put the model.
+        options: what is told about it.
 
     Raises:
         UnknownBackbone: neither a known name nor a file.
@@ -54,51 +80,34 @@ def load_clip(name: str, device: str | torch.device = "cpu") -> CLIP:
     """
     path = _fetch(_locate(name, clip_module()))
     state, heads, activation = read_weights(Path(path))
-    return build_clip(state, path, heads, activation).to(device)
+    if options.size:
+        state = resize_positions(state, options.size, path)
+    return build_clip(state, path, options.heads or heads, options.activation or activation).to(device)
 
 
-def input_resolution(model: CLIP) -> int:
-    """Side in pixels of the square images that the image tower takes."""
-    return int(model.visual.input_resolution)
+class ClipTokenizer:
+    """Texts -> token ids [M, T] by CLIP's own tokenizer. Of texts that are too long the first is named in a warning."""
+
+    def __init__(self, context: int) -> None:
+        self.context = context
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        clip, texts = clip_module(), list(texts)
+        try:
+            return clip.tokenize(texts, self.context)
+        except RuntimeError:  # some text is too long
+            room = self.context - 2  # start and end tokens
+            long = [text for text in texts if len(clip._tokenizer.encode(text)) > room]
+            log.warning(
+                f"{len(long)} of {len(texts)} texts exceed CLIP's {self.context} tokens and are cut, "
+                f"the first being '{long[0][:60]}...'"
+            )
+            return clip.tokenize(texts, self.context, truncate=True)
 
 
-def feature_dim(model: CLIP) -> int:
-    """Width d of the space that images and texts share."""
-    return int(model.text_projection.shape[1])
+# -- The clip package --------------------------------------------------------------------------------------------------
 
 
-def norm_parameters(visual: nn.Module) -> dict[str, nn.Parameter]:
-    """Affine parameters of the image tower's normalisation layers, by name, in module order.
-
-    LayerNorm weights and biases in a ViT, BatchNorm weights and biases in a ResNet.
-    """
-    kinds = (nn.LayerNorm, nn.BatchNorm2d)
-    found = {
-        f"{prefix}.{name}".lstrip("."): parameter
-        for prefix, module in visual.named_modules()
-        if isinstance(module, kinds)
-        for name, parameter in module.named_parameters(recurse=False)
-    }
-    if not found:
-        raise UserError("the image tower has neither LayerNorm nor BatchNorm layers: nothing to adapt")
-    return found
-
-
-def fingerprint(tensors: Mapping[str, Tensor], *facts: object) -> str:
-    """SHA-256 over the names, types, shapes and values of tensors, such as a module's state_dict(), the same in any
-    order and on every device; and over other facts, by their repr."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    for fact in facts:
-        digest.update(f"{fact!r}\0".encode())
-    return digest.hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The clip package
-# ---------------------------------------------------------------------------------------------------------------------
 def clip_module() -> ModuleType:
     """`clip.clip`, the module that CoOp code gets by `from clip import clip`."""
     try:

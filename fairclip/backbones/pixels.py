@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+RESIZES = ("shortest", "squash")
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -10,23 +12,15 @@ class Pixels:
     Attributes:
         mean, std: statistics of the red, green and blue channel, for pixels between 0 and 1.
         interpolation: how images are resized, by the name that Dassl's INPUT.INTERPOLATION has for it.
+        resize: "shortest", the short side becomes the input's and the middle is cut out; or "squash", the whole image
+            becomes a square, whatever its shape.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    resize: str = "shortest"
 
 
 # From the public code of CLIP (Radford et al., arXiv 2103.00020), the same for all its models.
-CLIP_PIXELS = Pixels(
-    mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711), interpolation="bicubic"
-)
-
-
-def pixels_of(name: str) -> Pixels:
-    """What the backbone of this name (MODEL.BACKBONE.NAME) expects; nothing is loaded.
-
-    All backbones that ``load_clip`` takes, by name or from a file, are in the layout of OpenAI's CLIP and expect its
-    pixels. One of another kind needs a case here.
-    """
-    return CLIP_PIXELS
+CLIP_PIXELS = Pixels(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))

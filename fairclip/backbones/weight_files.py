@@ -42,11 +42,16 @@ def read_weights(path: Path) -> Weights:
     if path.is_dir():
         file = next((path / name for name in FOLDER_FILES if (path / name).is_file()), path)
         require(file != path, f"{path} is a folder without weights: expected {' or '.join(FOLDER_FILES)} in it")
-    found = Weights(_unwrapped(_read(file), file), (), "")
+    found = Weights(read_state(file), (), "")
     if is_hugging_face(found.state):
         found = Weights(*from_hugging_face(found.state, _read_config(file.with_name("config.json")), str(path)))
     check_finite(found.state, str(path))
     return found
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """The state dict in a file, under the names that it has there; errors as of ``read_weights``."""
+    return _unwrapped(_read(file), file)
 
 
 def _read(file: Path) -> object:

@@ -24,11 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fairclip.backbones.openai import load_clip
 from fairclip.core.errors import require
 from fairclip.core.log import log
 from fairclip.export.classifier import Classifier
-from fairclip.export.layouts import LAYOUTS, write_json
+from fairclip.export.layouts import LAYOUTS, WITHOUT_TEXT, write_json
 from fairclip.predict.predictor import Predictor
 
 FILES = ("classes.npy", "export.json")
@@ -51,18 +50,22 @@ def export(run: str | Path, layout: str, folder: str | Path, backbone: str = "")
     place = Path(folder).expanduser()
     require(not place.exists() or place.is_dir(), f"--out {place} is a file: name a folder")
     predictor = Predictor.load(run, backbone=backbone, device="cpu")
-    model = load_clip(backbone or predictor.backbone)
-    model.visual.load_state_dict(predictor.model.visual.state_dict())  # as it was trained
+    loaded = predictor.loaded_backbone(backbone)
+    loaded.visual.load_state_dict(predictor.model.visual.state_dict())  # as it was trained
+    require(
+        loaded.clip or layout in WITHOUT_TEXT,
+        f"--to {layout}: {loaded.name} is no CLIP in OpenAI's layout; it goes into {' and '.join(WITHOUT_TEXT)}",
+    )
     anchors = predictor.model.class_vectors()
     assert anchors is not None  # a predictor has them
-    classifier = Classifier(model.visual, anchors, predictor.model.tau).eval().requires_grad_(False)
+    classifier = Classifier(loaded.visual, anchors, predictor.model.tau).eval().requires_grad_(False)
     settings = predictor.settings
-    facts = {name: settings[name] for name in ("size", "mean", "std", "interpolation", "normalize")}
+    facts = {name: settings[name] for name in ("size", "mean", "std", "interpolation", "resize", "normalize")}
     place.mkdir(parents=True, exist_ok=True)
     # First beside the others, so that a failure leaves no half of them.
     with tempfile.TemporaryDirectory(dir=place, prefix=".export-") as name:
         temporary = Path(name)
-        files = LAYOUTS[layout](model, classifier, facts, temporary)
+        files = LAYOUTS[layout](loaded.clip, classifier, facts, temporary)
         np.save(temporary / FILES[0], classifier.anchors.numpy(), allow_pickle=False)
         about = {name: settings[name] for name in ("trainer", "dataset", "epoch", "seed")}
         content = {"classes": predictor.classnames, "tau": classifier.tau, "images": facts, "run": about}

@@ -82,7 +82,7 @@ def hugging_face(model: CLIP, classifier: Classifier, facts: Facts, folder: Path
     return ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
-def torchscript(model: CLIP, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
+def torchscript(model: CLIP | None, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
     """The classifier by itself, for `torch.jit.load`: images [B, 3, S, S] -> features [B, d] and logits [B, K]."""
     with torch.no_grad():
         traced = torch.jit.trace(classifier, torch.zeros(2, 3, facts["size"], facts["size"]), check_trace=False)
@@ -90,7 +90,7 @@ def torchscript(model: CLIP, classifier: Classifier, facts: Facts, folder: Path)
     return ["classifier.ts"]
 
 
-def onnx(model: CLIP, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
+def onnx(model: CLIP | None, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
     """The same for ONNX runtimes; any number of images.
 
     Raises:
@@ -116,7 +116,7 @@ def onnx(model: CLIP, classifier: Classifier, facts: Facts, folder: Path) -> lis
     return ["classifier.onnx"]
 
 
-Layout = Callable[[CLIP, Classifier, Facts, Path], list[str]]
+Layout = Callable[..., list[str]]  # of a CLIP (None: of another backbone), a classifier, facts of images and a folder
 LAYOUTS: dict[str, Layout] = {
     "openai": openai,
     "open_clip": open_clip,
@@ -125,6 +125,7 @@ LAYOUTS: dict[str, Layout] = {
     "onnx": onnx,
     "torchscript": torchscript,
 }
+WITHOUT_TEXT = ("onnx", "torchscript")  # which hold the classifier alone, of whatever backbone
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairclip.backbones.network import CLIP
+from fairclip.backbones.backbone import Backbone
 from fairclip.backbones.towers import ImageClassifier
 from fairclip.core.errors import UserError
 from fairclip.text.embeddings import encode_ragged, name_prompts
@@ -67,10 +67,10 @@ def relevance_mean(whole: Tensor, parts: Tensor, scale: float, mask: Tensor | No
     return torch.where(mask.any(dim=1, keepdim=True), torch.einsum("bn,bnd->bd", weights, parts), whole)
 
 
-def text_anchors(model: CLIP, names: Sequence[str], descriptions: Sequence[Sequence[str]]) -> Tensor:
-    """Anchors [K, d] of classes, by a CLIP's text tower, from their names and lists of descriptions of any lengths."""
-    prompts = name_prompts(model, list(names), (DEFAULT_TEMPLATE,))
-    return description_anchors(prompts, *encode_ragged(model, descriptions), 0.0, "mean")
+def text_anchors(backbone: Backbone, names: Sequence[str], descriptions: Sequence[Sequence[str]]) -> Tensor:
+    """Anchors [K, d] of classes, by a text tower, from their names and lists of descriptions of any lengths."""
+    prompts = name_prompts(backbone, list(names), (DEFAULT_TEMPLATE,))
+    return description_anchors(prompts, *encode_ragged(backbone, descriptions), 0.0, "mean")
 
 
 class Anchors(nn.Module):

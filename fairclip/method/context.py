@@ -6,20 +6,18 @@ embeddings, everything else is CLIP's own. Its embedding is a row of the classif
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairclip.backbones.network import CLIP, Block
 from fairclip.backbones.openai import clip_module
 from fairclip.backbones.precision import autocast
 from fairclip.backbones.towers import ImageClassifier
 from fairclip.core.errors import UserError
 from fairclip.text.templates import prompt
-
-if TYPE_CHECKING:
-    from clip.model import CLIP
 
 INITIAL_STD = 0.02  # of CLIP's own token embeddings at their initialisation [CoOp]
 
@@ -54,7 +52,7 @@ class ContextTextTower(nn.Module):
     positions: Tensor  # positional embeddings, [1 + N + L, w]
     projection: Tensor  # [w, d]
 
-    def __init__(self, clip_model: "CLIP", classnames: Sequence[str], n_ctx: int, prec: str = "fp32") -> None:
+    def __init__(self, clip_model: CLIP, classnames: Sequence[str], n_ctx: int, prec: str = "fp32") -> None:
         super().__init__()
         tokens = _name_tokens(classnames, n_ctx, clip_model.context_length)
         ends = n_ctx + tokens.argmax(dim=1)  # where [EOT], the highest token id, comes to lie
@@ -67,7 +65,8 @@ class ContextTextTower(nn.Module):
         self.register_buffer("ends", ends.to(embedded.device), persistent=False)
         self.register_buffer("positions", clip_model.positional_embedding[:length].detach().clone(), persistent=False)
         self.transformer = copy.deepcopy(clip_model.transformer)
-        for block in self.transformer.resblocks:
+        for block in cast(list[Block], self.transformer.resblocks):
+            assert block.attn_mask is not None  # of a text tower
             block.attn_mask = block.attn_mask[:length, :length]
         self.ln_final = copy.deepcopy(clip_model.ln_final)
         self.register_buffer("projection", clip_model.text_projection.detach().clone(), persistent=False)
@@ -113,7 +112,7 @@ class ContextClassifier(ImageClassifier):
         prec: precision of the towers' arithmetic, "fp32", "amp" or "bf16"; features and logits are always float32.
     """
 
-    def __init__(self, clip_model: "CLIP", classnames: Sequence[str], contexts: Tensor, prec: str = "fp32") -> None:
+    def __init__(self, clip_model: CLIP, classnames: Sequence[str], contexts: Tensor, prec: str = "fp32") -> None:
         super().__init__(clip_model.visual, prec)
         self.text = ContextTextTower(clip_model, classnames, contexts.shape[-2], prec)
         self.requires_grad_(False)

@@ -26,14 +26,15 @@ import torchvision.transforms as T
 from PIL import Image
 from torch import Tensor
 
-from fairclip.backbones.openai import load_clip
+from fairclip.backbones.backbone import Backbone
+from fairclip.core.devices import choose_device
 from fairclip.core.errors import few, require
 from fairclip.method.anchors import AnchorClassifier, text_anchors
-from fairclip.predict.classifier import build_classifier
+from fairclip.predict.classifier import backbone_of, build_classifier
 from fairclip.predict.explanation import Explanation, ViewPredictions, explain_image, predict_views
 from fairclip.predict.images import Picture, rgb_batches
 from fairclip.predict.runs import TrainedModel, read_trained, write_saved
-from fairclip.views.views import Box, FixedCrops, Normalize, crop_boxes
+from fairclip.views.views import Box, FixedCrops, Normalize, whole_view
 
 
 class Predictor:
@@ -54,14 +55,11 @@ class Predictor:
         self.settings: dict[str, Any] = trained.settings
         self._trained = trained
         size, mean, std = self.settings["size"], self.settings["mean"], self.settings["std"]
-        steps = [  # Dassl's test transform
-            T.Resize(size, T.InterpolationMode(self.settings["interpolation"])),
-            T.CenterCrop(size),
-            T.ToTensor(),
-        ]
-        self._whole_view = T.Compose([*steps, T.Normalize(mean, std)] if self.settings["normalize"] else steps)
+        form = {"interpolation": self.settings["interpolation"], "squash": self.settings["resize"] == "squash"}
+        view = whole_view(size, **form)
+        self._whole_view = T.Compose([view, T.Normalize(mean, std)]) if self.settings["normalize"] else view
         if crops := self.settings["crops"]:
-            self._views = FixedCrops(size, crops["n"], crops["alpha"], crops["beta"])
+            self._views = FixedCrops(size, crops["n"], crops["alpha"], crops["beta"], **form)
             self._normalize = Normalize(mean, std).to(device)
 
     # -- Loading and saving --------------------------------------------------------------------------------------------
@@ -85,7 +83,7 @@ class Predictor:
         """
         source = Path(path).expanduser()
         trained = read_trained(source, epoch)
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = choose_device(device or "")
         return cls(build_classifier(trained, source, backbone, place), trained, place)
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -155,10 +153,14 @@ class Predictor:
         unknown = sorted(set(descriptions or {}) - set(names))
         require(not unknown, f"there are descriptions of {few(unknown)}, which are no classes")
         lists = [list((descriptions or {}).get(name, ())) for name in names]
-        anchors = text_anchors(load_clip(self.backbone, self.device), names, lists)
+        anchors = text_anchors(self.loaded_backbone(), names, lists)
         trained = replace(self._trained, anchors=anchors.cpu(), classnames=list(names))
         model = AnchorClassifier(self.model.visual, anchors, self.model.tau, self.model.prec).to(self.device)
         return Predictor(model, trained, self.device)
+
+    def loaded_backbone(self, name: str = "") -> Backbone:
+        """The backbone as it was before training, loaded again; ``name``, where it has moved."""
+        return backbone_of(self._trained, name, self.device)
 
     def top(self, image: Picture, k: int = 5, *, crops: bool = False) -> list[tuple[str, float]]:
         """The k likeliest classes of one image and their probabilities, best first."""
@@ -191,9 +193,8 @@ class Predictor:
         return predict_views(self.model, to_input, views, crops["k"], crops["sharpness"])
 
     def _crop_boxes(self, picture: Image.Image) -> list[Box]:
-        """Where the crops of ``FixedCrops`` are: it draws them by the same call."""
-        crops, generator = self.settings["crops"], torch.Generator().manual_seed(0)
-        return crop_boxes(*picture.size, crops["n"], crops["alpha"], crops["beta"], generator)
+        """Where the crops are: the first view is the whole image's."""
+        return self._views.boxes(*picture.size)[1:]
 
     def check_crops(self) -> None:
         """Raises UserError if the model was trained without crops, or with crops weighted by an older rule."""

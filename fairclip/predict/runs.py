@@ -1,6 +1,6 @@
 """Reading a trained model from a run's folder, or from a file that ``Predictor.save`` wrote."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,15 @@ import torch
 import yaml
 from torch import Tensor
 
+from fairclip.backbones.backbone import NO_OPTIONS
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
 from fairclip.run.checkpoints import POINTER, find_checkpoint, read_checkpoint, read_file
 from fairclip.run.results import read_results
 
 FORMAT = "fair-predictor-1"  # of the files that `write_saved` writes
+# Settings that came later, with what was meant without them.
+LATER_SETTINGS = {"resize": "shortest", "backbone_options": tuple(NO_OPTIONS)}
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ def read_trained(path: Path, epoch: int | None = None) -> TrainedModel:
     """
     if path.is_file():
         require(epoch is None, f"{path} is one saved model: an epoch can be chosen in a run's folder only")
-        return read_saved(path)
-    return read_run(path, epoch)
+    trained = read_saved(path) if path.is_file() else read_run(path, epoch)
+    return replace(trained, settings=LATER_SETTINGS | trained.settings)
 
 
 # -- One file ----------------------------------------------------------------------------------------------------------

@@ -13,20 +13,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
+from torchvision import transforms as T
 from yacs.config import CfgNode
 
-from fairclip.backbones.openai import feature_dim, fingerprint, input_resolution, load_clip
+from fairclip.backbones.makers import load_backbone
 from fairclip.backbones.precision import choose_precision
 from fairclip.backbones.towers import ImageClassifier, Passes, channels_last
+from fairclip.core.devices import choose_device
 from fairclip.core.distributed import from_main, main_first
 from fairclip.core.log import as_details, core_as_details, log, show_messages
 from fairclip.run import checks, texts
 from fairclip.run.loaders import Loaders
 from fairclip.run.memory import MemoryGuard
 from fairclip.run.optimizers import build_optimizer
-from fairclip.run.settings import run_hash, with_backbone_facts, with_input_size
+from fairclip.run.settings import backbone_options, run_hash, with_backbone_facts, with_input_size
 from fairclip.run.state import Kept
-from fairclip.views.views import Normalize
+from fairclip.views.views import Normalize, whole_view
 
 
 class Built(TrainerX):
@@ -57,18 +59,22 @@ class Built(TrainerX):
         self.seed = cfg.SEED if cfg.SEED >= 0 else from_main(secrets.randbits(31))
 
     def build_data_loader(self) -> None:
+        self.device = choose_device(self.cfg.get("DEVICE", ""), self.cfg.USE_CUDA)
         # An impossible precision ends here, before anything is loaded. All processes compute in the same one.
         self.prec, self.why_prec = from_main(choose_precision(self.device, self.options.PREC))
         log.info(f"{self.cfg.TRAINER.NAME} on {self.cfg.DATASET.NAME}, seed {self.seed}, on {self.device}")
         with main_first():
             build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
-            self.clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.device)
+            self.backbone = load_backbone(self.cfg.MODEL.BACKBONE.NAME, self.device, backbone_options(self.cfg))
+        # What is needed of it after its text tower has been given up.
+        self.pixels_taken, self.backbone_options = self.backbone.pixels, self.backbone.options
+        self.backbone_facts = self.backbone.facts
         # As loaded: the checkpoint holds only what moves.
-        self.tower_hash = fingerprint(self.clip_model.visual.state_dict())
-        self.cfg = with_input_size(self.cfg, input_resolution(self.clip_model))
+        self.tower_hash = self.backbone.fingerprint
+        self.cfg = with_input_size(self.cfg, self.backbone.size)
         with as_details():
             train = self.train_transform() or build_transform(self.cfg, is_train=True)
-            test = self.test_transform() or build_transform(self.cfg, is_train=False)
+            test = self.test_transform() or self.usual_test_transform()
             self.dm = dm = DataManager(without_workers(self.cfg), custom_tfm_train=train, custom_tfm_test=test)
         self.num_classes, self.lab2cname = dm.num_classes, dm.lab2cname
         self.num_source_domains = dm.num_source_domains
@@ -96,8 +102,8 @@ class Built(TrainerX):
         parts = {"training": self.dm.dataset.train_x, "validation": self.dm.dataset.val, "test": self.dm.dataset.test}
         counts = ", ".join(f"{len(images):,} {part}" for part, images in parts.items() if images)
         log.info(f"Data: {self.num_classes} classes; images: {counts}")
-        size, width = self.cfg.INPUT.SIZE[0], feature_dim(self.clip_model)
-        log.info(f"Backbone: {self.cfg.MODEL.BACKBONE.NAME}, {size} x {size} pixels to {width} features")
+        size, squashed = self.backbone.size, ", squashed" if self.input_form["squash"] else ""
+        log.info(f"Backbone: {self.backbone.name}, {size} x {size} pixels{squashed} to {self.backbone.width} features")
         log.info(f"Precision: {self.prec}" + (f" ({self.why_prec})" if self.why_prec else ""))
 
     def register_model(self, name: str, model: ImageClassifier, *others: Any) -> None:
@@ -134,6 +140,23 @@ class Built(TrainerX):
         """The same for validation and test images."""
         return None
 
+    def usual_test_transform(self) -> Callable:
+        """Dassl's, or for a backbone that takes whole images made square, the like of it."""
+        usual, form = build_transform(self.cfg, is_train=False), self.input_form
+        if not form["squash"]:
+            return usual
+        return T.Compose([whole_view(**form), *(step for step in usual.transforms if isinstance(step, T.Normalize))])
+
+    @property
+    def input_form(self) -> dict[str, Any]:
+        """What views of an image must be, for the transforms of ``fairclip.views``."""
+        pixels = self.pixels_taken
+        return {
+            "size": self.cfg.INPUT.SIZE[0],
+            "interpolation": pixels.interpolation,
+            "squash": pixels.resize == "squash",
+        }
+
     # -- Class texts ---------------------------------------------------------------------------------------------------
 
     @property
@@ -142,16 +165,16 @@ class Built(TrainerX):
 
     @property
     def tau(self) -> float:
-        return self.clip_model.logit_scale.exp().item()
+        return self.backbone.tau
 
     def encode_names(self, templates: tuple[str, ...] = ()) -> Tensor:
         """Name prompts t_c, [K, d], unit rows. Without templates: the data set's usual one."""
-        return texts.encode_names(self.clip_model, self.cfg, self.classnames, templates)
+        return texts.encode_names(self.backbone, self.cfg, self.classnames, templates)
 
     def encode_descriptions(self, path: str = "") -> tuple[Tensor, Tensor]:
         """Class descriptions g(d_cm), [K, M, d], unit rows, and the mask of those that exist, [K, M]."""
         *found, self.descriptions = texts.encode_descriptions(
-            self.clip_model, self.cfg, self.dm.dataset, self.classnames, path
+            self.backbone, self.cfg, self.dm.dataset, self.classnames, path
         )
         return found[0], found[1]
 

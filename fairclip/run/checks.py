@@ -3,6 +3,7 @@
 import torch
 from yacs.config import CfgNode
 
+from fairclip.backbones.makers import is_openai
 from fairclip.core.distributed import launched, local_world, started, world
 from fairclip.core.errors import UserError, require
 from fairclip.views.image_cache import check_cache
@@ -61,6 +62,15 @@ def check_label_free(cfg: CfgNode) -> None:
             not chooses,
             f"DATASET.{key} picks training images by label, and {cfg.TRAINER.NAME} trains without labels",
         )
+
+
+def check_openai(cfg: CfgNode, what: str) -> None:
+    """For trainers that reach into the inner modules of a CLIP; ``what`` they do there."""
+    name = cfg.MODEL.BACKBONE.NAME
+    require(
+        is_openai(name),
+        f"MODEL.BACKBONE.NAME {name}: {cfg.TRAINER.NAME} {what}, and needs a CLIP in OpenAI's layout",
+    )
 
 
 def check_own_schedule(cfg: CfgNode) -> None:

@@ -57,6 +57,11 @@ def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     )
     cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"})
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
+    cfg.DEVICE = ""  # cpu | cuda | cuda:1 | mps; "": a CUDA GPU if there is one. Our trainers only, as what follows
+    # What a file of weights does not say, for our trainers: docs/backbones.md
+    cfg.MODEL.BACKBONE.HEADS = ()  # attention heads of the image and the text tower
+    cfg.MODEL.BACKBONE.ACTIVATION = ""  # gelu | quick_gelu
+    cfg.MODEL.BACKBONE.RESIZE = False  # interpolate position embeddings, so that images may have INPUT.SIZE
     # How much goes through the image tower at once, for our trainers: docs/memory.md. It changes nothing but rounding.
     cfg.TRAIN.CHUNK = 0  # images of a pass without gradients; 0: chosen from a GPU's free memory
     cfg.TRAIN.MICRO_BATCH = 0  # images of a pass with gradients; 0: the batch
@@ -93,6 +98,8 @@ def apply_flags(cfg: CfgNode, args: argparse.Namespace) -> None:
         cfg.MODEL.BACKBONE.NAME = args.backbone
     if args.head:
         cfg.MODEL.HEAD.NAME = args.head
+    if args.device:
+        cfg.DEVICE = args.device
     if args.no_download:
         cfg.DATASET.DOWNLOAD = False
     if args.check_images:

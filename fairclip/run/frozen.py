@@ -38,7 +38,7 @@ class FrozenFeatures(AdaptationTrainer):
                 images.paths,
                 images_of(self.test_loader).transform,
                 partial(self.memory_guard.run, self.encode_views),
-                settings=f"{self.prec} {self.normalize} {self.encode_settings}",
+                settings=f"{self.prec} {self.normalize} {self.backbone_facts} {self.encode_settings}",
                 seed=self.crop_seed,
                 batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),
                 workers=self.cfg.DATALOADER.NUM_WORKERS,

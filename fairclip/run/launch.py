@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset-config-file", default="", help="YAML file of the data set")
     parser.add_argument("--trainer", default="", help="name of the trainer")
     parser.add_argument("--backbone", default="", help="name of the backbone")
+    parser.add_argument("--device", default="", help="cpu, cuda, cuda:1 or mps (default: a CUDA GPU if there is one)")
     parser.add_argument("--head", default="", help="name of the head")
     parser.add_argument("--eval-only", action="store_true", help="evaluate a trained model, train nothing")
     parser.add_argument("--model-dir", default="", help="with --eval-only: the run whose model to load")

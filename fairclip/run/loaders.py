@@ -28,7 +28,7 @@ class Loaders:
 
     def make(self, images: Sequence[Datum], transform: Callable, train: bool = False) -> DataLoader:
         """Batches of these images: in training shuffled and all of one size, else in order."""
-        if self.cuts_on_device and isinstance(transform, Views):
+        if self.cuts_on_device and isinstance(transform, Views) and transform.interpolation == "bicubic":
             transform = DrawOnly(transform)
         nodes = self.nodes
         read = self.cache.read if self.cache and images is self.kept else read_image
@@ -43,6 +43,7 @@ class Loaders:
 
     @property
     def cuts_on_device(self) -> bool:
-        """Whether the views of ``Views`` are cut on the device. Other transforms are always done by the workers."""
+        """Whether the views of ``Views`` are cut on the device, which knows no other interpolation than bicubic. Other
+        transforms are always done by the workers."""
         place = self.nodes.get("VIEWS", "auto")
         return self.device.type == "cuda" if place == "auto" else place == "device"

@@ -144,6 +144,8 @@ class Outcome(Built):
             "anchors": None if vectors is None else F.normalize(vectors, dim=-1),
             "crops": None,
             "size": images.SIZE[0],
+            "resize": self.pixels_taken.resize,
+            "backbone_options": tuple(self.backbone_options),
             "interpolation": images.INTERPOLATION,
             "normalize": "normalize" in images.TRANSFORMS,
             "mean": list(images.PIXEL_MEAN),

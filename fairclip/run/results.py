@@ -28,6 +28,7 @@ NOT_HASHED = frozenset(
         "RESUME",
         "SEED",
         "USE_CUDA",
+        "DEVICE",
         "VERBOSE",
         "DATASET.ROOT",
         "DATASET.STRICT",
@@ -53,6 +54,9 @@ LATER_KEYS: dict[str, Any] = {
     "DATASET.SYNTH_LIGHT": "blue_hour",
     "DATASET.SYNTH_TAIL": 1.0,
     "TRAINER.FAIR.PRIOR": "",
+    "MODEL.BACKBONE.HEADS": (),
+    "MODEL.BACKBONE.ACTIVATION": "",
+    "MODEL.BACKBONE.RESIZE": False,
 }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from fairclip.backbones.pixels import pixels_of
+from fairclip.backbones.backbone import Options
+from fairclip.backbones.makers import pixels_of
 from fairclip.core.distributed import is_main
 from fairclip.core.errors import require
 from fairclip.core.files import atomic
@@ -79,6 +80,23 @@ def _comparable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def backbone_options(cfg: CfgNode) -> Options:
+    """What a config says of its backbone: MODEL.BACKBONE.HEADS, ACTIVATION, and with RESIZE the side of INPUT.SIZE.
+
+    Raises:
+        UserError: a value of another kind.
+    """
+    node, size = cfg.MODEL.BACKBONE, tuple(cfg.INPUT.SIZE)
+    heads = node.get("HEADS", ())
+    require(
+        isinstance(heads, list | tuple) and len(heads) in (0, 2) and all(type(n) is int and n > 0 for n in heads),
+        f"MODEL.BACKBONE.HEADS {heads}: give two numbers, of the image and the text tower, such as '(12, 8)'",
+    )
+    resize = node.get("RESIZE", False)
+    require(not resize or (len(size) == 2 and size[0] == size[1] > 0), f"INPUT.SIZE {size}: with RESIZE it is a square")
+    return Options(size[0] if resize else 0, tuple(heads), node.get("ACTIVATION", ""))
+
+
 def with_input_size(cfg: CfgNode, size: int) -> CfgNode:
     """The config with the backbone's INPUT.SIZE.
 
@@ -89,7 +107,7 @@ def with_input_size(cfg: CfgNode, size: int) -> CfgNode:
     require(
         given in (UNSET_SIZE, (size, size)),
         f"INPUT.SIZE is {given}, but {cfg.MODEL.BACKBONE.NAME} takes {size} x {size} pixels: "
-        "leave INPUT.SIZE out, it follows the backbone",
+        "leave INPUT.SIZE out, it follows the backbone, or set MODEL.BACKBONE.RESIZE True to adapt the backbone",
     )
     cfg = cfg.clone()
     cfg.defrost()

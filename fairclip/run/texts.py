@@ -1,29 +1,27 @@
 """The class texts of a run: name prompts and descriptions, encoded by the backbone's text tower."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from yacs.config import CfgNode
 
+from fairclip.backbones.backbone import Backbone
 from fairclip.core.download import checksum_of
 from fairclip.core.log import log
 from fairclip.text.descriptions import find_descriptions, load_descriptions
 from fairclip.text.embeddings import encode_ragged, name_prompts
 from fairclip.text.templates import template_of
 
-if TYPE_CHECKING:
-    from clip.model import CLIP
 
-
-def encode_names(model: "CLIP", cfg: CfgNode, classnames: list[str], templates: tuple[str, ...] = ()) -> Tensor:
+def encode_names(backbone: Backbone, cfg: CfgNode, classnames: list[str], templates: tuple[str, ...] = ()) -> Tensor:
     """Name prompts t_c, [K, d], unit rows. Without templates: the data set's usual one."""
     templates = tuple(templates) or (template_of(cfg.DATASET.NAME),)
     log.info(f"Templates: {' | '.join(templates)}")
-    return name_prompts(model, classnames, templates)
+    return name_prompts(backbone, classnames, templates)
 
 
 def encode_descriptions(
-    model: "CLIP", cfg: CfgNode, dataset: object, classnames: list[str], path: str = ""
+    backbone: Backbone, cfg: CfgNode, dataset: object, classnames: list[str], path: str = ""
 ) -> tuple[Tensor, Tensor, dict[str, Any] | None]:
     """Class descriptions g(d_cm), [K, M, d], unit rows, the mask of those that exist, [K, M], and which file they are
     from: its name and SHA-256.
@@ -45,4 +43,4 @@ def encode_descriptions(
         sentences = load_descriptions(file, classnames)
         source = {"file": str(file), "sha256": checksum_of(file, "SHA-256")}
         log.info(f"Descriptions: {sum(map(len, sentences))} for {len(sentences)} classes from {file}")
-    return *encode_ragged(model, sentences), source
+    return *encode_ragged(backbone, sentences), source

@@ -17,8 +17,8 @@ class ZeroShotTrainer(AdaptationTrainer):
         raise NotImplementedError
 
     def build_model(self) -> None:
-        self.model = AnchorClassifier(self.clip_model.visual, self.class_vectors(), self.tau, self.prec)
-        del self.clip_model  # the text tower has done its work
+        self.model = AnchorClassifier(self.backbone.visual, self.class_vectors(), self.tau, self.prec)
+        del self.backbone  # the text tower has done its work
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model)
 
     def train(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fairclip.backbones.openai import fingerprint
+from fairclip.backbones.backbone import fingerprint
 from fairclip.core.cache import cached
 from fairclip.core.distributed import gather_list
 from fairclip.views.loading import Images, build_loader, progress

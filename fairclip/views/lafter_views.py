@@ -31,7 +31,7 @@ class WeakStrong:
     The weak view is the centre crop of testing. The strong one: a random crop of 20 to 100 % of the area, flipped half
     the time, its colours changed with probability 0.8 and gone with 0.2, blurred by 0.1 to 2 pixels of 224.
 
-    Args: size, S, the input side of the image tower in pixels.
+    Args: size, S, the input side of the image tower in pixels, which is OpenAI's.
     """
 
     def __init__(self, size: int) -> None:

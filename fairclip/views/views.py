@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision import transforms as T
 
 from fairclip.core.errors import UserError
 from fairclip.views.randaugment import apply_operation, draw_operations
@@ -82,25 +83,53 @@ def to_bytes(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def resize_box(pixels: Tensor, box: Box, size: int) -> Tensor:
-    """The part of an image [3, H, W] inside ``box``, resized to [3, size, size] (bicubic, anti-aliased).
+def resize_box(pixels: Tensor, box: Box, size: int, interpolation: str = "bicubic") -> Tensor:
+    """The part of an image [3, H, W] inside ``box``, resized to [3, size, size] (bicubic or bilinear, anti-aliased).
 
     It is Pillow's ``image.crop(box).resize(...)`` to a level or two of 255, several times faster.
     """
     left, upper, right, lower = box
     part = pixels[None, :, upper:lower, left:right]
-    return F.interpolate(part, size=(size, size), mode="bicubic", antialias=True)[0]
+    return F.interpolate(part, size=(size, size), mode=interpolation, antialias=True)[0]
+
+
+def whole_view(size: int, interpolation: str, squash: bool) -> T.Compose:
+    """RGB image -> numbers [3, S, S]: the whole image made square, or the middle of it, as Dassl's test transform."""
+    mode = T.InterpolationMode(interpolation)
+    cut = [T.Resize((size, size), mode)] if squash else [T.Resize(size, mode), T.CenterCrop(size)]
+    return T.Compose([*cut, T.ToTensor()])
 
 
 class _ViewTransform:
-    """What the transforms below share: the crop settings, checked, and what describes them."""
+    """What the transforms below share: the crop settings, checked, and what describes them.
 
-    def __init__(self, size: int, n_crops: int, alpha: float, beta: float) -> None:
+    Args:
+        size: S, the input side of the image tower in pixels.
+        n_crops: N, local crops per image; 0 for self-training on the whole image.
+        alpha, beta: range of a crop's side as a share of the image's short side.
+        interpolation: "bicubic" or "bilinear".
+        squash: for image towers that take whole images made square. Boxes are then drawn on such a square, and cover
+            the same parts of the image itself.
+
+    Raises:
+        UserError: the crop settings make no sense.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        n_crops: int = 0,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        interpolation: str = "bicubic",
+        squash: bool = False,
+    ) -> None:
         if n_crops < 0 or not 0 < alpha <= beta <= 1:
             raise UserError(
                 f"crops need N_CROPS >= 0 and 0 < ALPHA <= BETA <= 1, got N_CROPS {n_crops}, ALPHA {alpha}, BETA {beta}"
             )
         self.size, self.n_crops, self.alpha, self.beta = size, n_crops, alpha, beta
+        self.interpolation, self.squash = interpolation, squash
 
     @property
     def min_side(self) -> int:
@@ -110,40 +139,50 @@ class _ViewTransform:
     def __repr__(self) -> str:
         """All that decides what comes out, as torchvision's transforms say it: caches rely on it."""
         settings = f"size={self.size}, n_crops={self.n_crops}, alpha={self.alpha}, beta={self.beta}"
-        return f"{type(self).__name__}({settings})"
+        return f"{type(self).__name__}({settings}, interpolation={self.interpolation}, squash={self.squash})"
+
+    def frame(self, width: int, height: int) -> tuple[int, int]:
+        """Sides of what boxes are drawn on."""
+        return (max(width, height),) * 2 if self.squash else (width, height)
+
+    def onto(self, box: Box, width: int, height: int) -> Box:
+        """Where a box of the frame lies on the image."""
+        if not self.squash:
+            return box
+        side = max(width, height)
+        left, upper, right, lower = (
+            round(place * length / side) for place, length in zip(box, (width, height) * 2, strict=True)
+        )
+        left, upper = min(left, width - 1), min(upper, height - 1)
+        return left, upper, max(right, left + 1), max(lower, upper + 1)
+
+    def cut(self, pixels: Tensor, box: Box) -> Tensor:
+        return resize_box(pixels, box, self.size, self.interpolation)
 
 
 class Views(_ViewTransform):
     """Training transform: RGB image -> bytes [2 + N, 3, S, S] in the order weak, strong, crops.
 
-    The strong view is a random resized crop, flipped half the time like the weak one, after RandAugment.
-
-    Args:
-        size: S, the input side of the image tower in pixels.
-        n_crops: N, local crops per image; 0 for self-training on the whole image.
-        alpha, beta: range of a crop's side as a share of the image's short side.
-
-    Raises:
-        UserError: the crop settings make no sense.
+    The strong view is a random resized crop, flipped half the time like the weak one, after RandAugment. Arguments and
+    errors as of ``_ViewTransform``.
     """
-
-    def __init__(self, size: int, n_crops: int = 0, alpha: float = 1.0, beta: float = 1.0) -> None:
-        super().__init__(size, n_crops, alpha, beta)
 
     def __call__(self, image: Image.Image) -> Tensor:
         pixels, plan = to_bytes(image), self.draw(*image.size)
         weak, strong, *crops = [
-            _flip(resize_box(pixels, box, self.size), flip) for box, flip in zip(plan.boxes, plan.flips, strict=True)
+            _flip(self.cut(pixels, box), flip) for box, flip in zip(plan.boxes, plan.flips, strict=True)
         ]
         return torch.stack([weak, _augment(strong, plan.operations), *crops])
 
     def draw(self, width: int, height: int) -> "Plan":
         """All that is random about the views of an image of this size, from torch's generator."""
-        crops = crop_boxes(width, height, self.n_crops, self.alpha, self.beta)
-        weak, weak_flip = self._weak_box(width, height), _draw_flip()
-        strong, strong_flip = self._strong_box(width, height), _draw_flip()
+        sides = self.frame(width, height)
+        crops = crop_boxes(*sides, self.n_crops, self.alpha, self.beta)
+        weak, weak_flip = self._weak_box(*sides), _draw_flip()
+        strong, strong_flip = self._strong_box(*sides), _draw_flip()
         flips = [weak_flip, strong_flip] + [False] * self.n_crops
-        return Plan([weak, strong, *crops], flips, draw_operations())
+        boxes = [self.onto(box, width, height) for box in (weak, strong, *crops)]
+        return Plan(boxes, flips, draw_operations())
 
     def _weak_box(self, width: int, height: int) -> Box:
         """The largest square at a random place (resize and random crop in one)."""
@@ -184,13 +223,18 @@ def _augment(view: Tensor, operations: list[int]) -> Tensor:
 
 class RandomCrops(_ViewTransform):
     """Test transform for methods that look at crops: RGB image -> bytes [1 + N, 3, S, S], the centre crop and N local
-    crops, drawn from torch's generator. Arguments as for ``Views``."""
+    crops, drawn from torch's generator. Arguments as for ``Views``. With ``squash`` the whole image is its own centre.
+    """
 
     def __call__(self, image: Image.Image) -> Tensor:
-        pixels, (width, height) = to_bytes(image), image.size
-        boxes = [centre_box(width, height)]
-        boxes += crop_boxes(width, height, self.n_crops, self.alpha, self.beta, self._generator())
-        return torch.stack([resize_box(pixels, box, self.size) for box in boxes])
+        pixels = to_bytes(image)
+        return torch.stack([self.cut(pixels, box) for box in self.boxes(*image.size)])
+
+    def boxes(self, width: int, height: int) -> list[Box]:
+        """Where the views of an image of this size lie: the centre, then the crops."""
+        sides = self.frame(width, height)
+        crops = crop_boxes(*sides, self.n_crops, self.alpha, self.beta, self._generator())
+        return [self.onto(box, width, height) for box in (centre_box(*sides), *crops)]
 
     def _generator(self) -> torch.Generator | None:
         return None
