@@ -29,6 +29,7 @@ from fairclip.core.errors import UserError, few, require
 
 PREFIX, HUB, FOLDER = "open_clip:", "hf-hub:", "local-dir:"
 CONFIG = "open_clip_config.json"  # of a repository and of a folder
+FILE = "open_clip_model.safetensors"  # of weights, there
 ACTIVATIONS = ("", "gelu", "quick_gelu")
 
 
@@ -187,10 +188,10 @@ def _load(source: Source, name: str, options: Options) -> Any:
             model = open_clip.create_model(source.model, pretrained_text=False, **settings)
         _fill(model, file, source.model)
     else:
-        with _said(
-            f"{name}: its weights cannot be had. Where there is no network, download them elsewhere, and give "
-            f"{PREFIX}NAME/FILE, or {FOLDER}FOLDER"
-        ):
+        help_ = (
+            f"download them elsewhere, and give {PREFIX}NAME/FILE, or a folder with {CONFIG} and {FILE}: {FOLDER}FOLDER"
+        )
+        with _said(f"{name}: its weights cannot be had. Where there is no network, {help_}"):
             model = open_clip.create_model(
                 source.model, pretrained=source.weights or None, require_pretrained=True, **settings
             )
