@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from fairclip.core.distributed import is_main, world
 from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
-from fairclip.run import checkpoints
+from fairclip.run import checkpoints, resume
 from fairclip.run.build import Built
 from fairclip.run.evaluation import accuracy, evaluate, map_batches, more_figures, save_predictions
 from fairclip.run.results import commit, versions, write_results
@@ -24,6 +24,7 @@ class Outcome(Built):
 
     transductive = False  # whether the prediction for a test image depends on the other test images
     uses_labels = False  # whether training reads labels: a reference, not a competitor
+    schedule_by_step = False  # whether the learning rate moves with each step, not each epoch
 
     @property
     def views_per_image(self) -> int:
@@ -174,12 +175,16 @@ class Outcome(Built):
             checkpoints.write_checkpoint(folder, self.checkpoint(epoch + 1), keep)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Go on from the newest checkpoint in ``directory``. Returns the epoch to start with.
+        """Go on from the newest checkpoint in ``directory``, or where TRAIN.EXTENDS says that ``directory`` holds a
+        shorter run, from this run's own once it has any. Returns the epoch to start with.
 
         Raises:
             UserError: the checkpoint is of another configuration or seed, or RESUME names a folder without any.
         """
         (name,) = self.get_model_names()
+        extends = self.cfg.TRAIN.get("EXTENDS", 0)
+        if extends and checkpoints.find_checkpoint(self.checkpoint_folder(self.output_dir)):
+            directory, extends = self.output_dir, 0
         folder = self.checkpoint_folder(directory)
         path = checkpoints.find_checkpoint(folder)
         if path is None:
@@ -190,15 +195,23 @@ class Outcome(Built):
             self.seed = state["seed"]
         self.check_tower(state, path)
         now = {"config_hash": self.config_hash, "seed": self.seed, "descriptions": self.descriptions}
-        checkpoints.check_same_run(state, directory, now)
+        if extends:  # the settings were compared before anything was loaded
+            resume.check_finished_run(state, directory, extends, self.descriptions)
+        else:
+            resume.check_same_run(state, directory, self.cfg, now)
         self.say_precision(state, path)
         checkpoints.load_trained(self.model, state)
-        self._optims[name].load_state_dict(state["optimizer"])
-        self._scheds[name].load_state_dict(state["scheduler"])
+        if extends:
+            steps = state["epoch"] * (len(self.train_loader_x) if self.schedule_by_step else 1)
+            resume.follow(self._scheds[name], self._optims[name], steps, state["optimizer"])
+        else:
+            self._optims[name].load_state_dict(state["optimizer"])
+            self._scheds[name].load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.kept.load_state_dict(state["extra"])
         self.history = state["history"]
-        log.info(f"Resume {folder} after epoch {state['epoch']}")
+        schedule = f"; the learning rate is that of a schedule of {self.max_epoch} epochs" if extends else ""
+        log.info(f"Resume {folder} after epoch {state['epoch']}{schedule}")
         return state["epoch"]
 
     def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:

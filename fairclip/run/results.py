@@ -53,6 +53,7 @@ LATER_KEYS: dict[str, Any] = {
     "DATASET.SYNTH_LIGHT": "blue_hour",
     "DATASET.SYNTH_TAIL": 1.0,
     "TRAINER.FAIR.PRIOR": "",
+    "TRAIN.EXTENDS": 0,
 }
 
 
