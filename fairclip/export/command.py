@@ -51,6 +51,12 @@ def export(run: str | Path, layout: str, folder: str | Path, backbone: str = "")
     place = Path(folder).expanduser()
     require(not place.exists() or place.is_dir(), f"--out {place} is a file: name a folder")
     predictor = Predictor.load(run, backbone=backbone, device="cpu")
+    beyond = [key for key in ("lengths", "bias") if predictor.settings.get(key)]
+    require(
+        not beyond,
+        f"{run} is a run of {predictor.settings['trainer']}, whose logits are more than cosines times a temperature "
+        f"(its classes have {' and '.join(beyond)}): layouts of other software have no place for that",
+    )
     model = load_clip(backbone or predictor.backbone)
     model.visual.load_state_dict(predictor.model.visual.state_dict())  # as it was trained
     anchors = predictor.model.class_vectors()

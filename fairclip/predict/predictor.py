@@ -11,7 +11,7 @@
     predictor.with_classes(["Aster", "Birch"])  # the adapted tower with other classes
     predictor.save("cars.pt")  # what was trained, in one small file that load() takes too
 
-Runs whose model is the image tower with one anchor per class are supported. What else a prediction needs, such as the
+Runs whose model is the image tower with one vector per class are supported. What else a prediction needs, such as the
 settings of the crops, is in the run's checkpoint.
 """
 
@@ -128,7 +128,12 @@ class Predictor:
 
     def to_probabilities(self, likeness: Tensor) -> Tensor:
         """Class probabilities of cosines, [B, K] each."""
-        return (self.model.tau * likeness).softmax(dim=1)
+        logits = self.model.tau * likeness
+        if self.settings.get("lengths"):
+            logits = logits * torch.tensor(self.settings["lengths"])
+        if self.settings.get("bias"):
+            logits = logits + torch.tensor(self.settings["bias"])
+        return logits.softmax(dim=1)
 
     def features(self, images: Picture | Sequence[Picture], *, batch: int = 64) -> Tensor:
         """Unit features of the adapted image tower, [B, d], float32, on the CPU; arguments and errors as for a call."""
@@ -156,7 +161,8 @@ class Predictor:
         require(not unknown, f"there are descriptions of {few(unknown)}, which are no classes")
         lists = [list((descriptions or {}).get(name, ())) for name in names]
         anchors = text_anchors(load_clip(self.backbone, self.device), names, lists)
-        trained = replace(self._trained, anchors=anchors.cpu(), classnames=list(names))
+        settings = {key: value for key, value in self.settings.items() if key not in ("lengths", "bias")}
+        trained = replace(self._trained, anchors=anchors.cpu(), classnames=list(names), settings=settings)
         model = AnchorClassifier(self.model.visual, anchors, self.model.tau, self.model.prec).to(self.device)
         return Predictor(model, trained, self.device)
 

@@ -79,10 +79,13 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
     anchors = prediction["anchors"]
     if anchors is None:
         raise UserError(
-            f"{folder} is a run of {trainer}, whose model is more than an image tower with one anchor per class: its "
-            "predictions are in predictions.csv, and train.py --eval-only makes them for a data set"
+            f"{folder} is a run of {trainer}, whose model is more than an image tower with one vector per class (as "
+            "LaFTer's, whose prompts go through the tower), or whose checkpoint is from before it had the vectors "
+            "(UPL, PromptLearning, MUST, LinearProbe: train again). Its predictions are in predictions.csv, and "
+            "train.py --eval-only makes them for a data set"
         )
-    if epoch is None and state["epoch"] < last:
+    by_epochs = state.get("optimizer") is not None  # a closed-form fit has no optimizer, and does not count epochs
+    if epoch is None and by_epochs and state["epoch"] < last:
         raise UserError(
             f"{folder} is unfinished, {state['epoch']} of {last} epochs: run it to its end, or ask for epoch "
             f"{state['epoch']}"
@@ -90,7 +93,7 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
     check_files_agree(folder, state, backbone)
     run = {"trainer": trainer, "dataset": dataset, "epoch": state["epoch"], "seed": state.get("seed")}
     return TrainedModel(
-        state_dict={name: value for name, value in state["state_dict"].items() if name != "anchors.weight"},
+        state_dict={name: value for name, value in state["state_dict"].items() if name.startswith("visual.")},
         anchors=anchors,
         classnames=state["classnames"],
         backbone=backbone,

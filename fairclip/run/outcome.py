@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from fairclip.core.distributed import is_main, world
 from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
+from fairclip.method.anchors import AnchorClassifier
 from fairclip.run import checkpoints, resume
 from fairclip.run.build import Built
 from fairclip.run.evaluation import accuracy, evaluate, map_batches, more_figures, save_predictions
@@ -30,6 +31,11 @@ class Outcome(Built):
     def views_per_image(self) -> int:
         """Views of an image in a training step, or in the test of what does not train: a cost."""
         return 1
+
+    @property
+    def lengths_count(self) -> bool:
+        """Whether those of the class vectors do: logits are ``tau <f(x), v>``, not ``tau cos(f(x), v)``."""
+        return False
 
     # -- Evaluation ----------------------------------------------------------------------------------------------------
 
@@ -132,16 +138,17 @@ class Outcome(Built):
             "tower_hash": self.tower_hash,
             "classnames": self.classnames,
             "descriptions": self.descriptions,
-            "anchors": self.model.class_vectors(),
+            "anchors": self.model.anchors.weight.detach() if isinstance(self.model, AnchorClassifier) else None,
             "prediction": self.prediction(),
         }
 
     def prediction(self) -> dict[str, Any]:
         """What predictions need besides the tower's weights: the class vectors [K, d], unit rows (None: the model is
         more than one vector a class), and how images are prepared. ``crops``: None, or the settings of alignment
-        scores."""
+        scores. Where they count, the vectors' ``lengths`` and a ``bias``, [K]: logits are tau cos lengths + bias."""
         images, vectors = self.cfg.INPUT, self.model.class_vectors()
-        return {
+        counts = vectors is not None and self.lengths_count
+        return ({"lengths": vectors.norm(dim=-1).tolist()} if counts else {}) | {
             "anchors": None if vectors is None else F.normalize(vectors, dim=-1),
             "crops": None,
             "size": images.SIZE[0],
