@@ -99,7 +99,7 @@ def test_an_extension_can_be_extended(short, data, backbone, tmp_path):
     [
         (("TRAINER.FAIR.N_CROPS", "3", "TRAINER.FAIR.TOP_K", "3"), "that run has TRAINER.FAIR.N_CROPS 4 (now 3)"),
         (("OPTIM.LR", "0.5"), "OPTIM.LR 0.001 (now 0.5). Only OPTIM.MAX_EPOCH and folders may differ"),
-        (("OPTIM.MAX_EPOCH", "1"), "that run has 1 epochs, and OPTIM.MAX_EPOCH is 1"),
+        (("OPTIM.MAX_EPOCH", "1"), "that run ends with epoch 1, and OPTIM.MAX_EPOCH is 1"),
         (("TRAIN.EXTENDS", "1"), "TRAIN.EXTENDS is not to be given: --resume-from RUN sets it"),
     ],
 )

@@ -1,6 +1,6 @@
 """Reading a trained model from a run's folder, or from a file that ``Predictor.save`` wrote."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fairclip.run.checkpoints import POINTER, find_checkpoint, read_checkpoint, 
 from fairclip.run.results import read_results
 
 FORMAT = "fair-predictor-1"  # of the files that `write_saved` writes
+TOLD = ("accuracy", "crop_accuracy", "macro_f1", "split", "uses_labels")  # of results.json
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class TrainedModel:
     tower_hash: str | None  # fingerprint of the tower that training started from; None: not on record
     # What the run was (trainer, dataset, epoch, seed) and what else its checkpoint says under `prediction`.
     settings: dict[str, Any]
+    # Of results.json, what people want to know of a model. Empty: not known, or of another epoch or other classes.
+    results: dict[str, Any] = field(default_factory=dict)
 
 
 def read_trained(path: Path, epoch: int | None = None) -> TrainedModel:
@@ -90,7 +93,7 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
             f"{folder} is unfinished, {state['epoch']} of {last} epochs: run it to its end, or ask for epoch "
             f"{state['epoch']}"
         )
-    check_files_agree(folder, state, backbone)
+    results = check_files_agree(folder, state, backbone)
     run = {"trainer": trainer, "dataset": dataset, "epoch": state["epoch"], "seed": state.get("seed")}
     return TrainedModel(
         state_dict={name: value for name, value in state["state_dict"].items() if name.startswith("visual.")},
@@ -99,6 +102,7 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
         backbone=backbone,
         tower_hash=state.get("tower_hash"),
         settings=run | {key: value for key, value in prediction.items() if key != "anchors"},
+        results={key: results[key] for key in TOLD if key in results} if epoch in (None, last) else {},
     )
 
 
@@ -130,15 +134,16 @@ def read_newest(folder: Path, trainer: str, epoch: int | None) -> dict[str, Any]
     return read_checkpoint(path)
 
 
-def check_files_agree(folder: Path, state: dict[str, Any], backbone: str) -> None:
-    """Do the checkpoint, config.yaml and results.json belong together?"""
-    results = read_results(folder)
+def check_files_agree(folder: Path, state: dict[str, Any], backbone: str) -> dict[str, Any]:
+    """Do the checkpoint, config.yaml and results.json belong together? Returns the results, if there are any."""
+    results = read_results(folder) or {}
     if state["backbone"] != backbone or (results and results.get("config_hash") != state["config_hash"]):
         raise UserError(
             f"the files in {folder} belong to different runs: its checkpoint has backbone {state['backbone']}, config "
             f"{state['config_hash']}; config.yaml has backbone {backbone}, results.json config "
-            f"{(results or {}).get('config_hash')}"
+            f"{results.get('config_hash')}"
         )
+    return results
 
 
 def prediction_of_old_run(cfg: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -45,8 +45,8 @@ def extended(cfg: CfgNode, folder: str) -> CfgNode:
     done = len(results["epochs"])
     require(
         cfg.OPTIM.MAX_EPOCH > done,
-        f"--resume-from {folder}: that run has {done} epochs, and OPTIM.MAX_EPOCH is {cfg.OPTIM.MAX_EPOCH}: set it to "
-        "the number of all epochs, the old ones among them",
+        f"--resume-from {folder}: that run ends with epoch {done}, and OPTIM.MAX_EPOCH is {cfg.OPTIM.MAX_EPOCH}: set "
+        "it to the number of all epochs, the old ones among them",
     )
     cfg = cfg.clone()
     cfg.defrost()
