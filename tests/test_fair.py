@@ -283,7 +283,7 @@ def test_an_unfinished_run_of_other_descriptions_is_not_continued(data, backbone
     file, opts = edited
     toys.run_killed("fair", "FAIR", data, backbone, tmp_path / "run", "OPTIM.LR", "1e-3", *opts)
     edit(file)
-    message = f"an unfinished run with other class descriptions: {file}, now {file}, which was edited."
+    message = f"a run with other class descriptions: {file}, now {file}, which was edited."
     toys.check_refused(arguments(data, backbone, tmp_path / "run", *opts), message, capsys)
 
 

@@ -14,7 +14,8 @@ from fairclip.backbones.towers import Passes
 from fairclip.core.errors import UserError
 from fairclip.core.log import as_details, core_as_details, details, log, recorded, show_messages
 from fairclip.method.memory import Queue
-from fairclip.run import checkpoints
+from fairclip.method.rates import cosine
+from fairclip.run import checkpoints, resume
 from fairclip.run.evaluation import more_figures
 from fairclip.run.finished import different_settings, in_words
 from fairclip.run.memory import MemoryGuard
@@ -105,16 +106,52 @@ def test_saved_parameters_must_fit():
 @pytest.mark.parametrize(
     "now, message",
     [
-        ({"config_hash": "g"}, "another configuration or seed"),
-        ({"seed": 2}, "another configuration or seed"),
+        ({"config_hash": "g"}, "unfinished run with TRAINER.MINE.K 4 \\(now 8\\): choose another OUTPUT_DIR"),
+        ({"seed": 2}, "unfinished run with seed 1 \\(now 2\\)"),
+        ({"config_hash": "g", "seed": 2}, "TRAINER.MINE.K 4 \\(now 8\\) and seed 1 \\(now 2\\)"),
         ({"descriptions": {"file": "a.json", "sha256": "0"}}, "other class descriptions: none, now a.json"),
     ],
 )
-def test_another_run_is_not_gone_on_with(now, message):
+def test_another_run_is_not_gone_on_with(now, message, tmp_path):
     same = {"config_hash": "h", "seed": 1, "descriptions": None}
-    checkpoints.check_same_run(state(1), "out", same)
+    (tmp_path / "config.yaml").write_text(own_settings(config()).dump())
+    resume.check_same_run(state(1), str(tmp_path), config(), same)
     with pytest.raises(UserError, match=message):
-        checkpoints.check_same_run(state(1), "out", same | now)
+        resume.check_same_run(state(1), str(tmp_path), config(K=8), same | now)
+
+
+def test_without_a_config_the_hashes_of_an_unfinished_run_are_said(tmp_path):
+    now = {"config_hash": "g", "seed": 1, "descriptions": None}
+    with pytest.raises(UserError, match="other settings \\(config_hash h, now g\\)"):
+        resume.check_same_run(state(1), str(tmp_path), config(), now)
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_a_longer_schedule_is_entered_where_it_would_be(by_step):
+    """Rates of cosines, which torch counts from the rate before, and momentum as it was."""
+
+    def made(length: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        weights = [nn.Parameter(torch.ones(2)) for _ in range(2)]
+        optim = torch.optim.AdamW([{"params": weights[:1]}, {"params": weights[1:], "lr": 0.1}], lr=1.0)
+        if by_step:
+            return optim, torch.optim.lr_scheduler.LambdaLR(optim, cosine(length, 0.01))
+        return optim, torch.optim.lr_scheduler.CosineAnnealingLR(optim, length, 1e-3)
+
+    def step(optim: torch.optim.Optimizer, sched: torch.optim.lr_scheduler.LRScheduler) -> list[float]:
+        rates = [group["lr"] for group in optim.param_groups]
+        for group in optim.param_groups:
+            group["params"][0].grad = torch.ones(2)
+        optim.step()
+        sched.step()
+        return rates
+
+    short, longer, whole = made(3), made(7), made(7)
+    for _ in range(3):
+        step(*short)
+    expected = [step(*whole) for _ in range(7)]
+    resume.follow(longer[1], longer[0], 3, short[0].state_dict())
+    assert longer[0].state_dict()["state"][0]["step"] == 3
+    assert [step(*longer) for _ in range(4)] == expected[3:]
 
 
 # -- Memory ------------------------------------------------------------------------------------------------------------

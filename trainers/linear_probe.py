@@ -5,6 +5,7 @@ arXiv 2103.00020, section 3.2 and appendix A.
 """
 
 import time
+from typing import Any
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -52,11 +53,12 @@ class LinearProbe(FrozenFeatures):
     """
 
     uses_labels = True
+    lengths_count = True
 
     def build_model(self) -> None:
-        self.model = ProbeClassifier(self.backbone.visual, self.backbone.width, self.num_classes, self.prec).to(
-            self.device
-        )
+        self.model = ProbeClassifier(
+            self.backbone.visual, self.backbone.width, self.num_classes, self.prec, self.tau
+        ).to(self.device)
         self.register_model("linear_probe", self.model)
         del self.backbone  # the text tower has nothing to do
 
@@ -111,6 +113,9 @@ class LinearProbe(FrozenFeatures):
 
     def scores(self, features: Tensor) -> Tensor:
         return self.model.head(features)
+
+    def prediction(self) -> dict[str, Any]:
+        return super().prediction() | {"bias": self.model.head.bias.tolist()}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -51,9 +51,6 @@ def extend_cfg(cfg: CfgNode) -> None:
 class LinearClassifier(AnchorClassifier):
     """Logits tau <f(x), w_c> with unit f(x), and W as training leaves it: its rows' lengths count."""
 
-    def class_vectors(self) -> Tensor | None:
-        return None  # the lengths of the rows count: cosines would not do
-
     def forward(self, images: Tensor) -> Tensor:
         return self.tau * self.encode(images) @ self.anchors.weight.t()
 
@@ -89,6 +86,7 @@ class MUST(AdaptationTrainer):
 
     views_per_image = 2
     schedule_by_step = True
+    lengths_count = True
 
     # -- Classifier from text, and what is trained ---------------------------------------------------------------------
 

@@ -43,6 +43,10 @@ class PromptTrainer(FrozenFeatures):
         """Prompts that are trained beside each other."""
         return 1
 
+    @property
+    def lengths_count(self) -> bool:
+        return self.members > 1
+
     def build_model(self) -> None:
         opt, cfg = self.options, self.cfg.OPTIM
         clip = self.backbone.openai
@@ -77,8 +81,7 @@ class PromptTrainer(FrozenFeatures):
 
     def scores(self, features: Tensor) -> Tensor:
         """The members' mean logits, [N, K]."""
-        # Logits are linear in the class features: their mean is the logit of the mean.
-        return self.model.tau * features @ self.model.class_features().mean(dim=0).t()
+        return self.model.tau * features @ self.model.class_vectors().t()
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

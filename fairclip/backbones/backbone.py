@@ -29,6 +29,15 @@ class Options(NamedTuple):
     heads: tuple[int, ...] = ()  # attention heads of the image and the text tower; (): as the file says
     activation: str = ""  # of both towers; "": as the file says
 
+    def plain(self) -> list[Any]:
+        """As JSON has it."""
+        return [self.size, list(self.heads), self.activation]
+
+    @classmethod
+    def of(cls, plain: Sequence[Any]) -> "Options":
+        size, heads, activation = plain
+        return cls(size, tuple(heads), activation)
+
 
 NO_OPTIONS = Options()
 

@@ -50,6 +50,12 @@ def export(run: str | Path, layout: str, folder: str | Path, backbone: str = "")
     place = Path(folder).expanduser()
     require(not place.exists() or place.is_dir(), f"--out {place} is a file: name a folder")
     predictor = Predictor.load(run, backbone=backbone, device="cpu")
+    beyond = [key for key in ("lengths", "bias") if predictor.settings.get(key)]
+    require(
+        not beyond,
+        f"{run} is a run of {predictor.settings['trainer']}, whose logits are more than cosines times a temperature "
+        f"(its classes have {' and '.join(beyond)}): layouts of other software have no place for that",
+    )
     loaded = predictor.loaded_backbone(backbone)
     loaded.visual.load_state_dict(predictor.model.visual.state_dict())  # as it was trained
     require(

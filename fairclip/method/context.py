@@ -129,6 +129,12 @@ class ContextClassifier(ImageClassifier):
         """Each member's class features, unit rows, [E, K, d]; the gradient reaches the contexts."""
         return torch.stack([self.text(context) for context in self.contexts])
 
+    @torch.no_grad()
+    def class_vectors(self) -> Tensor:
+        """The mean of the members' class features, [K, d]: the members' mean logits are ``tau * <f(x), v_c>``, as
+        logits are linear in the class features. The mean of several unit rows is shorter than one, and that counts."""
+        return self.class_features().mean(dim=0)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of each member, [E, B, K]."""
         return self.tau * self.encode(images) @ self.class_features().transpose(1, 2)

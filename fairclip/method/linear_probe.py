@@ -73,15 +73,21 @@ def regularisation_path(
 class ProbeClassifier(ImageClassifier):
     """A frozen image tower and a linear layer on its unit features.
 
-    Args: ``visual``, [B, 3, S, S] -> [B, d]; d; the number of classes K; the tower's precision (fp32, amp, bf16).
+    Args: ``visual``, [B, 3, S, S] -> [B, d]; d; the number of classes K; the tower's precision (fp32, amp, bf16); tau,
+        CLIP's inverse temperature, which the class vectors are relative to.
     """
 
-    def __init__(self, visual: nn.Module, dim: int, classes: int, prec: str) -> None:
+    def __init__(self, visual: nn.Module, dim: int, classes: int, prec: str, tau: float = 1.0) -> None:
         super().__init__(visual.requires_grad_(False), prec)
+        self.tau = tau
         self.head = nn.Linear(dim, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.eval()
+
+    def class_vectors(self) -> Tensor:
+        """[K, d], of any length: logits are ``tau * <f(x), v_c>``, and the bias."""
+        return self.head.weight.detach() / self.tau
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, [B, K]."""

@@ -19,7 +19,7 @@ def backbone_of(trained: TrainedModel, name: str, device: torch.device) -> Backb
     Raises:
         UserError: there is none of this name.
     """
-    options = Options(*trained.settings["backbone_options"])
+    options = Options.of(trained.settings["backbone_options"])
     try:
         return load_backbone(name or trained.backbone, device, options)
     except UnknownBackbone as error:

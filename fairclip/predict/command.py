@@ -2,9 +2,9 @@
 
     fair predict output/synth_cars/FAIR/tiny/seed1 photos/ car.jpg --output cars.csv
 
-RUN is the folder of a finished run (output/<dataset>/<trainer>/<config>/seed<k>) or a file that --save wrote. IMAGES
-are files, and folders that are searched for images at any depth. A line of the CSV is an image and its likeliest
-classes with their probabilities. Needs neither Dassl nor a data set.
+RUN is the folder of a finished run (output/<dataset>/<trainer>/<config>/seed<k>), a file that --save wrote, or the
+folder of a shared model (Predictor.to_folder). IMAGES are files, and folders that are searched for images at any depth.
+A line of the CSV is an image and its likeliest classes with their probabilities. Needs neither Dassl nor a data set.
 
 Exit status: 0; 1 if images could not be read (each is named, the others are classified); 2 for other mistakes, after a
 message. Files are written at the end, whole or not at all.
@@ -228,7 +228,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or a file that --save wrote")
+    parser.add_argument(
+        "run", metavar="RUN", help="folder of a finished run or of a shared model, or a file that --save wrote"
+    )
     parser.add_argument("images", metavar="IMAGES", nargs="*", help="image files, and folders of images")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes in a line (default: 3)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="CSV file (default: print)")

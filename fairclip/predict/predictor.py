@@ -10,8 +10,9 @@
     predictor.features(["a.jpg", "b.jpg"])  # unit features of the adapted tower, [2, d]
     predictor.with_classes(["Aster", "Birch"])  # the adapted tower with other classes
     predictor.save("cars.pt")  # what was trained, in one small file that load() takes too
+    predictor.to_folder("cars")  # the same to share: safetensors, JSON and a model card; push_to_hub() uploads it
 
-Runs whose model is the image tower with one anchor per class are supported. What else a prediction needs, such as the
+Runs whose model is the image tower with one vector per class are supported. What else a prediction needs, such as the
 settings of the crops, is in the run's checkpoint.
 """
 
@@ -32,6 +33,8 @@ from fairclip.core.errors import few, require
 from fairclip.method.anchors import AnchorClassifier, text_anchors
 from fairclip.predict.classifier import backbone_of, build_classifier
 from fairclip.predict.explanation import Explanation, ViewPredictions, explain_image, predict_views
+from fairclip.predict.folder import is_shared, read_folder, write_folder
+from fairclip.predict.hub import pull, push
 from fairclip.predict.images import Picture, rgb_batches
 from fairclip.predict.runs import TrainedModel, read_trained, write_saved
 from fairclip.views.views import Box, FixedCrops, Normalize, whole_view
@@ -71,7 +74,7 @@ class Predictor:
         """The model of a finished run.
 
         Args:
-            path: a run's folder (OUTPUT_DIR), or a file that ``save`` wrote.
+            path: a run's folder (OUTPUT_DIR), a file that ``save`` wrote, or a folder that ``to_folder`` wrote.
             epoch: a checkpoint other than the last (the run must have kept it: TRAIN.CHECKPOINT_FREQ).
             backbone: the backbone's name or file, where it is called something else than during training. It must be
                 the same network: its tensors are compared with those that the run started from.
@@ -82,7 +85,13 @@ class Predictor:
                 backbone than the run's.
         """
         source = Path(path).expanduser()
-        trained = read_trained(source, epoch)
+        if is_shared(source):
+            require(epoch is None, f"{source} is one shared model: an epoch can be chosen in a run's folder only")
+            return cls.from_folder(source, backbone=backbone, device=device)
+        return cls._made(read_trained(source, epoch), source, backbone, device)
+
+    @classmethod
+    def _made(cls, trained: TrainedModel, source: Path, backbone: str, device: str | None) -> "Predictor":
         place = choose_device(device or "")
         return cls(build_classifier(trained, source, backbone, place), trained, place)
 
@@ -91,6 +100,34 @@ class Predictor:
         file = Path(path).expanduser()
         write_saved(self._trained, file)
         return file
+
+    # -- Sharing -------------------------------------------------------------------------------------------------------
+
+    def to_folder(self, folder: str | os.PathLike) -> Path:
+        """Write a folder to share: fair.json, model.safetensors and README.md, a model card, unless it is there.
+        Raises UserError for a file or a run's folder, or where the package safetensors is missing."""
+        place = Path(folder).expanduser()
+        write_folder(self._trained, place)
+        return place
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike, *, backbone: str = "", device: str | None = None) -> "Predictor":
+        """The model of such a folder, whoever wrote it: nothing is unpickled, all that is read is checked. Arguments as
+        for ``load``. Raises UserError: what is wrong with which file, or another backbone than the model's."""
+        place = Path(folder).expanduser()
+        return cls._made(read_folder(place, backbone), place, backbone, device)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Upload what ``to_folder`` writes to the Hugging Face Hub, "owner/name", and return the address. A README.md
+        that is there stays. Raises UserError with what the hub said; needs the package huggingface_hub."""
+        return push(self._trained, repo_id, private)
+
+    @classmethod
+    def from_hub(
+        cls, repo_id: str, *, revision: str | None = None, backbone: str = "", device: str | None = None
+    ) -> "Predictor":
+        """A model that ``push_to_hub`` uploaded, at a branch, tag or commit. The rest is as for ``from_folder``."""
+        return cls._made(pull(repo_id, revision, backbone), Path(repo_id), backbone, device)
 
     # -- Predicting ----------------------------------------------------------------------------------------------------
 
@@ -126,7 +163,12 @@ class Predictor:
 
     def to_probabilities(self, likeness: Tensor) -> Tensor:
         """Class probabilities of cosines, [B, K] each."""
-        return (self.model.tau * likeness).softmax(dim=1)
+        logits = self.model.tau * likeness
+        if self.settings.get("lengths"):
+            logits = logits * torch.tensor(self.settings["lengths"])
+        if self.settings.get("bias"):
+            logits = logits + torch.tensor(self.settings["bias"])
+        return logits.softmax(dim=1)
 
     def features(self, images: Picture | Sequence[Picture], *, batch: int = 64) -> Tensor:
         """Unit features of the adapted image tower, [B, d], float32, on the CPU; arguments and errors as for a call."""
@@ -154,7 +196,8 @@ class Predictor:
         require(not unknown, f"there are descriptions of {few(unknown)}, which are no classes")
         lists = [list((descriptions or {}).get(name, ())) for name in names]
         anchors = text_anchors(self.loaded_backbone(), names, lists)
-        trained = replace(self._trained, anchors=anchors.cpu(), classnames=list(names))
+        settings = {key: value for key, value in self.settings.items() if key not in ("lengths", "bias")}
+        trained = replace(self._trained, anchors=anchors.cpu(), classnames=list(names), settings=settings, results={})
         model = AnchorClassifier(self.model.visual, anchors, self.model.tau, self.model.prec).to(self.device)
         return Predictor(model, trained, self.device)
 

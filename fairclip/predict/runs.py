@@ -1,6 +1,6 @@
 """Reading a trained model from a run's folder, or from a file that ``Predictor.save`` wrote."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from fairclip.run.results import read_results
 
 FORMAT = "fair-predictor-1"  # of the files that `write_saved` writes
 # Settings that came later, with what was meant without them.
-LATER_SETTINGS = {"resize": "shortest", "backbone_options": tuple(NO_OPTIONS)}
+LATER_SETTINGS = {"resize": "shortest", "backbone_options": NO_OPTIONS.plain()}
+TOLD = ("accuracy", "crop_accuracy", "macro_f1", "split", "uses_labels")  # of results.json
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class TrainedModel:
     tower_hash: str | None  # fingerprint of the tower that training started from; None: not on record
     # What the run was (trainer, dataset, epoch, seed) and what else its checkpoint says under `prediction`.
     settings: dict[str, Any]
+    # Of results.json, what people want to know of a model. Empty: not known, or of another epoch or other classes.
+    results: dict[str, Any] = field(default_factory=dict)
 
 
 def read_trained(path: Path, epoch: int | None = None) -> TrainedModel:
@@ -82,23 +85,27 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
     anchors = prediction["anchors"]
     if anchors is None:
         raise UserError(
-            f"{folder} is a run of {trainer}, whose model is more than an image tower with one anchor per class: its "
-            "predictions are in predictions.csv, and train.py --eval-only makes them for a data set"
+            f"{folder} is a run of {trainer}, whose model is more than an image tower with one vector per class (as "
+            "LaFTer's, whose prompts go through the tower), or whose checkpoint is from before it had the vectors "
+            "(UPL, PromptLearning, MUST, LinearProbe: train again). Its predictions are in predictions.csv, and "
+            "train.py --eval-only makes them for a data set"
         )
-    if epoch is None and state["epoch"] < last:
+    by_epochs = state.get("optimizer") is not None  # a closed-form fit has no optimizer, and does not count epochs
+    if epoch is None and by_epochs and state["epoch"] < last:
         raise UserError(
             f"{folder} is unfinished, {state['epoch']} of {last} epochs: run it to its end, or ask for epoch "
             f"{state['epoch']}"
         )
-    check_files_agree(folder, state, backbone)
+    results = check_files_agree(folder, state, backbone)
     run = {"trainer": trainer, "dataset": dataset, "epoch": state["epoch"], "seed": state.get("seed")}
     return TrainedModel(
-        state_dict={name: value for name, value in state["state_dict"].items() if name != "anchors.weight"},
+        state_dict={name: value for name, value in state["state_dict"].items() if name.startswith("visual.")},
         anchors=anchors,
         classnames=state["classnames"],
         backbone=backbone,
         tower_hash=state.get("tower_hash"),
         settings=run | {key: value for key, value in prediction.items() if key != "anchors"},
+        results={key: results[key] for key in TOLD if key in results} if epoch in (None, last) else {},
     )
 
 
@@ -130,15 +137,16 @@ def read_newest(folder: Path, trainer: str, epoch: int | None) -> dict[str, Any]
     return read_checkpoint(path)
 
 
-def check_files_agree(folder: Path, state: dict[str, Any], backbone: str) -> None:
-    """Do the checkpoint, config.yaml and results.json belong together?"""
-    results = read_results(folder)
+def check_files_agree(folder: Path, state: dict[str, Any], backbone: str) -> dict[str, Any]:
+    """Do the checkpoint, config.yaml and results.json belong together? Returns the results, if there are any."""
+    results = read_results(folder) or {}
     if state["backbone"] != backbone or (results and results.get("config_hash") != state["config_hash"]):
         raise UserError(
             f"the files in {folder} belong to different runs: its checkpoint has backbone {state['backbone']}, config "
             f"{state['config_hash']}; config.yaml has backbone {backbone}, results.json config "
-            f"{(results or {}).get('config_hash')}"
+            f"{results.get('config_hash')}"
         )
+    return results
 
 
 def prediction_of_old_run(cfg: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,6 @@ class AdaptationTrainer(Outcome):
     """
 
     curves: Curves | None = None  # for TensorBoard, while training goes on
-    schedule_by_step = False  # whether the learning rate moves with each step, not each epoch
 
     # -- One step ------------------------------------------------------------------------------------------------------
 

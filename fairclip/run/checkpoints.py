@@ -93,30 +93,3 @@ def load_trained(model: nn.Module, state: dict[str, Any]) -> None:
         raise UserError(f"the checkpoint does not fit the model: {error}") from error
     if unexpected:
         raise UserError(f"the checkpoint has parameters that the model lacks: {', '.join(unexpected)}")
-
-
-def check_same_run(state: dict[str, Any], directory: str, now: dict[str, Any]) -> None:
-    """Can a run go on from this checkpoint?
-
-    Args:
-        directory: where the unfinished run is, for the message.
-        now: what the run is: `config_hash`, `seed` and `descriptions`, as in the checkpoint.
-
-    Raises:
-        UserError: the checkpoint is of another configuration, seed or file of descriptions.
-    """
-    if (state["config_hash"], state["seed"]) != (now["config_hash"], now["seed"]):
-        raise UserError(
-            f"{directory} holds an unfinished run with another configuration or seed (config {state['config_hash']}"
-            f", seed {state['seed']}; now {now['config_hash']}, seed {now['seed']}): choose another OUTPUT_DIR, or "
-            "remove that folder"
-        )
-    described = now["descriptions"]
-    used = state.get("descriptions", described)  # a checkpoint from before they were noted has none
-    if (used or {}).get("sha256") != (described or {}).get("sha256"):
-        old, new = (each["file"] if each else "none" for each in (used, described))
-        raise UserError(
-            f"{directory} holds an unfinished run with other class descriptions: {old}, now {new}"
-            f"{', which was edited' if old == new else ''}. Put the old file back, choose another OUTPUT_DIR, or "
-            "remove that folder"
-        )

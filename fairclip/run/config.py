@@ -66,6 +66,7 @@ def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     cfg.TRAIN.CHUNK = 0  # images of a pass without gradients; 0: chosen from a GPU's free memory
     cfg.TRAIN.MICRO_BATCH = 0  # images of a pass with gradients; 0: the batch
     cfg.TRAIN.AUTO_CHUNK = False  # where memory runs out, halve these and do the step again
+    cfg.TRAIN.EXTENDS = 0  # epochs of the finished run that this one goes on from; --resume-from sets it
     cfg.MODEL.COMPILE = False  # run the image tower by torch.compile
     cfg.TEST.EVERY_EPOCH = False  # also test after each epoch, for learning curves; our trainers only
     # Where views are cut: auto (device on a GPU, worker on a CPU, the faster on each) | worker | device

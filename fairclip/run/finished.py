@@ -13,6 +13,8 @@ from fairclip.core.log import log
 from fairclip.run.results import LATER_KEYS, NOT_HASHED, read_results
 from fairclip.run.settings import own_settings, run_hash
 
+EPOCHS = "OPTIM.MAX_EPOCH"
+
 
 def already_finished(cfg: CfgNode) -> bool:
     """Whether OUTPUT_DIR holds this very run's results.
@@ -23,9 +25,11 @@ def already_finished(cfg: CfgNode) -> bool:
     results = read_results(cfg.OUTPUT_DIR)
     if results is None:
         return False
-    other = []
+    other: list[str] = []
+    different: dict[str, tuple[Any, Any]] = {}
     if results.get("config_hash") != (now := run_hash(cfg)):
-        other.append(in_words(different_settings(cfg.OUTPUT_DIR, cfg), results.get("config_hash"), now))
+        different = different_settings(cfg.OUTPUT_DIR, cfg)
+        other.append(in_words(different, results.get("config_hash"), now))
     if cfg.SEED >= 0 and results.get("seed") != cfg.SEED:
         other.append(f"seed {results.get('seed')} (now {cfg.SEED})")
     used = results.get("descriptions")
@@ -37,6 +41,7 @@ def already_finished(cfg: CfgNode) -> bool:
         raise UserError(
             f"{cfg.OUTPUT_DIR} holds a finished run with {' and '.join(other)}: choose another --output-dir (the "
             "scripts: TAG or OUTPUT), or remove that folder"
+            + (f". For more epochs of that run: --resume-from {cfg.OUTPUT_DIR}" if [*different] == [EPOCHS] else "")
         )
     log.info(
         f"{cfg.OUTPUT_DIR}: finished already, accuracy {results['accuracy']:.2f} (remove the folder to run it again)"

@@ -23,7 +23,7 @@ from yacs.config import CfgNode
 
 from fairclip.backbones.openai import share_with_clip
 from fairclip.core.distributed import from_main, is_main, launched, processes, world
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, require
 from fairclip.core.log import core_as_details, details, recorded
 from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", default="", help="folder that holds the data sets")
     parser.add_argument("--output-dir", default="", help="folder of this run")
     parser.add_argument("--resume", default="", help="folder of a run to go on from (default: --output-dir)")
+    parser.add_argument(
+        "--resume-from",
+        default="",
+        metavar="RUN",
+        help="folder of a finished run: a new run goes on from its last epoch, with a larger OPTIM.MAX_EPOCH",
+    )
     parser.add_argument("--seed", type=int, default=-1, help="0 and above fix all random generators")
     parser.add_argument("--source-domains", nargs="+", help="source domains (domain adaptation and generalisation)")
     parser.add_argument("--target-domains", nargs="+", help="target domains (domain adaptation and generalisation)")
@@ -93,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
     from dassl.utils import collect_env_info
 
     from fairclip.run.config import build_cfg
+    from fairclip.run.extend import extended
     from fairclip.run.finished import already_finished
 
     cfg = build_cfg(args, modules)
@@ -100,6 +107,8 @@ def run(args: argparse.Namespace) -> None:
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), failed)
     check_many_processes(TRAINER_REGISTRY.get(cfg.TRAINER.NAME))
     training = not (args.eval_only or args.no_train)
+    require(training or not args.resume_from, "--resume-from trains: leave out --eval-only and --no-train")
+    cfg = extended(cfg, args.resume_from)
     if training and already_finished(cfg):
         return
     prepare(cfg.SEED)

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from fairclip.core.distributed import is_main, world
 from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
-from fairclip.run import checkpoints
+from fairclip.method.anchors import AnchorClassifier
+from fairclip.run import checkpoints, resume
 from fairclip.run.build import Built
 from fairclip.run.evaluation import accuracy, evaluate, map_batches, more_figures, save_predictions
 from fairclip.run.results import commit, versions, write_results
@@ -24,11 +25,17 @@ class Outcome(Built):
 
     transductive = False  # whether the prediction for a test image depends on the other test images
     uses_labels = False  # whether training reads labels: a reference, not a competitor
+    schedule_by_step = False  # whether the learning rate moves with each step, not each epoch
 
     @property
     def views_per_image(self) -> int:
         """Views of an image in a training step, or in the test of what does not train: a cost."""
         return 1
+
+    @property
+    def lengths_count(self) -> bool:
+        """Whether those of the class vectors do: logits are ``tau <f(x), v>``, not ``tau cos(f(x), v)``."""
+        return False
 
     # -- Evaluation ----------------------------------------------------------------------------------------------------
 
@@ -131,21 +138,22 @@ class Outcome(Built):
             "tower_hash": self.tower_hash,
             "classnames": self.classnames,
             "descriptions": self.descriptions,
-            "anchors": self.model.class_vectors(),
+            "anchors": self.model.anchors.weight.detach() if isinstance(self.model, AnchorClassifier) else None,
             "prediction": self.prediction(),
         }
 
     def prediction(self) -> dict[str, Any]:
         """What predictions need besides the tower's weights: the class vectors [K, d], unit rows (None: the model is
         more than one vector a class), and how images are prepared. ``crops``: None, or the settings of alignment
-        scores."""
+        scores. Where they count, the vectors' ``lengths`` and a ``bias``, [K]: logits are tau cos lengths + bias."""
         images, vectors = self.cfg.INPUT, self.model.class_vectors()
-        return {
+        counts = vectors is not None and self.lengths_count
+        return ({"lengths": vectors.norm(dim=-1).tolist()} if counts else {}) | {
             "anchors": None if vectors is None else F.normalize(vectors, dim=-1),
             "crops": None,
             "size": images.SIZE[0],
             "resize": self.pixels_taken.resize,
-            "backbone_options": tuple(self.backbone_options),
+            "backbone_options": self.backbone_options.plain(),
             "interpolation": images.INTERPOLATION,
             "normalize": "normalize" in images.TRANSFORMS,
             "mean": list(images.PIXEL_MEAN),
@@ -176,12 +184,16 @@ class Outcome(Built):
             checkpoints.write_checkpoint(folder, self.checkpoint(epoch + 1), keep)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Go on from the newest checkpoint in ``directory``. Returns the epoch to start with.
+        """Go on from the newest checkpoint in ``directory``, or where TRAIN.EXTENDS says that ``directory`` holds a
+        shorter run, from this run's own once it has any. Returns the epoch to start with.
 
         Raises:
             UserError: the checkpoint is of another configuration or seed, or RESUME names a folder without any.
         """
         (name,) = self.get_model_names()
+        extends = self.cfg.TRAIN.get("EXTENDS", 0)
+        if extends and checkpoints.find_checkpoint(self.checkpoint_folder(self.output_dir)):
+            directory, extends = self.output_dir, 0
         folder = self.checkpoint_folder(directory)
         path = checkpoints.find_checkpoint(folder)
         if path is None:
@@ -192,15 +204,23 @@ class Outcome(Built):
             self.seed = state["seed"]
         self.check_tower(state, path)
         now = {"config_hash": self.config_hash, "seed": self.seed, "descriptions": self.descriptions}
-        checkpoints.check_same_run(state, directory, now)
+        if extends:  # the settings were compared before anything was loaded
+            resume.check_finished_run(state, directory, extends, self.descriptions)
+        else:
+            resume.check_same_run(state, directory, self.cfg, now)
         self.say_precision(state, path)
         checkpoints.load_trained(self.model, state)
-        self._optims[name].load_state_dict(state["optimizer"])
-        self._scheds[name].load_state_dict(state["scheduler"])
+        if extends:
+            steps = state["epoch"] * (len(self.train_loader_x) if self.schedule_by_step else 1)
+            resume.follow(self._scheds[name], self._optims[name], steps, state["optimizer"])
+        else:
+            self._optims[name].load_state_dict(state["optimizer"])
+            self._scheds[name].load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.kept.load_state_dict(state["extra"])
         self.history = state["history"]
-        log.info(f"Resume {folder} after epoch {state['epoch']}")
+        schedule = f"; the learning rate is that of a schedule of {self.max_epoch} epochs" if extends else ""
+        log.info(f"Resume {folder} after epoch {state['epoch']}{schedule}")
         return state["epoch"]
 
     def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:

@@ -57,6 +57,7 @@ LATER_KEYS: dict[str, Any] = {
     "MODEL.BACKBONE.HEADS": (),
     "MODEL.BACKBONE.ACTIVATION": "",
     "MODEL.BACKBONE.RESIZE": False,
+    "TRAIN.EXTENDS": 0,
 }
 
 
