@@ -117,9 +117,10 @@ def next_steps(checkout: Path) -> str:
     text = (
         f"Done. In {checkout}, for a data set of its own:\n\n"
         "  python train.py --root DATA --seed 1 --trainer FAIR --dataset-config-file configs/datasets/NAME.yaml \\\n"
-        "    --config-file configs/trainers/FAIR/vit_b32.yaml --output-dir output/NAME/FAIR/vit_b32/seed1\n"
+        "    --config-file configs/trainers/FAIR/vit_b32.yaml --output-dir output/NAME/FAIR/vit_b32/seed1 \\\n"
+        "    DATASET.NUM_SHOTS -1\n"
         "  python -m fairclip predict output/NAME/FAIR/vit_b32/seed1 IMAGES\n\n"
-        "without DATASET.NUM_SHOTS, which picks images by their labels. Class descriptions are read from "
+        "NUM_SHOTS -1 takes all images: other values pick some by their labels. Class descriptions are read from "
         "descriptions/NAME.json."
     )
     if importlib.util.find_spec("dassl") is None:

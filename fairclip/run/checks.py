@@ -53,13 +53,16 @@ def check_settings(cfg: CfgNode) -> None:
 
 def check_label_free(cfg: CfgNode) -> None:
     """For trainers that read no training label: refuse the settings of Dassl and CoOp that would."""
-    for key, chooses in (
-        ("NUM_SHOTS", cfg.DATASET.NUM_SHOTS > 0),
-        ("SUBSAMPLE_CLASSES", cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all"),
+    dataset, trainer = cfg.DATASET, cfg.TRAINER.NAME
+    for key, chooses, to_give in (
+        ("NUM_SHOTS", dataset.NUM_SHOTS > 0, "-1"),
+        ("SUBSAMPLE_CLASSES", dataset.get("SUBSAMPLE_CLASSES", "all") != "all", "all"),
     ):
+        # On the command line: some checkouts set these in their own train.py.
         require(
             not chooses,
-            f"DATASET.{key} picks training images by label, and {cfg.TRAINER.NAME} trains without labels",
+            f"DATASET.{key} {dataset.get(key)} picks training images by label, and {trainer} trains without labels: "
+            f"give DATASET.{key} {to_give} on the command line",
         )
 
 
