@@ -194,38 +194,34 @@ def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+def train_fair(template: Path, checkout: Path, out: Path, *opts: str) -> subprocess.CompletedProcess:
+    """A short run by the checkout's own train.py."""
+    flags = {
+        "root": template.parent / "data",
+        "seed": 1,
+        "trainer": "FAIR",
+        "dataset-config-file": "configs/datasets/blobs.yaml",
+        "config-file": "configs/trainers/FAIR/tiny.yaml",
+        "output-dir": out,
+    }
+    short = {
+        "OPTIM.MAX_EPOCH": 1,
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 12,
+        "TRAINER.FAIR.N_CROPS": 2,
+        "TRAINER.FAIR.TOP_K": 1,
+    }
+    words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+    return python(checkout, "train.py", *words, *(str(w) for pair in short.items() for w in pair), *opts)
+
+
 def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, checkout, capsys):
     before = snapshot(checkout)
     assert install(checkout, "--yes") == 0
     assert "python train.py --root DATA" in capsys.readouterr().out
 
     out = checkout.parent / "out"
-    done = python(
-        checkout,
-        "train.py",
-        "--root",
-        str(template.parent / "data"),
-        "--seed",
-        "1",
-        "--trainer",
-        "FAIR",
-        "--dataset-config-file",
-        "configs/datasets/blobs.yaml",
-        "--config-file",
-        "configs/trainers/FAIR/tiny.yaml",
-        "--output-dir",
-        str(out),
-        "OPTIM.MAX_EPOCH",
-        "1",
-        "DATALOADER.NUM_WORKERS",
-        "0",
-        "DATALOADER.TRAIN_X.BATCH_SIZE",
-        "12",
-        "TRAINER.FAIR.N_CROPS",
-        "2",
-        "TRAINER.FAIR.TOP_K",
-        "1",
-    )
+    done = train_fair(template, checkout, out)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^epoch \[?1/1\b.*\bloss\b", done.stdout, re.MULTILINE), done.stdout
     results = json.loads((out / "results.json").read_text())
@@ -253,6 +249,18 @@ def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, check
         }
         shutil.rmtree(cache)
     assert snapshot(checkout) == before
+
+
+def test_a_mistake_there_ends_in_one_message(template, checkout, tmp_path):
+    text = TRAIN.replace("cfg.TRAINER.COOP = Node()", "cfg.TRAINER.COOP = Node()\n    cfg.DATASET.NUM_SHOTS = 16")
+    (checkout / "train.py").write_text(text)
+    assert install(checkout, "--yes") == 0
+    done = train_fair(template, checkout, tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        "Error: DATASET.NUM_SHOTS 16 picks training images by label, and FAIR trains without labels: give "
+        "DATASET.NUM_SHOTS -1 on the command line\n"
+    )
 
 
 def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys):
