@@ -28,7 +28,7 @@ def check_settings(cfg: CfgNode) -> None:
         "before the YAML files are merged (in a CoOp checkout: in extend_cfg of train.py)",
     )
     require(
-        cfg.TEST.FINAL_MODEL == "last_step",
+        cfg.TEST.FINAL_MODEL in ("last_step", "last_val"),  # Dassl takes UPL's last_val for the last step, too
         f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}, but {name} reports the last epoch: choosing an epoch "
         "would need labels. Set it to last_step",
     )
