@@ -8,6 +8,7 @@ from clip import clip
 from commands import train
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.evaluation import EVALUATOR_REGISTRY, Classification
 from toys import ROOT, arguments, build, check_refused, make_data, save_clip
 from yacs.config import CfgNode
 
@@ -128,6 +129,17 @@ def test_upls_word_for_the_last_step_is_taken(modules):
     check_settings(config(modules, "FAIR", "", "TEST.FINAL_MODEL", "last_val"))
     with pytest.raises(UserError, match="Set it to last_step"):
         check_settings(config(modules, "FAIR", "", "TEST.FINAL_MODEL", "best_val"))
+
+
+@EVALUATOR_REGISTRY.register()
+class WritesFiles(Classification):
+    def process(self, mo, gt, writer):
+        """As UPL's."""
+
+
+def test_an_evaluator_that_takes_more_is_refused_before_training(modules):
+    with pytest.raises(UserError, match="give TEST.EVALUATOR Classification on the command line"):
+        check_settings(config(modules, "FAIR", "", "TEST.EVALUATOR", "WritesFiles"))
 
 
 # -- What is filled in -------------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """What our trainers ask of a config and of the processes, said before anything is loaded."""
 
+import inspect
+
 import torch
+from dassl.evaluation import EVALUATOR_REGISTRY
 from yacs.config import CfgNode
 
 from fairclip.core.distributed import launched, local_world, started, world
@@ -33,6 +36,7 @@ def check_settings(cfg: CfgNode) -> None:
         "would need labels. Set it to last_step",
     )
     require(cfg.TEST.SPLIT in ("val", "test"), f"TEST.SPLIT {cfg.TEST.SPLIT!r}: choose test or val")
+    check_evaluator(cfg.TEST.EVALUATOR)
     require(
         cfg.DATALOADER.TRAIN_X.SAMPLER in SAMPLERS,
         f"DATALOADER.TRAIN_X.SAMPLER {cfg.DATALOADER.TRAIN_X.SAMPLER}: {name} takes RandomSampler (or "
@@ -49,6 +53,19 @@ def check_settings(cfg: CfgNode) -> None:
     for key in ("CHUNK", "MICRO_BATCH"):
         value = cfg.TRAIN.get(key, 0)
         require(value >= 0, f"TRAIN.{key} {value}: a number of images is not negative, 0 sets no limit")
+
+
+def check_evaluator(name: str) -> None:
+    """That the test can use it is not to be found out after all epochs: UPL's wants files to write to, too."""
+    if name not in EVALUATOR_REGISTRY.registered_names():
+        return  # Dassl says so itself
+    try:
+        inspect.signature(EVALUATOR_REGISTRY.get(name).process).bind("self", "scores", "labels")
+    except TypeError:
+        raise UserError(
+            f"TEST.EVALUATOR {name} takes more than the scores and labels of images, which is all that our trainers "
+            "give: give TEST.EVALUATOR Classification on the command line"
+        ) from None
 
 
 def check_label_free(cfg: CfgNode) -> None:
