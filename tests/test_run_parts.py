@@ -339,6 +339,11 @@ def test_an_unhandled_mistake_ends_a_program_of_others_in_one_message(monkeypatc
     assert end.value.code == 2 and capsys.readouterr().err == "Error: a is wrong: set it to b\n"
     hook(ValueError, failure, None)
     assert passed_on == [failure]
+    instead = RuntimeError("the task failed")  # as DePT's train.py raises it
+    instead.__context__ = mistake
+    with pytest.raises(SystemExit):
+        hook(RuntimeError, instead, None)
+    assert passed_on == [failure, instead] and capsys.readouterr().err == "Error: a is wrong: set it to b\n"
     monkeypatch.setattr("sys.ps1", ">>> ", raising=False)  # Python's prompt goes on
     hook(UserError, mistake, None)
-    assert passed_on == [failure, mistake]
+    assert passed_on == [failure, instead, mistake] and not capsys.readouterr().err

@@ -16,19 +16,23 @@ class UserError(ValueError):
 class OneMessage:
     """A ``sys.excepthook`` that ends the program as our commands end, where a UserError comes to it.
 
-    All other exceptions go to the hook that was there before, and so does a UserError at Python's prompt, which would
-    otherwise be closed.
+    All other exceptions go to the hook that was there before. If one was raised in the place of a UserError, the
+    message follows it. At Python's prompt, which would be closed, nothing changes.
     """
 
     def __init__(self, before: Callable[[type[BaseException], BaseException, TracebackType | None], object]) -> None:
         self.before = before
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not isinstance(error, UserError) or hasattr(sys, "ps1"):
+        mistake: BaseException | None = error
+        while mistake and not isinstance(mistake, UserError):
+            mistake = mistake.__cause__ or mistake.__context__
+        prompt = hasattr(sys, "ps1")
+        if mistake is not error or prompt:
             self.before(kind, error, trace)
-            return
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2)
+        if mistake and not prompt:
+            print(f"Error: {mistake}", file=sys.stderr)
+            raise SystemExit(2)
 
     @classmethod
     def install(cls) -> None:
