@@ -737,11 +737,13 @@ def test_registering_works_and_can_be_taken_back(source):
         ("a = build_trainer(cfg)\n    a.train()", ""),
         ("a = build_trainer(cfg)\n    build_trainer(cfg).train()", ""),
         ("a = build()", ""),
+        ("if cfg:\n        c = cfg\n        a = build_trainer(c)", "build_trainer(c)"),
     ],
 )
 def test_our_trainers_train_where_the_script_only_builds_them(lines, new):
     source = f"{BODIES['plain']}\ndef main(cfg):\n    {lines}\n".encode()
     after = train_file.register(source, {"trainers.fair": True}, ["FAIR", "CuPL"])
+    compile(after, "train.py", "exec")
     added = [line.strip() for line in after.decode().splitlines() if "build_trainer" in line and "FAIR" in line]
     cfg = "c" if new == "build_trainer(c)" else "cfg"
     line = f"if {cfg}.TRAINER.NAME in ('FAIR', 'CuPL'): return {new}.train(){train_file.NOTE}"

@@ -76,27 +76,26 @@ def insertions(source: bytes, modules: Mapping[str, bool], trainers: Sequence[st
         ],
     }
     if trainers and (found := built_untrained(tree)):
-        statement, call = found
+        call = found.value
+        assert isinstance(call, ast.Call)
         built, name = ast.unparse(call), f"{ast.unparse(call.args[0])}.TRAINER.NAME"
-        train = line(f"if {name} in {tuple(trainers)!r}: return {built}.train()", statement)
-        wanted[start_line(statement) - 1] = [train]
+        wanted[found.lineno - 1] = [line(f"if {name} in {tuple(trainers)!r}: return {built}.train()", found)]
     return {number: new for number, new in wanted.items() if new}
 
 
-def built_untrained(tree: ast.Module) -> tuple[ast.stmt, ast.Call] | None:
-    """Where a function builds a trainer that nobody calls train() of, as in UPL and LaFTer, which go on by loops of
-    their own: the statement of the function, and the call of build_trainer."""
+def built_untrained(tree: ast.Module) -> ast.Assign | None:
+    """Where a function builds a trainer that nobody calls train() of, `trainer = build_trainer(cfg)`. UPL and LaFTer go
+    on from there by loops of their own."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     methods = [call.func for call in calls if isinstance(call.func, ast.Attribute)]
     trained = {ast.unparse(method.value) for method in methods if method.attr == "train"}
-    for statement in (part for node in tree.body if isinstance(node, ast.FunctionDef) for part in node.body):
-        for node in ast.walk(statement):
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        for node in ast.walk(function):
             if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call) or not node.value.args:
                 continue
-            if ast.unparse(node.value.func).split(".")[-1] != "build_trainer":
-                continue
-            if not trained & {ast.unparse(node.targets[0]), ast.unparse(node.value)}:
-                return statement, node.value
+            builds = ast.unparse(node.value.func).split(".")[-1] == "build_trainer"
+            if builds and node.lineno > function.lineno:
+                return None if trained & {ast.unparse(node.targets[0]), ast.unparse(node.value)} else node
     return None
 
 
