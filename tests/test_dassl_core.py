@@ -804,6 +804,13 @@ def test_final_model_is_checked(prompt_cfg):
         build_trainer(prompt_cfg)
 
 
+def test_last_val_is_the_last_step(prompt_cfg, console):
+    prompt_cfg.TEST.FINAL_MODEL = "last_val"
+    trainer = run(prompt_cfg)
+    assert "Deploy the last-epoch model" in console() and trainer.epoch == 1
+    assert not list(Path(prompt_cfg.OUTPUT_DIR).rglob("model-best*"))
+
+
 def test_checkpoints_of_different_epochs_are_refused(prompt_cfg, tmp_path):
     trainer = build_trainer(prompt_cfg)
     trainer.register_model("extra", nn.Linear(1, 1))
@@ -866,13 +873,16 @@ def test_labelled_and_unlabelled(cfg, count, batches):
 # -- Names that checkouts made like CoOp import ------------------------------------------------------------------------
 
 
-def test_names_of_upstream_that_checkouts_use():
+def test_names_of_upstream_that_checkouts_use(tmp_path):
     from dassl.engine.trainer import SummaryWriter
     from dassl.optim import RAdam
     from dassl.optim.radam import RAdam as the_same
     from torch.utils.tensorboard import SummaryWriter as torchs
 
     assert SummaryWriter is torchs and RAdam is the_same is torch.optim.RAdam
+    with SummaryWriter(log_dir=str(tmp_path)) as writer:
+        writer.add_scalar("loss", 1.0, 0)
+    assert list(tmp_path.glob("events.*"))
     import dassl.engine.trainer as engine
 
     with pytest.raises(AttributeError, match="no attribute 'SumaryWriter'"):

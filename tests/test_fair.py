@@ -178,17 +178,18 @@ def test_permuted_training_labels_give_identical_weights(finished, data, backbon
 
 
 @pytest.mark.parametrize(
-    "opts",
+    "opts, what_to_do",
     [
-        ("DATASET.NUM_SHOTS", "4"),
-        ("DATASET.SUBSAMPLE_CLASSES", "base"),
-        ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"),
-        ("TEST.FINAL_MODEL", "best_val"),
+        (("DATASET.NUM_SHOTS", "4"), "give DATASET.NUM_SHOTS -1 on the command line"),
+        (("DATASET.SUBSAMPLE_CLASSES", "base"), "give DATASET.SUBSAMPLE_CLASSES all on the command line"),
+        (("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"), "takes RandomSampler"),
+        (("TEST.FINAL_MODEL", "best_val"), "Set it to last_step"),
     ],
 )
-def test_settings_that_need_labels_are_refused(data, backbone, tmp_path, opts, capsys):
+def test_settings_that_need_labels_are_refused(data, backbone, tmp_path, opts, what_to_do, capsys):
     assert train(arguments(data, backbone, tmp_path, *opts)) == 2
-    assert "label" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "label" in error and what_to_do in error
 
 
 # -- Same seed, same result; killed or not -----------------------------------------------------------------------------

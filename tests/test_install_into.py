@@ -194,38 +194,34 @@ def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+def train_fair(template: Path, checkout: Path, out: Path, script: str = "train.py") -> subprocess.CompletedProcess:
+    """A short run by the checkout's own script."""
+    flags = {
+        "root": template.parent / "data",
+        "seed": 1,
+        "trainer": "FAIR",
+        "dataset-config-file": "configs/datasets/blobs.yaml",
+        "config-file": "configs/trainers/FAIR/tiny.yaml",
+        "output-dir": out,
+    }
+    short = {
+        "OPTIM.MAX_EPOCH": 1,
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 12,
+        "TRAINER.FAIR.N_CROPS": 2,
+        "TRAINER.FAIR.TOP_K": 1,
+    }
+    words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+    return python(checkout, script, *words, *(str(word) for pair in short.items() for word in pair))
+
+
 def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, checkout, capsys):
     before = snapshot(checkout)
     assert install(checkout, "--yes") == 0
     assert "python train.py --root DATA" in capsys.readouterr().out
 
     out = checkout.parent / "out"
-    done = python(
-        checkout,
-        "train.py",
-        "--root",
-        str(template.parent / "data"),
-        "--seed",
-        "1",
-        "--trainer",
-        "FAIR",
-        "--dataset-config-file",
-        "configs/datasets/blobs.yaml",
-        "--config-file",
-        "configs/trainers/FAIR/tiny.yaml",
-        "--output-dir",
-        str(out),
-        "OPTIM.MAX_EPOCH",
-        "1",
-        "DATALOADER.NUM_WORKERS",
-        "0",
-        "DATALOADER.TRAIN_X.BATCH_SIZE",
-        "12",
-        "TRAINER.FAIR.N_CROPS",
-        "2",
-        "TRAINER.FAIR.TOP_K",
-        "1",
-    )
+    done = train_fair(template, checkout, out)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^epoch \[?1/1\b.*\bloss\b", done.stdout, re.MULTILINE), done.stdout
     results = json.loads((out / "results.json").read_text())
@@ -253,6 +249,75 @@ def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, check
         }
         shutil.rmtree(cache)
     assert snapshot(checkout) == before
+
+
+def test_a_mistake_there_ends_in_one_message(template, checkout, tmp_path):
+    text = TRAIN.replace("cfg.TRAINER.COOP = Node()", "cfg.TRAINER.COOP = Node()\n    cfg.DATASET.NUM_SHOTS = 16")
+    (checkout / "train.py").write_text(text)
+    assert install(checkout, "--yes") == 0
+    done = train_fair(template, checkout, tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        "Error: DATASET.NUM_SHOTS 16 picks training images by label, and FAIR trains without labels: give "
+        "DATASET.NUM_SHOTS -1 on the command line\n"
+    )
+
+
+LOOP = (
+    TRAIN[: TRAIN.index("    trainer = build_trainer")]
+    + """\
+    trainers = []
+    for i in range(2):  # as UPL
+        trainer = build_trainer(cfg)
+        trainers.append(trainer.fit_its_own_way(i))
+
+
+"""
+    + TRAIN[TRAIN.index("if __name__") :]
+)
+
+
+def test_a_script_of_another_name_that_trains_its_own_way(template, checkout, tmp_path, capsys):
+    (checkout / "train.py").unlink()
+    (checkout / "upl_train.py").write_text(LOOP)
+    before = snapshot(checkout)
+    assert install(checkout, "--yes") == 2
+    assert re.search("it has no train.py. Give .* by --script; .*: upl_train.py\n$", capsys.readouterr().err)
+    assert install(checkout, "--yes", "--script", "upl_test.py") == 2
+    assert "it has no upl_test.py" in capsys.readouterr().err
+    assert install(checkout, "--yes", "--script", "../train.py") == 2
+    assert "the name of a file in" in capsys.readouterr().err and snapshot(checkout) == before
+
+    assert install(checkout, "--yes", "--script", "upl_train.py") == 0
+    assert "  python upl_train.py --root DATA" in capsys.readouterr().out
+    done = train_fair(template, checkout, tmp_path / "out", "upl_train.py")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "out/results.json").read_text())["epochs"]) == 1
+
+    assert install(checkout) == 0 and "nothing to do" in capsys.readouterr().out  # the record knows the script
+    (checkout / "other.py").write_text(LOOP)
+    assert install(checkout, "--script", "other.py", "--yes") == 2
+    assert "registered in upl_train.py already. First take it back by --uninstall" in capsys.readouterr().err
+    (checkout / "other.py").unlink()
+    assert install(checkout, "--uninstall", "--yes") == 0
+    for cache in list(checkout.rglob("__pycache__")):
+        shutil.rmtree(cache)
+    assert snapshot(checkout) == before
+
+
+def test_a_checkout_in_the_only_folder_that_has_one(checkout, tmp_path, capsys):
+    root = tmp_path / "KgCoOp"
+    shutil.copytree(checkout, root / "KgCoOp")
+    (root / "Dassl").mkdir()
+    (root / "Dassl/train.py").write_text("")  # without trainers/
+    before = snapshot(root)
+    assert install(root, "--yes") == 0
+    assert f"{root} has no train.py, but KgCoOp/ in it has" in capsys.readouterr().out
+    assert (root / "KgCoOp/trainers/fair.py").is_file()
+    assert install(root, "--uninstall", "--yes") == 0 and snapshot(root) == before
+    shutil.copytree(checkout, root / "plot-pp")
+    assert install(root, "--yes") == 2
+    assert "There is one in: KgCoOp, plot-pp; give one of these as PATH" in capsys.readouterr().err
 
 
 def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys):
@@ -665,6 +730,29 @@ def test_registering_works_and_can_be_taken_back(source):
 
 
 @pytest.mark.parametrize(
+    "lines, new",
+    [
+        ("for i in range(2):\n        a = engine.build_trainer(cfg)", "engine.build_trainer(cfg)"),
+        ("b = 1\n    a = build_trainer(c)\n    a.model.train()", "build_trainer(c)"),
+        ("a = build_trainer(cfg)\n    a.train()", ""),
+        ("a = build_trainer(cfg)\n    build_trainer(cfg).train()", ""),
+        ("a = build()", ""),
+        ("if cfg:\n        c = cfg\n        a = build_trainer(c)", "build_trainer(c)"),
+    ],
+)
+def test_our_trainers_train_where_the_script_only_builds_them(lines, new):
+    source = f"{BODIES['plain']}\ndef main(cfg):\n    {lines}\n".encode()
+    after = train_file.register(source, {"trainers.fair": True}, ["FAIR", "CuPL"])
+    compile(after, "train.py", "exec")
+    added = [line.strip() for line in after.decode().splitlines() if "build_trainer" in line and "FAIR" in line]
+    cfg = "c" if new == "build_trainer(c)" else "cfg"
+    line = f"if {cfg}.TRAINER.NAME in ('FAIR', 'CuPL'): return {new}.train(){train_file.NOTE}"
+    assert added == ([line] if new else [])
+    assert train_file.unregister(after) == source
+    assert train_file.register(after, {"trainers.fair": True}, ["FAIR", "CuPL"]) == after
+
+
+@pytest.mark.parametrize(
     "source, message",
     [
         (TRAIN.replace("extend_cfg", "add_cfg"), "no function extend_cfg(cfg)"),
@@ -764,12 +852,9 @@ def test_mistakes(checkout, capsys, arguments, message):
 
 
 def test_other_folders_are_refused(tmp_path, capsys, checkout):
-    assert install(tmp_path, "--yes") == 2
+    (tmp_path / "empty").mkdir()
+    assert install(tmp_path / "empty", "--yes") == 2
     assert "it has no train.py" in capsys.readouterr().err
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "train.py").write_text("")
-    assert install(tmp_path, "--yes") == 2
-    assert re.search("it has no train.py. There is one in: .*inner", capsys.readouterr().err)
     assert install(ROOT, "--yes") == 2
     assert "FAIR is at home here" in capsys.readouterr().err
     (checkout / MANIFEST).write_text("{}")

@@ -1,6 +1,7 @@
 """The parts of a run by themselves: state, checkpoints, memory, optimizers, what is said of epochs, settings."""
 
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from fairclip.backbones.towers import Passes
-from fairclip.core.errors import UserError
+from fairclip.core.errors import OneMessage, UserError
 from fairclip.core.log import as_details, core_as_details, details, log, recorded, show_messages
 from fairclip.method.memory import Queue
 from fairclip.method.rates import cosine
@@ -356,3 +357,30 @@ def test_figures_beside_the_accuracy():
         "top5_accuracy": pytest.approx(100 * sum(among) / 40),
     }
     assert more_figures(logits[:, :5], [0] * 40).keys() == {"mean_class_accuracy"}
+
+
+# -- Mistakes in programs of others ------------------------------------------------------------------------------------
+
+
+def test_an_unhandled_mistake_ends_a_program_of_others_in_one_message(monkeypatch, capsys):
+    passed_on = []
+    monkeypatch.setattr("sys.excepthook", lambda *error: passed_on.append(error[1]))
+    OneMessage.install()
+    hook = sys.excepthook
+    OneMessage.install()
+    assert sys.excepthook is hook
+
+    mistake, failure = UserError("a is wrong: set it to b"), ValueError("a bug")
+    with pytest.raises(SystemExit) as end:
+        hook(UserError, mistake, None)
+    assert end.value.code == 2 and capsys.readouterr().err == "Error: a is wrong: set it to b\n"
+    hook(ValueError, failure, None)
+    assert passed_on == [failure]
+    instead = RuntimeError("the task failed")  # as DePT's train.py raises it
+    instead.__context__ = mistake
+    with pytest.raises(SystemExit):
+        hook(RuntimeError, instead, None)
+    assert passed_on == [failure, instead] and capsys.readouterr().err == "Error: a is wrong: set it to b\n"
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)  # Python's prompt goes on
+    hook(UserError, mistake, None)
+    assert passed_on == [failure, instead, mistake] and not capsys.readouterr().err

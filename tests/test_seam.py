@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,30 @@ def test_upstream_wins_even_behind_the_bundled_folder(tmp_path):
     run = ask(ROOT / "toolbox", fake_upstream(tmp_path))
     assert "ANSWER upstream" in run.stdout, run.stderr
     assert f"FILE {tmp_path}" in run.stdout
+
+
+def another_clone(folder: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "toolbox", folder / "toolbox", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def test_the_core_of_another_clone_is_no_upstream(tmp_path):
+    other = another_clone(tmp_path / "clone")
+    run = ask(other)  # upstream may be installed
+    assert run.returncode == 0 and str(other) not in run.stdout, run.stderr
+    run = ask(other, fake_upstream(tmp_path / "upstream"))
+    assert "ANSWER upstream" in run.stdout and f"FILE {tmp_path / 'upstream'}" in run.stdout, run.stderr
+    run = ask(other, choice="bundled", code="import dassl; " + ASK)  # it was imported before
+    assert f"Dassl: bundled, 0.6.3+bundled ({other / 'dassl'})" in run.stdout, run.stderr
+
+
+def test_a_copy_of_fair_without_a_core_uses_that_on_the_path(tmp_path):
+    other = another_clone(tmp_path)
+    run = ask(
+        other,
+        choice="bundled",
+        code="from fairclip.core import toolbox; toolbox.BUNDLED = toolbox.HOME / 'none'; " + ASK,
+    )
+    assert "ANSWER bundled" in run.stdout and f"FILE {other}" in run.stdout, run.stderr
 
 
 @pytest.mark.parametrize(("version", "warned"), [("2.6.0", False), ("2.7.1+cu128", True), ("2.14.0a0", True)])

@@ -8,6 +8,7 @@ from clip import clip
 from commands import train
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.evaluation import EVALUATOR_REGISTRY, Classification
 from toys import ROOT, arguments, build, check_refused, make_data, save_clip
 from yacs.config import CfgNode
 
@@ -15,6 +16,7 @@ from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
 from fairclip.run import config as configs
 from fairclip.run import launch
+from fairclip.run.checks import check_settings
 from fairclip.run.settings import run_hash, with_backbone_facts
 
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
@@ -121,6 +123,23 @@ def test_a_file_that_states_the_backbones_facts_is_the_same_run(modules, trainer
     long.write_text(yaml.safe_dump(content))
     a, b = config(modules, trainer, short), config(modules, trainer, long)
     assert a.dump() == b.dump() and run_hash(a) == run_hash(b)
+
+
+def test_upls_word_for_the_last_step_is_taken(modules):
+    check_settings(config(modules, "FAIR", "", "TEST.FINAL_MODEL", "last_val"))
+    with pytest.raises(UserError, match="Set it to last_step"):
+        check_settings(config(modules, "FAIR", "", "TEST.FINAL_MODEL", "best_val"))
+
+
+@EVALUATOR_REGISTRY.register()
+class WritesFiles(Classification):
+    def process(self, mo, gt, writer):
+        """As UPL's."""
+
+
+def test_an_evaluator_that_takes_more_is_refused_before_training(modules):
+    with pytest.raises(UserError, match="give TEST.EVALUATOR Classification on the command line"):
+        check_settings(config(modules, "FAIR", "", "TEST.EVALUATOR", "WritesFiles"))
 
 
 # -- What is filled in -------------------------------------------------------------------------------------------------

@@ -1,13 +1,44 @@
 """The exception whose message is written for the user, and helpers to raise and word it."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from types import TracebackType
 
 
 class UserError(ValueError):
     """A mistake that the user can correct: the message says what is wrong, where, and what to do.
 
-    Every command prints the message alone, without a traceback, and exits with status 2.
+    Every command prints the message alone, without a traceback, and exits with status 2. So do programs of others
+    that build our trainers (see ``OneMessage``).
     """
+
+
+class OneMessage:
+    """A ``sys.excepthook`` that ends the program as our commands end, where a UserError comes to it.
+
+    All other exceptions go to the hook that was there before. If one was raised in the place of a UserError, the
+    message follows it. At Python's prompt, which would be closed, nothing changes.
+    """
+
+    def __init__(self, before: Callable[[type[BaseException], BaseException, TracebackType | None], object]) -> None:
+        self.before = before
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        mistake: BaseException | None = error
+        while mistake and not isinstance(mistake, UserError):
+            mistake = mistake.__cause__ or mistake.__context__
+        prompt = hasattr(sys, "ps1")
+        if mistake is not error or prompt:
+            self.before(kind, error, trace)
+        if mistake and not prompt:
+            print(f"Error: {mistake}", file=sys.stderr)
+            raise SystemExit(2)
+
+    @classmethod
+    def install(cls) -> None:
+        """For trainers: the train.py of a CoOp checkout does not know UserError. A second call changes nothing."""
+        if not isinstance(sys.excepthook, cls):
+            sys.excepthook = cls(sys.excepthook)
 
 
 def few(names: Sequence[str], n: int = 3) -> str:

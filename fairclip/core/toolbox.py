@@ -13,6 +13,7 @@ from fairclip.core.log import log
 from fairclip.core.places import HOME
 
 BUNDLED = HOME / "toolbox"
+MARK = "+bundled"  # how the version of the bundled core ends, in every clone
 NOT_INSTALLED = "it is not installed"
 
 
@@ -42,7 +43,8 @@ def use_dassl(announce: bool = True) -> str:
         if problem and wanted == "upstream":
             raise SystemExit(f"FAIR_DASSL=upstream, but upstream Dassl cannot be used: {problem}")
     if "dassl" not in sys.modules:
-        sys.path[:] = [str(BUNDLED), *_other_paths()]
+        if BUNDLED.is_dir():  # a copy of FAIR in a checkout has none: there it is on PYTHONPATH
+            sys.path[:] = [str(BUNDLED), *_other_paths()]
         importlib.import_module("dassl")
 
     used = _origin(sys.modules["dassl"])
@@ -62,13 +64,19 @@ def reach(folder: Path) -> None:
 
 
 def _other_paths() -> list[str]:
-    """sys.path without the bundled core."""
-    return [p for p in sys.path if Path(p or ".").resolve() != BUNDLED]
+    """sys.path without the bundled core, and without that of another clone, which is no upstream either."""
+    return [p for p in sys.path if not _has_core(Path(p))]
+
+
+def _has_core(folder: Path) -> bool:
+    try:
+        return MARK in (folder / "dassl" / "__init__.py").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def _origin(module: object) -> str:
-    file = getattr(module, "__file__", None)
-    return "bundled" if file and BUNDLED in Path(file).resolve().parents else "upstream"
+    return "bundled" if str(getattr(module, "__version__", "")).endswith(MARK) else "upstream"
 
 
 def _import_upstream() -> str | None:

@@ -10,27 +10,27 @@ from fairclip.install.plan import MANIFEST, Manifest, Plan
 
 
 def install(checkout: Path, plan: Plan) -> None:
-    """Writes first, removes last: an update that breaks off leaves what train.py imports."""
+    """Writes first, removes last: an update that breaks off leaves what the training script imports."""
     old, new = Manifest.read(checkout), plan.manifest
     files = {file: sorted({*new.files.get(file, ()), *old.files.get(file, ())}) for file in {*new.files, *old.files}}
     replace(new, files=files).write(checkout)
     for file, content in plan.write.items():
         put(checkout / file, content)
     if plan.train[0] != plan.train[1]:
-        put(checkout / "train.py", plan.train[1])
+        put(checkout / plan.manifest.script, plan.train[1])
     for file in plan.remove:
         remove(checkout, file)
-    remove_unfinished(checkout, files)
+    remove_unfinished(checkout, (*files, new.script))
     remove_empty(checkout, new.folders)
     replace(new, folders=[folder for folder in new.folders if (checkout / folder).is_dir()]).write(checkout)
 
 
 def uninstall(checkout: Path, plan: Plan) -> None:
     if plan.train[0] != plan.train[1]:
-        put(checkout / "train.py", plan.train[1])
+        put(checkout / plan.manifest.script, plan.train[1])
     for file in plan.remove:
         remove(checkout, file)
-    remove_unfinished(checkout, plan.manifest.files)
+    remove_unfinished(checkout, (*plan.manifest.files, plan.manifest.script))
     remove_empty(checkout, plan.manifest.folders)
     (checkout / MANIFEST).unlink(missing_ok=True)
 
@@ -54,7 +54,7 @@ def remove(checkout: Path, file: str) -> None:
 
 def remove_unfinished(checkout: Path, files: Iterable[str]) -> None:
     """What `atomic` leaves beside these files where it is killed."""
-    for file in (*files, "train.py", MANIFEST):
+    for file in (*files, MANIFEST):
         path = (checkout / file).resolve()
         for unfinished in path.parent.glob(f".{path.name}.*-*.tmp"):
             unfinished.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from fairclip.install.parts import (
     registered,
     with_imports,
 )
-from fairclip.install.train_file import parse, register, trainers_of, unregister
+from fairclip.install.train_file import Unrecognised, parse, register, trainers_of, unregister
 
 MANIFEST = ".fair_install.json"
 
@@ -32,13 +32,15 @@ class Manifest:
     folders: list[str] = field(default_factory=list)  # that were made
     baselines: bool = False
     descriptions: list[str] = field(default_factory=list)
+    script: str = "train.py"  # where our trainers are registered
 
     @classmethod
     def read(cls, checkout: Path) -> "Manifest":
         path = checkout / MANIFEST
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{name: stored[name] for name in ("files", "folders", "baselines", "descriptions")})
+            parts = {name: stored[name] for name in ("files", "folders", "baselines", "descriptions")}
+            return cls(**parts, script=str(stored.get("script", "train.py")))
         except FileNotFoundError:
             return cls()
         except (ValueError, KeyError, TypeError) as error:
@@ -62,7 +64,7 @@ class Plan:
 
     write: dict[str, bytes] = field(default_factory=dict)  # path -> content
     remove: list[str] = field(default_factory=list)
-    train: tuple[bytes, bytes] = (b"", b"")  # train.py before and after
+    train: tuple[bytes, bytes] = (b"", b"")  # the training script before and after
     notes: list[str] = field(default_factory=list)
     manifest: Manifest = field(default_factory=Manifest)  # when it is done; of a removal, the one that was found
 
@@ -89,13 +91,15 @@ def read(path: Path) -> bytes | None:
 # -- Installing --------------------------------------------------------------------------------------------------------
 
 
-def plan_install(checkout: Path, with_baselines: bool, descriptions: Sequence[str]) -> Plan:
+def plan_install(checkout: Path, with_baselines: bool, descriptions: Sequence[str], script: str = "train.py") -> Plan:
     """What is lacking or out of date, and what an earlier version left that is needed no more.
 
     Raises:
         UserError: something is in the way.
     """
     old = Manifest.read(checkout)
+    if old.files and old.script != script:
+        raise UserError(f"{checkout}: FAIR is registered in {old.script} already. First take it back by --uninstall")
     with_baselines = with_baselines or old.baselines
     descriptions = sorted({*old.descriptions, *descriptions})
     modules, notes = choose_trainers(checkout, old, with_baselines)
@@ -112,11 +116,13 @@ def plan_install(checkout: Path, with_baselines: bool, descriptions: Sequence[st
             plan.write[file] = new
     plan_removal(checkout, old, sorted(old.files.keys() - wanted), plan)
 
-    source = (checkout / "train.py").read_bytes()
-    plan.train = (source, register(source, {module_name(file): has_extend_cfg(file) for file in modules}))
+    source = (checkout / script).read_bytes()
+    extends = {module_name(file): has_extend_cfg(file) for file in modules}
+    trainers = [name for file in modules for name in registered(content(file))]
+    plan.train = (source, register(source, extends, trainers, script))
     folders = {str(parent) for file in ours for parent in PurePosixPath(file).parents if str(parent) != "."}
     made = [folder for folder in folders if not (checkout / folder).exists()]
-    plan.manifest = Manifest(ours, sorted({*old.folders, *made}), with_baselines, descriptions)
+    plan.manifest = Manifest(ours, sorted({*old.folders, *made}), with_baselines, descriptions, script)
     return plan
 
 
@@ -181,19 +187,24 @@ def plan_uninstall(checkout: Path) -> Plan:
     """All that earlier calls wrote.
 
     Raises:
-        UserError: nothing is installed, or train.py would go on using what is removed.
+        UserError: nothing is installed, or the training script would go on using what is removed.
     """
     if not (checkout / MANIFEST).exists():
         raise UserError(f"{checkout} has no {MANIFEST}: nothing is installed there by `fair install-into`")
-    old, source = Manifest.read(checkout), (checkout / "train.py").read_bytes()
+    old = Manifest.read(checkout)
+    source = (checkout / old.script).read_bytes()
     plan = Plan(train=(source, unregister(source)), manifest=old)
     plan_removal(checkout, old, sorted(old.files), plan)
     gone = {module_name(file) for file in plan.remove}
-    for node in ast.walk(parse(plan.train[1])):
+    try:
+        tree = parse(plan.train[1])
+    except Unrecognised as error:
+        raise UserError(f"{checkout / old.script}: {error}. Nothing was changed. Make it valid first") from None
+    for node in ast.walk(tree):
         used = {ast.unparse(node)} if isinstance(node, ast.Attribute) else set(trainers_of(node))
         if used := used & gone:
             raise UserError(
-                f"train.py uses {', '.join(used)} in a line that `fair install-into` did not write: "
+                f"{old.script} uses {', '.join(used)} in a line that `fair install-into` did not write: "
                 f"{ast.unparse(node)!r}. Nothing was changed. Remove that line first"
             )
     return plan

@@ -9,9 +9,10 @@ from typing import Any
 
 from dassl.utils import set_random_seed
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from fairclip.core.distributed import gather_objects, global_mean, is_main, parallel, world
-from fairclip.core.errors import UserError, require
+from fairclip.core.errors import OneMessage, UserError, require
 from fairclip.core.log import details, log
 from fairclip.run.curves import Curves
 from fairclip.run.outcome import Outcome
@@ -43,6 +44,10 @@ class AdaptationTrainer(Outcome):
     """
 
     curves: Curves | None = None  # for TensorBoard, while training goes on
+
+    def __init__(self, cfg: CfgNode) -> None:
+        OneMessage.install()
+        super().__init__(cfg)
 
     # -- One step ------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 """What our trainers ask of a config and of the processes, said before anything is loaded."""
 
+import inspect
+
 import torch
+from dassl.evaluation import EVALUATOR_REGISTRY
 from yacs.config import CfgNode
 
 from fairclip.backbones.makers import is_openai
@@ -29,11 +32,12 @@ def check_settings(cfg: CfgNode) -> None:
         "before the YAML files are merged (in a CoOp checkout: in extend_cfg of train.py)",
     )
     require(
-        cfg.TEST.FINAL_MODEL == "last_step",
+        cfg.TEST.FINAL_MODEL in ("last_step", "last_val"),  # Dassl takes UPL's last_val for the last step, too
         f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}, but {name} reports the last epoch: choosing an epoch "
         "would need labels. Set it to last_step",
     )
     require(cfg.TEST.SPLIT in ("val", "test"), f"TEST.SPLIT {cfg.TEST.SPLIT!r}: choose test or val")
+    check_evaluator(cfg.TEST.EVALUATOR)
     require(
         cfg.DATALOADER.TRAIN_X.SAMPLER in SAMPLERS,
         f"DATALOADER.TRAIN_X.SAMPLER {cfg.DATALOADER.TRAIN_X.SAMPLER}: {name} takes RandomSampler (or "
@@ -52,15 +56,31 @@ def check_settings(cfg: CfgNode) -> None:
         require(value >= 0, f"TRAIN.{key} {value}: a number of images is not negative, 0 sets no limit")
 
 
+def check_evaluator(name: str) -> None:
+    """That the test can use it is not to be found out after all epochs: UPL's wants files to write to, too."""
+    if name not in EVALUATOR_REGISTRY.registered_names():
+        return  # Dassl says so itself
+    try:
+        inspect.signature(EVALUATOR_REGISTRY.get(name).process).bind("self", "scores", "labels")
+    except TypeError:
+        raise UserError(
+            f"TEST.EVALUATOR {name} takes more than the scores and labels of images, which is all that our trainers "
+            "give: give TEST.EVALUATOR Classification on the command line"
+        ) from None
+
+
 def check_label_free(cfg: CfgNode) -> None:
     """For trainers that read no training label: refuse the settings of Dassl and CoOp that would."""
-    for key, chooses in (
-        ("NUM_SHOTS", cfg.DATASET.NUM_SHOTS > 0),
-        ("SUBSAMPLE_CLASSES", cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all"),
+    dataset, trainer = cfg.DATASET, cfg.TRAINER.NAME
+    for key, chooses, to_give in (
+        ("NUM_SHOTS", dataset.NUM_SHOTS > 0, "-1"),
+        ("SUBSAMPLE_CLASSES", dataset.get("SUBSAMPLE_CLASSES", "all") != "all", "all"),
     ):
+        # On the command line: some checkouts set these in their own train.py.
         require(
             not chooses,
-            f"DATASET.{key} picks training images by label, and {cfg.TRAINER.NAME} trains without labels",
+            f"DATASET.{key} {dataset.get(key)} picks training images by label, and {trainer} trains without labels: "
+            f"give DATASET.{key} {to_give} on the command line",
         )
 
 

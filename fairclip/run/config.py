@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError
 from fairclip.core.places import find_file
+from fairclip.run.foreign import who_reads
 from fairclip.run.settings import with_backbone_facts
 
 
@@ -30,9 +31,9 @@ def build_cfg(args: argparse.Namespace, modules: Sequence[ModuleType]) -> CfgNod
     extend_cfg(cfg, modules)
     for path in (args.dataset_config_file, args.config_file):
         if path:
-            merge(cfg, find_file(path))
+            merge(cfg, find_file(path), modules)
     apply_flags(cfg, args)
-    merge(cfg, args.opts)
+    merge(cfg, args.opts, modules)
     cfg.freeze()
     return with_backbone_facts(cfg) if is_ours(cfg.TRAINER.NAME) else cfg
 
@@ -114,8 +115,12 @@ def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
             yield from flat_keys(value, f"{prefix}{key}.")
 
 
-def merge(cfg: CfgNode, source: str | list[str]) -> None:
-    """Merge a YAML file or KEY VALUE pairs. Raises UserError for what does not fit, naming the closest key."""
+def merge(cfg: CfgNode, source: str | list[str], modules: Sequence[ModuleType]) -> None:
+    """Merge a YAML file or KEY VALUE pairs.
+
+    Raises:
+        UserError: what does not fit, naming the closest key, or the plugin that reads this one without declaring it.
+    """
     where = source if isinstance(source, str) else "the command line"
     try:
         if isinstance(source, str):
@@ -129,6 +134,8 @@ def merge(cfg: CfgNode, source: str | list[str]) -> None:
         unknown = re.match(r"Non-existent (?:config )?key: (\S+)", message)
         if not unknown:
             raise UserError(f"{where}: {error if isinstance(error, yaml.YAMLError) else message}") from None
+        if undeclared := who_reads(cfg, unknown[1], modules):
+            raise UserError(f"{where}: {undeclared}") from None
         close = difflib.get_close_matches(unknown[1].upper(), list(flat_keys(cfg)), n=1)
         hint = f"did you mean {close[0]}?" if close else "no key resembles it"
         raise UserError(f"{where}: there is no config key {unknown[1]}, {hint}") from None

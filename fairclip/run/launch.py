@@ -27,6 +27,7 @@ from fairclip.core.errors import UserError, require
 from fairclip.core.log import core_as_details, details, recorded
 from fairclip.core.plugins import import_plugins
 from fairclip.core.toolbox import use_dassl
+from fairclip.run.foreign import another_clip, what_it_lacks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,7 @@ def check_registered(kind: str, name: str, known: Sequence[str], failed: dict[st
     if name in known:
         return
     close = difflib.get_close_matches(name, known, n=1)
-    broken = "; ".join(f"{module} failed to import ({error})" for module, error in failed.items())
+    broken = "; ".join(f"{module} failed to import: {another_clip(error) or error}" for module, error in failed.items())
     raise UserError(
         (f"there is no {kind} {name!r}" if name else f"no {kind} is given")
         + (f", did you mean {close[0]!r}?" if close else "")
@@ -98,10 +99,12 @@ def run(args: argparse.Namespace) -> None:
     from dassl.engine import TRAINER_REGISTRY
     from dassl.utils import collect_env_info
 
-    from fairclip.run.config import build_cfg
+    from fairclip.run.config import build_cfg, is_ours
     from fairclip.run.extend import extended
     from fairclip.run.finished import already_finished
 
+    if args.trainer:  # first: the keys of a file that failed to import would be missing, too
+        check_registered("trainer", args.trainer, TRAINER_REGISTRY.registered_names(), failed)
     cfg = build_cfg(args, modules)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), failed)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), failed)
@@ -120,6 +123,8 @@ def run(args: argparse.Namespace) -> None:
             build_and_run(args, cfg, training)
         except Exception as error:  # the command says it on the screen
             details.info(f"Error: {error}" if isinstance(error, UserError) else traceback.format_exc())
+            if not is_ours(cfg.TRAINER.NAME) and (lack := what_it_lacks(error, cfg)):
+                raise UserError(f"trainer {cfg.TRAINER.NAME}: {lack}") from error
             raise
 
 
