@@ -62,6 +62,7 @@ class Backbone:
         facts: what decides features and is in no tensor, such as the number of heads; "": nothing.
         options: what it was made with.
         clip: the whole network, where it is OpenAI's.
+        config: what open_clip builds it from, where it is one of its models.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Backbone:
     facts: str = ""
     options: Options = NO_OPTIONS
     clip: CLIP | None = None
+    config: Mapping[str, Any] | None = None
 
     @property
     def openai(self) -> CLIP:
@@ -86,6 +88,12 @@ class Backbone:
         if self.clip is None:
             raise UserError(f"{self.name} is not a CLIP in OpenAI's layout, and that is needed here")
         return self.clip
+
+    @property
+    def whole(self) -> nn.Module:
+        """Both towers in one module, of a model that came as one."""
+        assert isinstance(self.text, TextTower)
+        return self.text.model
 
     @property
     def device(self) -> torch.device:

@@ -67,7 +67,9 @@ def make(name: str, options: Options = NO_OPTIONS) -> Backbone:
         f"MODEL.BACKBONE.ACTIVATION {options.activation!r}: choose gelu or quick_gelu",
     )
     source = _find(name)
-    model = _load(source, name, options)
+    quick_gelu = options.activation == "quick_gelu" or (not options.activation and source.images.get("quick_gelu"))
+    config = {**source.config, "quick_gelu": True} if quick_gelu else source.config
+    model = _load(source, name, options.size, bool(quick_gelu))
     visual = model.visual
     require(isinstance(visual, nn.Module), f"{name} has no image tower")
     tokenizer = OpenClipTokenizer(source.model, name)
@@ -82,8 +84,9 @@ def make(name: str, options: Options = NO_OPTIONS) -> Backbone:
         size=_side(visual.image_size, name),
         width=width,
         pixels=_pixels(source.images, name),
-        facts=json.dumps([source.config, options], sort_keys=True, default=str),
+        facts=json.dumps([config, options], sort_keys=True, default=str),
         options=options,
+        config=config,
     )
 
 
@@ -175,13 +178,12 @@ def _pixels(images: Mapping[str, Any], name: str) -> Pixels:
 # -- Weights -----------------------------------------------------------------------------------------------------------
 
 
-def _load(source: Source, name: str, options: Options) -> Any:
+def _load(source: Source, name: str, size: int, quick_gelu: bool) -> Any:
     """Open_clip's model with its weights, in float32."""
     open_clip = _open_clip()
-    told = options.activation or ("quick_gelu" if source.images.get("quick_gelu") else "")
-    settings: dict[str, Any] = {"force_quick_gelu": told == "quick_gelu", "weights_only": True}
-    if options.size:
-        settings["force_image_size"] = options.size
+    settings: dict[str, Any] = {"force_quick_gelu": quick_gelu, "weights_only": True}
+    if size:
+        settings["force_image_size"] = size
     file = Path(source.weights).expanduser() if source.weights else None
     if file and file.is_file():
         with _said(f"{name}: open_clip cannot build {source.model}"):

@@ -6,7 +6,7 @@
 RUN is the folder of a finished run, or a file of `fair predict --save`. Layouts:
 
     openai       model.pt, a state dict for clip.load and clip.build_model
-    open_clip    a folder for open_clip.create_model("local-dir:FOLDER")
+    open_clip    a folder for open_clip.create_model("local-dir:FOLDER"), also of open_clip's own architectures
     hf           a folder for Transformers' CLIPModel.from_pretrained (Vision Transformers)
     safetensors  model.safetensors, OpenAI's names
     onnx         classifier.onnx: images -> features and logits, any number of images
@@ -27,7 +27,7 @@ import torch
 from fairclip.core.errors import require
 from fairclip.core.log import log
 from fairclip.export.classifier import Classifier
-from fairclip.export.layouts import LAYOUTS, WITHOUT_TEXT, write_json
+from fairclip.export.layouts import LAYOUTS, write_json
 from fairclip.predict.predictor import Predictor
 
 FILES = ("classes.npy", "export.json")
@@ -58,10 +58,6 @@ def export(run: str | Path, layout: str, folder: str | Path, backbone: str = "")
     )
     loaded = predictor.loaded_backbone(backbone)
     loaded.visual.load_state_dict(predictor.model.visual.state_dict())  # as it was trained
-    require(
-        loaded.clip or layout in WITHOUT_TEXT,
-        f"--to {layout}: {loaded.name} is no CLIP in OpenAI's layout; it goes into {' and '.join(WITHOUT_TEXT)}",
-    )
     anchors = predictor.model.class_vectors()
     assert anchors is not None  # a predictor has them
     classifier = Classifier(loaded.visual, anchors, predictor.model.tau).eval().requires_grad_(False)
@@ -71,7 +67,7 @@ def export(run: str | Path, layout: str, folder: str | Path, backbone: str = "")
     # First beside the others, so that a failure leaves no half of them.
     with tempfile.TemporaryDirectory(dir=place, prefix=".export-") as name:
         temporary = Path(name)
-        files = LAYOUTS[layout](loaded.clip, classifier, facts, temporary)
+        files = LAYOUTS[layout](loaded, classifier, facts, temporary)
         np.save(temporary / FILES[0], classifier.anchors.numpy(), allow_pickle=False)
         about = {name: settings[name] for name in ("trainer", "dataset", "epoch", "seed")}
         content = {"classes": predictor.classnames, "tau": classifier.tau, "images": facts, "run": about}

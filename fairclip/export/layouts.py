@@ -11,30 +11,52 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairclip.backbones.backbone import Backbone
 from fairclip.backbones.hugging_face import config_of, to_hugging_face
-from fairclip.backbones.network import CLIP
+from fairclip.backbones.network import Architecture
 from fairclip.core.errors import UserError, require
 from fairclip.export.classifier import Classifier
 
-Facts = Mapping[str, Any]  # of the images: size, mean, std, interpolation
+Facts = Mapping[str, Any]  # of the images: size, mean, std, interpolation, resize
 PIXELS = ("mean", "std", "interpolation")
 
 
-def openai(model: CLIP, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
+def openai(backbone: Backbone, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
     """A state dict for `clip.load` and `clip.build_model`."""
-    torch.save(plain(model.state_dict()), folder / "model.pt")
+    torch.save(plain(backbone.openai.state_dict()), folder / "model.pt")
     return ["model.pt"]
 
 
-def safetensors(model: CLIP, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
+def safetensors(backbone: Backbone, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
     """The same tensors under the same names, as .safetensors."""
-    save_tensors(model.state_dict(), folder / "model.safetensors")
+    save_tensors(backbone.openai.state_dict(), folder / "model.safetensors")
     return ["model.safetensors"]
 
 
-def open_clip(model: CLIP, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
-    """A folder for `open_clip.create_model("local-dir:FOLDER")`."""
-    a = model.architecture
+def open_clip(backbone: Backbone, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
+    """A folder for `open_clip.create_model("local-dir:FOLDER")`.
+
+    Raises:
+        UserError: neither OpenAI's layout nor an architecture of open_clip; one whose input was resized.
+    """
+    model, files = backbone.clip, ["open_clip_config.json", "open_clip_model.safetensors"]
+    if model is None:
+        require(
+            backbone.config, f"{backbone.name} is neither a CLIP in OpenAI's layout nor an architecture of open_clip"
+        )
+        require(not backbone.options.size, "open_clip has no place for interpolated positions (MODEL.BACKBONE.RESIZE)")
+        files += save_tokenizer(backbone, folder)
+    config = {
+        "model_cfg": openai_config(model.architecture) if model else backbone.config,
+        "preprocess_cfg": {"resize_mode": facts["resize"], **{name: facts[name] for name in PIXELS}},
+    }
+    write_json(config, folder / files[0])
+    save_tensors((model or backbone.whole).state_dict(), folder / files[1])
+    return files
+
+
+def openai_config(a: Architecture) -> dict[str, Any]:
+    """What open_clip builds such a CLIP from."""
     vision: dict[str, Any] = {"image_size": a.side}
     if a.vision:
         vision |= {"layers": a.vision.layers, "width": a.vision.width, "patch_size": a.patch}
@@ -43,26 +65,26 @@ def open_clip(model: CLIP, classifier: Classifier, facts: Facts, folder: Path) -
         vision |= {"layers": list(a.blocks), "width": a.stem, "patch_size": None}
     text = {"context_length": a.context, "vocab_size": a.vocabulary}
     text |= {"width": a.text.width, "heads": a.text.heads, "layers": a.text.layers}
-    config = {
-        "model_cfg": {
-            "embed_dim": a.features,
-            "quick_gelu": a.activation == "quick_gelu",
-            "vision_cfg": vision,
-            "text_cfg": text,
-        },
-        "preprocess_cfg": {"resize_mode": "shortest", **{name: facts[name] for name in PIXELS}},
-    }
-    write_json(config, folder / "open_clip_config.json")
-    save_tensors(model.state_dict(), folder / "open_clip_model.safetensors")
-    return ["open_clip_config.json", "open_clip_model.safetensors"]
+    quick = a.activation == "quick_gelu"
+    return {"embed_dim": a.features, "quick_gelu": quick, "vision_cfg": vision, "text_cfg": text}
 
 
-def hugging_face(model: CLIP, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
+def save_tokenizer(backbone: Backbone, folder: Path) -> list[str]:
+    """The files of a tokenizer that is not CLIP's, which open_clip looks for beside the weights; their names."""
+    save = getattr(getattr(backbone.tokenizer, "tokenize", None), "save_pretrained", None)
+    if save is None:
+        return []
+    save(folder)
+    return [path.name for path in sorted(folder.iterdir())]
+
+
+def hugging_face(backbone: Backbone, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
     """A folder for Transformers' `CLIPModel.from_pretrained(FOLDER)`. Vision Transformers only.
 
     Raises:
         UserError: a ResNet.
     """
+    model = backbone.openai
     require(model.architecture.vision, "Transformers' CLIPModel is a Vision Transformer: a ResNet has no place in it")
     write_json(config_of(model.architecture), folder / "config.json")
     images = {
@@ -82,7 +104,7 @@ def hugging_face(model: CLIP, classifier: Classifier, facts: Facts, folder: Path
     return ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
-def torchscript(model: CLIP | None, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
+def torchscript(backbone: Backbone, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
     """The classifier by itself, for `torch.jit.load`: images [B, 3, S, S] -> features [B, d] and logits [B, K]."""
     with torch.no_grad():
         traced = torch.jit.trace(classifier, torch.zeros(2, 3, facts["size"], facts["size"]), check_trace=False)
@@ -90,7 +112,7 @@ def torchscript(model: CLIP | None, classifier: Classifier, facts: Facts, folder
     return ["classifier.ts"]
 
 
-def onnx(model: CLIP | None, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
+def onnx(backbone: Backbone, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
     """The same for ONNX runtimes; any number of images.
 
     Raises:
@@ -116,7 +138,7 @@ def onnx(model: CLIP | None, classifier: Classifier, facts: Facts, folder: Path)
     return ["classifier.onnx"]
 
 
-Layout = Callable[..., list[str]]  # of a CLIP (None: of another backbone), a classifier, facts of images and a folder
+Layout = Callable[[Backbone, Classifier, Facts, Path], list[str]]
 LAYOUTS: dict[str, Layout] = {
     "openai": openai,
     "open_clip": open_clip,
@@ -125,7 +147,6 @@ LAYOUTS: dict[str, Layout] = {
     "onnx": onnx,
     "torchscript": torchscript,
 }
-WITHOUT_TEXT = ("onnx", "torchscript")  # which hold the classifier alone, of whatever backbone
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
