@@ -6,13 +6,18 @@ The trainers are in `trainers/`, the data sets in `datasets/`; here is what they
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fairclip.adapting.adapt import adapt
     from fairclip.predict.predictor import Predictor
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "adapt"]
 
 
 def __getattr__(name: str) -> object:
-    """`Predictor`, imported when it is asked for: torch takes seconds."""
+    """`Predictor` and `adapt`, imported when they are asked for: torch takes seconds."""
+    if name == "adapt":
+        from fairclip.adapting.adapt import adapt
+
+        return adapt
     if name == "Predictor":
         from fairclip.predict.predictor import Predictor
 

@@ -28,6 +28,9 @@ class Command:
 
 
 COMMANDS: dict[str, Command | dict[str, Command]] = {
+    "adapt": Command(
+        "fairclip.adapting.command", "adapt to classes of your own by a folder of unlabelled images", False, True
+    ),
     "train": Command("fairclip.run.launch", "train and test one trainer on one data set, by CoOp's flags", False),
     "run": Command(
         "fairclip.compare.run_command", "a method beside what it is measured by, and the table", False, True

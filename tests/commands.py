@@ -9,6 +9,7 @@ def command(*words: str) -> Callable[[Sequence[str]], int]:
     return lambda arguments: cli.main([*words, *arguments])
 
 
+adapt = command("adapt")
 train = command("train")
 table = command("table")
 predict = command("predict")

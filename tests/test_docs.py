@@ -22,7 +22,7 @@ HOUSE = ROOT / "docs/house.md"
 FOLDERS = "fairclip trainers datasets configs descriptions toolbox scripts tests docs .ci".split()
 PATH = re.compile(rf"(?<![\w./>-])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./<>*…-]*")
 # What the reader makes, and what earlier versions had.
-OTHERS = {"trainers/mine.py", "configs/trainers/Mine/tiny.yaml"}
+OTHERS = {"trainers/mine.py", "configs/trainers/Mine/tiny.yaml", "trainers/two_towers.py"}
 OTHERS |= {"trainers/base.py", "trainers/predictor.py", "trainers/modules/"}
 # "fair data doctor", also as .venv/bin/fair, python -m fairclip and bash scripts/fair.sh
 COMMAND = re.compile(r"(?:(?<![\w./-])fair|/fair|/fair\.sh|-m fairclip) ([a-z][a-z-]*)(?: ([a-z]+))?")

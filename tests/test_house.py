@@ -26,6 +26,7 @@ ALLOWED = {
     # It checks runs before they begin, draws examples, and names the lights of the built-in set.
     "compare": ["core", "run", "predict", "backbones.openai", "data.synth.lights"],
     "predict": ["core", "backbones", "views", "text", "method", "run.results", "run.checkpoints"],
+    "adapting": ["core", "backbones", "views", "text", "method", "data", "run", "predict"],
     "export": ["core", "backbones", "predict"],
     "describe": ["core", "backbones", "text", "data"],
     "bench": [*BELOW_RUN, "run"],

@@ -1,9 +1,12 @@
 """Examples to look at: which images of a test set, and what a predictor makes of them."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from fairclip.predict.explanation import Example
 from fairclip.predict.predictor import Predictor
+
+T = TypeVar("T")
 
 
 def choose_images(images: Iterable[tuple[str, str]], classnames: Sequence[str], count: int) -> list[tuple[str, str]]:
@@ -19,8 +22,13 @@ def choose_images(images: Iterable[tuple[str, str]], classnames: Sequence[str], 
     for path, name in images:
         first.setdefault(name, path)
     names = [name for name in classnames if name in first]
-    count = min(count, len(names))
-    return [(first[name], name) for name in (names[i * len(names) // count] for i in range(count))]
+    return [(first[name], name) for name in even(names, count)]
+
+
+def even(items: Sequence[T], count: int) -> list[T]:
+    """So many of them, evenly spaced; all, where there are fewer."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def explain_examples(predictor: Predictor, images: Sequence[tuple[str, str]]) -> list[Example]:

@@ -201,6 +201,11 @@ class Predictor:
         model = AnchorClassifier(self.model.visual, anchors, self.model.tau, self.model.prec).to(self.device)
         return Predictor(model, trained, self.device)
 
+    def on(self, model: AnchorClassifier) -> "Predictor":
+        """The same settings and classes with another model, such as the one before training."""
+        trained = replace(self._trained, anchors=model.anchors.weight.detach().cpu())
+        return Predictor(model.to(self.device), trained, self.device)
+
     def loaded_backbone(self, name: str = "") -> Backbone:
         """The backbone as it was before training, loaded again; ``name``, where it has moved."""
         return backbone_of(self._trained, name, self.device)

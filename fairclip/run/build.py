@@ -99,7 +99,8 @@ class Built(TrainerX):
         return MemoryGuard(passes, train.get("AUTO_CHUNK", False), settings)
 
     def _say_what_is_there(self) -> None:
-        parts = {"training": self.dm.dataset.train_x, "validation": self.dm.dataset.val, "test": self.dm.dataset.test}
+        test = None if self.cfg.TEST.NO_TEST else self.dm.dataset.test
+        parts = {"training": self.dm.dataset.train_x, "validation": self.dm.dataset.val, "test": test}
         counts = ", ".join(f"{len(images):,} {part}" for part, images in parts.items() if images)
         log.info(f"Data: {self.num_classes} classes; images: {counts}")
         size, squashed = self.backbone.size, ", squashed" if self.input_form["squash"] else ""

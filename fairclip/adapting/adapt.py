@@ -1,0 +1,147 @@
+"""From unlabelled images and class names to a classifier, in one call."""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairclip.adapting.settings import choose_settings, config_file
+from fairclip.adapting.summary import Answer, in_words, summarize
+from fairclip.adapting.task import Descriptions, Task, keep_task, make_task
+from fairclip.core.devices import choose_device
+from fairclip.core.errors import require
+from fairclip.core.files import atomic
+from fairclip.core.log import log
+from fairclip.core.toolbox import use_dassl
+from fairclip.method.anchors import AnchorClassifier, text_anchors
+from fairclip.predict.command import classify
+from fairclip.predict.draw import draw_page, save_page
+from fairclip.predict.examples import even
+from fairclip.predict.explanation import Example
+from fairclip.predict.predictor import Predictor
+from fairclip.run import launch
+from fairclip.run.checkpoints import find_checkpoint, read_checkpoint
+
+PREDICTIONS, SUMMARY, PICTURE = "predictions.csv", "summary.json", "crops.png"
+DRAWN = 6  # images in the picture
+
+
+def adapt(
+    images: Any,
+    classes: Any,
+    descriptions: Descriptions = None,
+    backbone: str = "ViT-B/32",
+    *,
+    out: str | os.PathLike = "adapted",
+    epochs: int = 0,
+    device: str = "",
+    seed: int = 1,
+    settings: Sequence[str] = (),
+) -> Predictor:
+    """Adapt a backbone to classes by unlabelled images, with FAIR.
+
+    What is found lies in ``out``: the checkpoint, predictions.csv (the class of each image, and what it was before),
+    summary.json, and crops.png, a few images with their crops. The same call goes on where it was interrupted, and ends
+    at once where it was not.
+
+    Args:
+        images: a folder, in which images are found at any depth; a list of paths, PIL images, arrays or tensors; or a
+            torch data set of such, whose labels are not read.
+        classes: K names, or a text file with one a line.
+        descriptions: sentences by class name, or a JSON file of them. None: those that come with the project, where
+            they know more than half of the names.
+        backbone: as of ``fairclip.backbones.makers.load_backbone``.
+        out: folder of the adapted model.
+        epochs: 0: chosen from the number of images and the device.
+        device: "cpu", "cuda", "mps"; "": a GPU if there is one.
+        seed: of all that is random.
+        settings: further config keys and values, as ``("TRAINER.FAIR.N_CROPS", "8")``.
+
+    Raises:
+        UserError: what is wrong with which argument.
+    """
+    require(epochs >= 0 and seed >= 0, f"epochs {epochs}, seed {seed}: numbers from 0 on")
+    folder, place = Path(out).expanduser(), choose_device(device)
+    require(not folder.exists() or folder.is_dir(), f"{folder} is a file: name a folder for the adapted model")
+    task = make_task(images, classes, descriptions, folder)
+    keep_task(task, folder)
+    say_task(task)
+    chosen = [*choose_settings(len(task.images), place.type, backbone, epochs), *settings]
+    train(folder, backbone, str(place), seed, chosen)
+    predictor = Predictor.load(folder, device=str(place))
+    report(predictor, task, folder)
+    return predictor
+
+
+def say_task(task: Task) -> None:
+    log.info(f"{len(task.images):,} images, {len(task.classes)} classes")
+    known = len(task.descriptions)
+    if known:
+        log.info(f"Class descriptions: {known} of {len(task.classes)} classes, from {task.source}")
+    else:
+        log.info(
+            "Class descriptions: none, so classes are known by their names alone. Sentences on what one sees of each "
+            'class would help (descriptions={"name": ["a name with ..."]}; docs/descriptions.md)'
+        )
+
+
+def train(folder: Path, backbone: str, device: str, seed: int, settings: Sequence[str]) -> None:
+    """A run of FAIR's trainer on the task in the folder."""
+    use_dassl(announce=False)
+    import fairclip.adapting.dataset  # noqa: F401 (registers the data set)
+
+    flags = {
+        "--root": folder,
+        "--output-dir": folder,
+        "--seed": seed,
+        "--trainer": "FAIR",
+        "--backbone": backbone,
+        "--device": device,
+        "--config-file": config_file(backbone),
+    }
+    words = [str(word) for pair in flags.items() for word in pair]
+    keys = ["DATASET.NAME", "Unlabelled", "DATASET.SKIP_CORRUPT", "True", "TEST.NO_TEST", "True"]
+    launch.run(launch.parse_args([*words, *keys, *settings]))
+
+
+def report(predictor: Predictor, task: Task, folder: Path) -> None:
+    """Predictions, summary and picture, in the folder and in words."""
+    after = classify(predictor, task.images, 1, False, 64)
+    paths = [row[0] for row in after.rows]
+    before = classify(unadapted(predictor, task), paths, 1, False, 64)
+    rows = zip(after.rows, before.rows, strict=True)
+    answers = [Answer(new[0], new[1], float(new[2]), old[1]) for new, old in rows]
+    with atomic(folder / PREDICTIONS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "class", "probability", "class_before"])
+        writer.writerows([answer.image, answer.label, f"{answer.probability:.4f}", answer.before] for answer in answers)
+    summary = summarize(answers, last_agreement(folder))
+    with atomic(folder / SUMMARY) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    for line in in_words(summary):
+        log.info(line)
+    if predictor.settings["crops"]:
+        shown = even(paths, DRAWN)
+        examples = zip(shown, predictor.explain(shown), strict=True)
+        page = draw_page([Example(caption=path, **vars(found)) for path, found in examples], predictor.classnames)
+        save_page(page, folder / PICTURE)
+    log.info(f"Adapted model: {folder} ({PREDICTIONS}, {SUMMARY}, {PICTURE}); fair predict {folder} IMAGES")
+
+
+def unadapted(predictor: Predictor, task: Task) -> Predictor:
+    """The classifier that training started from."""
+    backbone = predictor.loaded_backbone()
+    lists = [task.descriptions.get(name, []) for name in task.classes]
+    with torch.no_grad():
+        anchors = text_anchors(backbone, task.classes, lists)
+    return predictor.on(AnchorClassifier(backbone.visual, anchors, backbone.tau, predictor.model.prec))
+
+
+def last_agreement(folder: Path) -> float:
+    path = find_checkpoint(folder / "fair")
+    assert path is not None  # the model was loaded from it
+    return float(read_checkpoint(path)["history"][-1]["agreement"])

@@ -1,0 +1,133 @@
+"""adapt(): from unlabelled images and class names to a classifier."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import adapt as fair_adapt
+from PIL import Image
+from toys import CLASSES, make_data, save_clip
+
+import fairclip
+from fairclip.adapting.settings import choose_settings
+from fairclip.adapting.summary import Answer, in_words, summarize
+from fairclip.adapting.task import shipped_descriptions
+from fairclip.core.errors import UserError
+
+FEW = ("TRAINER.FAIR.N_CROPS", "2", "TRAINER.FAIR.TOP_K", "2", "TRAINER.FAIR.PREC", "fp32")
+SENTENCES = {name: [f"a {name} on a road."] for name in CLASSES}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> str:
+    return str(save_clip(tmp_path_factory.mktemp("clip") / "vit.pt"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Nine images, some deeper down, and one that is none."""
+    root = tmp_path_factory.mktemp("photos")
+    make_data(root / "album", train=3, test=0)
+    (root / "album/split.json").unlink()
+    (root / "album/descriptions.json").unlink()
+    (root / "broken.jpg").write_bytes(b"no image")
+    return root
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_and_names(photos, backbone, tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES) + "\n\n")
+    (tmp_path / "said.json").write_text(json.dumps(SENTENCES))
+    out = tmp_path / "model"
+    argv = [str(photos), "--classes", str(tmp_path / "classes.txt"), "--backbone", backbone, "--out", str(out)]
+    argv += ["--descriptions", str(tmp_path / "said.json"), "--epochs", "2", "--", *FEW]
+    assert fair_adapt(argv) == 0
+    said = capsys.readouterr()
+    assert "of 9 images got another class" in said.out + said.err and "broken.jpg" in said.out + said.err
+    answers, summary = rows(out), json.loads((out / "summary.json").read_text())
+    assert len(answers) == 9 == summary["images"] and {answer["class"] for answer in answers} <= set(CLASSES)
+    assert summary["changed"] == sum(answer["class"] != answer["class_before"] for answer in answers)
+    with Image.open(out / "crops.png") as picture:
+        assert picture.height > 6 * 300
+
+    # The answers are those of a predictor that is loaded; the same call once more trains nothing and says the same.
+    predictor = fairclip.Predictor.load(out)
+    assert [predictor.top(answer["image"], 1)[0][0] for answer in answers] == [answer["class"] for answer in answers]
+    before = (out / "fair/model.pth.tar-2").stat().st_mtime_ns
+    assert fair_adapt(argv) == 0
+    assert rows(out) == answers and (out / "fair/model.pth.tar-2").stat().st_mtime_ns == before
+
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES[:2]))
+    assert fair_adapt(argv) == 2
+    assert "was adapted to other classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["pil", "array", "paths", "dataset"])
+def test_images_of_any_form(form, photos, backbone, tmp_path):
+    paths = sorted((photos / "album").glob("*.png"))[:2]  # fewer images than classes
+    opened = [Image.open(path).convert("RGB") for path in paths]
+    given = {
+        "pil": opened,
+        "array": [np.array(image) for image in opened],
+        "paths": paths,
+        "dataset": [(torch.from_numpy(np.array(image)).permute(2, 0, 1), 7) for image in opened],
+    }[form]
+    out = tmp_path / "model"
+    predictor = fairclip.adapt(given, CLASSES, SENTENCES, backbone, out=out, epochs=1, settings=FEW)
+    assert predictor.classnames == CLASSES and len(rows(out)) == 2
+    expected = predictor(paths)
+    assert torch.allclose(predictor([answer["image"] for answer in rows(out)]), expected)
+
+
+def test_without_descriptions_and_with_those_of_the_project(photos, backbone, tmp_path, caplog):
+    fairclip.adapt(photos / "album", CLASSES, None, backbone, out=tmp_path / "a", epochs=1, settings=FEW)
+    assert "Class descriptions: none" in caplog.text and "would help" in caplog.text
+    found, source = shipped_descriptions(["annual crop land", "Forest", "River", "nothing known"])
+    assert source == "eurosat.json" and set(found) == {"annual crop land", "Forest", "River"}
+    assert shipped_descriptions(["Forest", "nothing", "of", "this"]) == ({}, "")
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "descriptions", "message"),
+    [
+        ("nowhere", CLASSES, None, "there is no folder nowhere"),
+        ([], CLASSES, None, "there are no images"),
+        (["nowhere.jpg"], CLASSES, None, "there is no image nowhere.jpg"),
+        ([3], CLASSES, None, "image 0 is a int"),
+        ("PHOTOS", ["one"], None, "at least two classes"),
+        ("PHOTOS", ["one", "two", "one"], None, "named twice: one"),
+        ("PHOTOS", ["one", " "], None, "a class name is empty"),
+        ("PHOTOS", "nowhere.txt", None, "there is no file nowhere.txt"),
+        ("PHOTOS", CLASSES, {"black car": ["x"]}, "black car, which are no classes"),
+        ("PHOTOS", CLASSES, "nowhere.json", "there is no file nowhere.json"),
+    ],
+)
+def test_mistakes(images, classes, descriptions, message, photos, backbone, tmp_path):
+    with pytest.raises(UserError, match=message):
+        fairclip.adapt(
+            photos if images == "PHOTOS" else images, classes, descriptions, backbone, out=tmp_path / "model"
+        )
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_number_of_epochs_follows_the_images():
+    def epochs(*args) -> int:
+        words = choose_settings(*args)
+        return int(words[words.index("OPTIM.MAX_EPOCH") + 1])
+
+    assert [epochs(n, "cpu", "ViT-B/32") for n in (10, 800, 10**6)] == [30, 10, 4]
+    assert epochs(10**4, "cuda", "tiny") == 4 and epochs(10, "cpu", "tiny", 7) == 7
+
+
+def test_the_summary_counts():
+    answers = [Answer("1", "a", 0.5, "b"), Answer("2", "a", 1.0, "b"), Answer("3", "c", 0.9, "c")]
+    summary = summarize(answers, 0.75)
+    assert (summary["changed"], summary["grew"], summary["shrank"], summary["empty"]) == (2, {"a": 2}, {"b": -2}, 1)
+    assert in_words(summary)[:3] == ["2 of 3 images got another class than before (67 %)", "grew: a +2", "shrank: b -2"]
