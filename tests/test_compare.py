@@ -366,3 +366,15 @@ def test_eval_ends_with_the_first_test_that_fails(folder):
         (folder / f"results/synth_cars/FAIR/tiny/seed{seed}").mkdir(parents=True)
         (folder / f"results/synth_cars/FAIR/tiny/seed{seed}/config.yaml").touch()
     assert evaluate(["synth_cars", "13", "1"]) == 1 and len(trained(folder)) == 1
+
+
+def test_a_quick_look_is_one_seed_in_folders_of_its_own(folder, capfd, monkeypatch):
+    assert run(["fair", "synth_cars", "--quick"]) == 0
+    calls = [" ".join(call) for call in trained(folder)]
+    assert all("_quick" in place and place.endswith("seed1") for place in places(folder))
+    assert all(" OPTIM.MAX_EPOCH 3" in call for call in calls if "--trainer FAIR" in call)
+    assert "This was a first look: one seed, 3 epochs" in capfd.readouterr().out
+    for words, tag in ((["2", "--quick"], ""), (["--quick", "--", "OPTIM.LR", "0.1"], "own"), (["--quick"], "own")):
+        monkeypatch.setenv("TAG", tag)
+        assert run(["fair", "synth_cars", *words]) == 2
+        assert "--quick chooses seed, TAG and options itself" in capfd.readouterr().err

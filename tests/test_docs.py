@@ -77,9 +77,20 @@ def test_commands_exist(page):
 def test_enough_is_found():
     """Of each kind: otherwise the tests above would pass on pages that they cannot read."""
     text = code(ROOT / "README.md")
-    assert {"fairclip/run/", "scripts/fair/main.sh", ".ci/run"} <= set(PATH.findall(text))
-    assert "fair data doctor" in text and "the-command-fair" in anchors(ROOT / "README.md")
-    assert len(PAGES) >= 13
+    assert {"fairclip/", "scripts/fair/main.sh", ".ci/run"} <= set(PATH.findall(text))
+    assert "fair data doctor" in text and "adapt-your-own-photographs" in anchors(ROOT / "README.md")
+    assert len(PAGES) >= 17
+
+
+def test_the_first_page_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 150
+
+
+def test_every_page_is_in_the_index():
+    named = set(re.findall(r"\]\(([\w.]+)\)", (ROOT / "docs/README.md").read_text(encoding="utf-8")))
+    there = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".csv")}
+    assert named == there - {"README.md"}
 
 
 # -- docs/house.md -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ interrupted one goes on.
     fair run fair synth_cars                     FAIR, plain self-training and zero-shot CLIP; seeds 1 2 3
     fair run upl stanford_cars vit_b16 1 2
     TAG=short fair run fair synth_cars -- OPTIM.MAX_EPOCH 2
+    fair run fair synth_cars --quick             one seed, 3 epochs, in folders of its own: two minutes for a first look
     fair run --trainer FAIR synth_cars tiny 1    the trainer alone, without a table
 """
 
@@ -37,12 +38,15 @@ from fairclip.core.errors import UserError, require
 from fairclip.core.places import CONFIGS
 from fairclip.run.results import read_results
 
+QUICK_EPOCHS = 3
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "fair run METHOD DATASET [CFG] [SEED...] [-- KEY VALUE...]"
     add = parser.add_argument
     add("method", metavar="METHOD", help=" ".join(method.key for method in read_methods()))
     add("--trainer", action="store_true", help="METHOD is a trainer, a folder of configs/trainers/, and is run alone")
+    add("--quick", action="store_true", help=f"one seed and {QUICK_EPOCHS} epochs, for a first look")
     add_dataset(parser)
 
 
@@ -56,6 +60,17 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
         "(default: 1 2 3)",
     )
     parser.epilog = ENVIRONMENT
+
+
+def quick(experiment: Experiment, seeds: Sequence[int], words: Sequence[str]) -> tuple[Experiment, list[int]]:
+    """A shorter experiment, which has its own name.
+
+    Raises:
+        UserError: what --quick chooses was given, too.
+    """
+    given = [word for word in words if word.isdecimal()]
+    require(not given and not experiment.options and not experiment.tag, "--quick chooses seed, TAG and options itself")
+    return replace(experiment, tag="quick", options=("OPTIM.MAX_EPOCH", str(QUICK_EPOCHS))), [seeds[0]]
 
 
 def config_and_seeds(words: Sequence[str], dataset: DataSet) -> tuple[str, list[int]]:
@@ -96,6 +111,8 @@ def main(args: argparse.Namespace) -> int:
     cfg, seeds = config_and_seeds(args.words, dataset)
     require_config(method, cfg)
     experiment = read_experiment(args.options)
+    if args.quick:
+        experiment, seeds = quick(experiment, seeds, args.words)
     check_data(experiment, dataset)
     methods = [method] if args.trainer else with_config(rows_beside(method, known), cfg, dataset)
     if method.key == "fair":
@@ -117,6 +134,10 @@ def main(args: argparse.Namespace) -> int:
         column = Column(dataset.name, experiment.tagged(cfg))
         print(f"\n{as_text(seed_table(experiment.output, column, known))}")
         print(what_next(experiment, column, cfg, method, args))
+        if args.quick:
+            print(
+                f"\nThis was a first look: one seed, {QUICK_EPOCHS} epochs. For figures to report, leave out --quick."
+            )
     return 0
 
 
@@ -128,7 +149,7 @@ def what_next(experiment: Experiment, column: Column, cfg: str, method: Method, 
         "".join(f"{name}={shlex.quote(value)} " for name, value in experiment.prefix().items()),
     )
     own = run_folder(output, column, method)
-    options = f" -- {shlex.join(args.options)}" if args.options else ""
+    options = f" -- {shlex.join(experiment.options)}" if experiment.options else ""
     report = f"{shlex.quote(relative(output))} --datasets {column.dataset}/{column.config}"
     lines = [
         "",
