@@ -52,6 +52,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "generate": Command("fairclip.describe.generate", "make a description file for classes of your own"),
         "birds": Command("fairclip.describe.birds", "write cub200.json and birdsnap.json anew from birds.json"),
     },
+    "config": Command("fairclip.run.config_command", "what can be set: keys, defaults, and what they mean"),
     "bench": Command("fairclip.bench.command", "how fast FAIR is on this machine"),
     "install-into": Command("fairclip.install.command", "put FAIR into a checkout of CoOp, or one made like it", False),
 }

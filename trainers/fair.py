@@ -47,13 +47,13 @@ def extend_cfg(cfg: CfgNode) -> None:
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
             "ANCHORS": "mean",  # mean [F: CuPL] | weighted by relevance to the name [F: WCA] | name
             "ANCHOR_SCALE": math.exp(2),  # s_t [F: WCA], of the weighted ones
-            "LEARN_ANCHORS": True,
-            "LEARN_NORM": True,
+            "LEARN_ANCHORS": True,  # train the anchors
+            "LEARN_NORM": True,  # train the image tower's norms
             # Views and alignment score
             "N_CROPS": 4,  # N [O]
             "TOP_K": 4,  # k, crops that label; 0: the whole image labels
             "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side [F: microCLIP]
-            "BETA": 0.9,
+            "BETA": 0.9,  # see ALPHA
             "SHARPNESS": 1.0,  # of the softmax over relevances, in their standard deviations within an image [O]
             # Self-training
             "ALIGN_QUEUE": 32,  # p is divided by its mean over so many batches before it labels [F: DPA]; 0: it is not

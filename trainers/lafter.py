@@ -39,11 +39,11 @@ def extend_cfg(cfg: CfgNode) -> None:
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # each makes one more text of every class; (): the data set's usual one
             "TEXT_STEPS": 0,  # 0: the data set's (see above)
-            "TEXT_LR": 5e-4,
-            "TEXT_WEIGHT_DECAY": 0.01,
+            "TEXT_LR": 5e-4,  # learning rate on texts
+            "TEXT_WEIGHT_DECAY": 0.01,  # weight decay on texts
             "TEXT_NOISE": 0.1,  # standard deviation of the noise on each number of a text's feature
             # Image stage
-            "N_PROMPTS": 50,
+            "N_PROMPTS": 50,  # learned tokens beside the patches
             # Both
             "SMOOTHING": 0.1,  # of the targets
         }

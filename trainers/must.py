@@ -40,7 +40,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "THRESHOLD": 0.5,  # confidence. Public code: 0.7 for Pets, Caltech101 and Food101, 0.4 for DTD and SUN397
             "FAIRNESS": 1.0,  # the paper: 0.2 for SUN397
             "EMA_START": 0.99,  # decay at the first step. Public code: 0.999 for Food101
-            "EMA_END": 0.9998,
+            "EMA_END": 0.9998,  # decay at the last step
             "EMA_STEPS": 500,  # over which it rises. Public code: 100 for DTD, Pets, Caltech101; 2000 for Food101
             "LAYER_DECAY": 0.65,  # of the learning rate, from each block to the one below
             "LR_MIN": 1e-6,  # where the cosine ends, for 256 images like OPTIM.LR

@@ -27,9 +27,9 @@ def extend_cfg(cfg: CfgNode) -> None:
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
             "N_CROPS": 60,  # per image; public code
-            "ALPHA": 0.1,  # side of a crop: U(ALPHA, BETA) times the short side. 0.1 is what public code draws; 0.5,
-            # in its configs, never reaches the crops
-            "BETA": 0.9,
+            # Side of a crop: U(ALPHA, BETA) times the short side. Public code draws 0.1; its configs' 0.5 has no effect
+            "ALPHA": 0.1,
+            "BETA": 0.9,  # see ALPHA
             "IMAGE_SCALE": math.exp(4),  # sharpness of the crops' weights; public code
             "TEXT_SCALE": math.exp(2),  # sharpness of the descriptions' weights; public code
             "NORMALIZE_CLASS": True,  # True: public code's score, class sums made unit; False: the paper's plain sum
