@@ -1,8 +1,10 @@
-"""What can be set: the config keys of a trainer with their defaults and what they mean, read from its own declarations.
+"""What can be set: the config keys of a trainer with their defaults and what they mean.
 
-fair config FAIR        a trainer's keys
-fair config             the keys that trainers share
-fair config --all       everything, as docs/config.md has it
+    fair config FAIR        a trainer's keys
+    fair config             the keys that trainers share
+    fair config --all       everything, as docs/config.md has it
+
+They are read from the trainer's own declarations.
 """
 
 import argparse
