@@ -10,7 +10,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.backbones.makers import load_backbone
+from fairclip.backbones.makers import is_openai, load_backbone
 from fairclip.core.distributed import main_first
 from fairclip.core.errors import few, require
 from fairclip.core.log import log
@@ -140,5 +140,7 @@ class UPL(PromptTrainer):
         super().check_cfg(cfg)
         check_label_free(cfg)
         opt = cfg.TRAINER.UPL
+        others = [name for name in opt.LABELLERS if not is_openai(name)]  # their images would need other statistics
+        require(not others, f"TRAINER.UPL.LABELLERS: {few(others)} are no CLIPs in OpenAI's layout")
         require(opt.TOP_K >= 1, f"TRAINER.UPL.TOP_K {opt.TOP_K}: keep at least one image of each class")
         require(opt.ENSEMBLE >= 1, f"TRAINER.UPL.ENSEMBLE {opt.ENSEMBLE}: learn at least one prompt")
