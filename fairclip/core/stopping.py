@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: a run ends once, at the next step at the latest, and without a traceback."""
+"""Ctrl-C and SIGTERM: a run ends once, at the next step at the latest, without a traceback, and its workers with it."""
 
-import multiprocessing
+import ctypes
 import os
 import signal
 import sys
@@ -11,7 +11,14 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_state: dict[str, Any] = {"asked": False, "process": 0}
+PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
+
+
+class _State:
+    asked = False  # whether a signal came
+    process = 0  # the process that has the signals; 0: none
+    parent = 0  # the process that has forked last
+    prctl: Any = None
 
 
 def stop_if_asked() -> None:
@@ -21,59 +28,66 @@ def stop_if_asked() -> None:
     Raises:
         KeyboardInterrupt: a signal came.
     """
-    if _state["asked"]:
+    if _State.asked:
         raise KeyboardInterrupt
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    if os.getpid() != _state["process"]:  # a worker, just forked: its parent says what there is to say
-        os._exit(128 + signum)
-    _state["asked"] = True
-    raise KeyboardInterrupt
 
 
 @contextmanager
 def stops_on_signals() -> Iterator[None]:
     """Inside, SIGINT and SIGTERM raise KeyboardInterrupt in the main thread, once more in the next ``stop_if_asked``.
+    On Linux, processes that are forked meanwhile are killed when this one ends, even by SIGKILL.
 
-    An error that follows from the end of a worker, which had the same signal, is a KeyboardInterrupt too.
+    An error that follows from the end of a worker, which had the same signal, is a KeyboardInterrupt too. Once one came
+    the program is about to end, and further ones change nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _state.update(asked=False, process=os.getpid())
+    _State.asked, _State.process = False, os.getpid()
+    if sys.platform == "linux":
+        _State.prctl = getattr(ctypes.CDLL(None), "prctl", None)
     before = {which: signal.signal(which, _stop) for which in SIGNALS}
-    unraisable = sys.unraisablehook
-    sys.unraisablehook = lambda dropped: None if _state["asked"] else unraisable(dropped)
     try:
         yield
     except Exception as error:
-        if _state["asked"]:
+        if _State.asked:
             raise KeyboardInterrupt from error
         raise
     finally:
         for which, handler in before.items():
-            signal.signal(which, handler)
-        sys.unraisablehook = unraisable
-        _state["asked"] = False
+            signal.signal(which, signal.SIG_IGN if _State.asked else handler)
+        _State.asked, _State.process = False, 0
 
 
 def leave_stopping_to_parent() -> None:
-    """For the start of a worker process: Ctrl-C is for its parent, at whose end it ends too."""
+    """For the start of a worker: a Ctrl-C, which the terminal sends to all, is for its parent to see to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
-def end_with_parent() -> None:
-    """On Linux: this process is killed when the one that started it ends, even by SIGKILL."""
-    if sys.platform != "linux":
-        return
-    import ctypes
+def _stop(signum: int, frame: FrameType | None) -> None:
+    if os.getpid() != _State.process:  # a worker, just forked: its parent says what there is to say
+        os._exit(128 + signum)
+    _State.asked = True
+    sys.unraisablehook = _drop  # what is dropped from here on is this very exception
+    if hasattr(signal, "SIGCHLD"):  # workers may have had the same signal, and torch calls their end an error
+        signal.signal(signal.SIGCHLD, _drop)
+    raise KeyboardInterrupt
 
-    try:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    except (OSError, AttributeError):
-        return
-    parent = multiprocessing.parent_process()
-    if parent and os.getppid() != parent.pid:  # it ended meanwhile
-        os._exit(1)
+
+def _drop(*_: object) -> None:
+    pass
+
+
+def _note_parent() -> None:
+    _State.parent = os.getpid()
+
+
+def _end_with_parent() -> None:
+    if _State.process and _State.prctl:
+        _State.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != _State.parent:  # it ended meanwhile
+            os._exit(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_note_parent, after_in_child=_end_with_parent)
