@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, in_one_line
 from fairclip.core.log import show_messages
 from fairclip.core.places import PACKAGE
 from fairclip.core.toolbox import use_dassl
@@ -103,6 +103,7 @@ def split_options(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: that of the command, 2 after a message for the user, 130 after Ctrl-C."""
+    make_streams_safe()
     words, options = split_options(sys.argv[1:] if argv is None else argv)
     show_messages()
     try:
@@ -112,13 +113,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = args.main(args) or 0
         sys.stdout.flush()  # here rather than when Python ends, where nobody could handle the error
         return status
-    except (UserError, OSError) as error:
+    except Exception as error:
         if isinstance(error, BrokenPipeError) and nobody_reads():
             return 1
-        print(f"Error: {error}", file=sys.stderr)
+        if (message := in_one_line(error)) is None:
+            raise
+        print(f"Error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def make_streams_safe() -> None:
+    """Of what a console cannot show, it gets the code; a stream that the caller has closed swallows what it gets."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the program ends)
+        elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def nobody_reads() -> bool:

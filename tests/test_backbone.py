@@ -286,3 +286,23 @@ def test_share_with_clip(serve, checkpoint, models, monkeypatch, tmp_path):
     assert_same_weights(load_clip("tiny_rn"), models["vit"])
     with pytest.raises(UserError, match="neither a known backbone nor a file"):
         load_as_coop_does("ViT-B/64")
+
+
+OTHERS = {"clip.py": "x = 1", "clip/__init__.py": "", "clip/clip.py": "def tokenize(): pass", "clip.py broken": "1 / 0"}
+
+
+@pytest.mark.parametrize("file", OTHERS)
+def test_another_clip_is_named(tmp_path, monkeypatch, file):
+    path = tmp_path / file.split()[0]
+    path.parent.mkdir(exist_ok=True)
+    if file == "clip/clip.py":
+        (path.parent / "__init__.py").write_text("")
+    path.write_text(OTHERS[file])
+    for name in [name for name in sys.modules if name == "clip" or name.startswith("clip.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    what = path if path.parent == tmp_path else path.parent
+    with pytest.raises(UserError, match=f"{what} is in the way of the package clip. Rename or remove it"):
+        openai.clip_module()
+    for name in [name for name in sys.modules if name == "clip" or name.startswith("clip.")]:
+        monkeypatch.delitem(sys.modules, name)

@@ -76,6 +76,7 @@ class LaFTer(AdaptationTrainer):
       OPTIM.LR_SCHEDULER, and another can be chosen.
     """
 
+    reads = ("OPTIM.LR_SCHEDULER", "OPTIM.STEPSIZE", "OPTIM.GAMMA", "OPTIM.WARMUP_*")
     views_per_image = 2
 
     # -- Text stage, and what is trained after it --------------------------------------------------------------------

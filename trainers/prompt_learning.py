@@ -38,6 +38,8 @@ class PromptTrainer(FrozenFeatures):
     WARMUP_CONS_LR; INPUT.TRANSFORMS, the augmentation of training images.
     """
 
+    reads = ("OPTIM.LR_SCHEDULER", "OPTIM.WARMUP_TYPE", "OPTIM.WARMUP_CONS_LR", "INPUT.*")
+
     @property
     def members(self) -> int:
         """Prompts that are trained beside each other."""

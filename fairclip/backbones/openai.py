@@ -8,6 +8,7 @@ import difflib
 import os
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,8 @@ BUNDLED = {
     "tiny_rn": "211d285b41f5831e7a50d988ca1b08b0dbf5603e0fce896dd2040fd31ef79301",
 }
 
+USED = ("tokenize", "_tokenizer", "_MODELS", "_download")  # of the clip package
+INSTALL = "pip install clip-anytorch"
 CLIP_CACHE = "~/.cache/clip"  # where the clip package itself keeps its downloads
 
 
@@ -109,19 +112,45 @@ class ClipTokenizer:
 
 
 def clip_module() -> ModuleType:
-    """`clip.clip`, the module that CoOp code gets by `from clip import clip`."""
+    """`clip.clip`, the module that CoOp code gets by `from clip import clip`.
+
+    Raises:
+        UserError: there is none, or what is called clip is something else.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pkg_resources announces its own removal on every import
             from clip import clip
-    except ImportError as error:
+    except Exception as error:  # another clip.py may do anything
+        if (other := what_is_in_the_way()) or not isinstance(error, ImportError):
+            raise UserError(
+                f"`from clip import clip` fails ({type(error).__name__}: {error}): {other or INSTALL}"
+            ) from error
         if "pkg_resources" in str(error):
             raise UserError(
                 "the clip package imports pkg_resources, which setuptools 81 and later no longer provide: "
                 "pip install 'setuptools<81'"
             ) from error
-        raise UserError(f"cannot import the clip package ({error}): pip install clip-anytorch") from error
+        raise UserError(f"cannot import the clip package ({error}): {INSTALL}") from error
+    if lacking := [name for name in USED if not hasattr(clip, name)]:
+        raise UserError(f"{clip.__file__} has no {', '.join(lacking)}: {what_is_in_the_way() or INSTALL}")
     return clip
+
+
+def what_is_in_the_way() -> str:
+    """What to do about a file or package that `import clip` finds and that is not OpenAI's; "" if it finds that, or
+    nothing."""
+    try:
+        place = Path(getattr(find_spec("clip"), "origin", None) or "")
+    except (ValueError, ImportError):  # of a module that was put there by hand
+        place = Path()
+    package = place.name == "__init__.py"
+    if not place.name or (package and (place.parent / "simple_tokenizer.py").is_file()):
+        return ""
+    what = place.parent if package else place
+    if {"site-packages", "dist-packages"} & set(place.parts):
+        return f"{what} is another package called clip. Put CLIP's there: pip install --force-reinstall clip-anytorch"
+    return f"{what} is in the way of the package clip. Rename or remove it"
 
 
 def share_with_clip() -> None:

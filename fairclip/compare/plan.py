@@ -202,11 +202,21 @@ def plan(
                         *("--trainer", method.trainer),
                         *("--dataset-config-file", str(CONFIGS / "datasets" / f"{dataset.file}.yaml")),
                         *("--config-file", str(CONFIGS / "trainers" / method.trainer / f"{cfg}.yaml")),
-                        *(*dataset.options, *options, *experiment.options, *method.options),  # the last of a key counts
+                        # The last of a key counts.
+                        *for_trainer(method.trainer, (*dataset.options, *options, *experiment.options)),
+                        *method.options,
                     ),
                 )
             )
     return jobs
+
+
+def for_trainer(trainer: str, options: Sequence[str]) -> list[str]:
+    """The KEY VALUE pairs without those of other trainers' nodes: what a call says of FAIR is not said to CuPL."""
+    folders = [folder.name for folder in (CONFIGS / "trainers").iterdir() if folder.is_dir()]
+    others = {f"TRAINER.{name.upper()}" for name in folders} - {f"TRAINER.{trainer.upper()}"}
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for pair in pairs if pair[0].rpartition(".")[0] not in others for word in pair]
 
 
 def seeds_of(method: Method, parent: Path, seeds: Sequence[int]) -> list[int]:

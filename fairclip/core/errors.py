@@ -41,6 +41,28 @@ class OneMessage:
             sys.excepthook = cls(sys.excepthook)
 
 
+def in_one_line(error: BaseException) -> str | None:
+    """What to say of an exception in the place of a traceback: of a UserError, and of what the machine refuses, such as
+    a full disk. None for all others: they are mistakes of a program, whose place matters."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return text
+    if text.startswith("Caught "):  # in a worker of a loader; its traceback follows, and what it raised
+        text = text.strip().splitlines()[-1]
+    if isinstance(error, OSError):
+        place = f": {error.filename}" if error.filename is not None else ""
+        return f"{error.strerror}{place}" if error.strerror else text
+    if not isinstance(error, RuntimeError):
+        return None
+    if "PytorchStreamWriter" in text or "inline_container" in text:  # how torch.save reports a full disk
+        return f"a file could not be written, perhaps as the disk is full ({text.splitlines()[0]})"
+    if text.startswith("DataLoader worker (pid"):
+        return f"a process that reads images has ended ({text.splitlines()[0]}): set DATALOADER.NUM_WORKERS lower"
+    if text.startswith("Could not determine home directory"):
+        return "a path begins with ~ and a name that no user here has"
+    return None
+
+
 def few(names: Sequence[str], n: int = 3) -> str:
     """The first `n` names and the number of the others: "a, b, c and 5 more"."""
     return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")

@@ -34,6 +34,7 @@ from fairclip.views.views import Normalize, whole_view
 class Built(TrainerX):
     """The part of our trainers that builds; ``fairclip.run.base`` has the rest and explains it."""
 
+    reads: tuple[str, ...] = ()  # config keys besides those of ``fairclip.run.unread`` and its own node; * is any
     cfg: CfgNode
     loader: Callable[..., DataLoader]  # batches of images: ``Loaders.make``
 

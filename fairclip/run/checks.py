@@ -1,14 +1,17 @@
 """What our trainers ask of a config and of the processes, said before anything is loaded."""
 
 import inspect
+from collections.abc import Sequence
 
 import torch
+from dassl.data.transforms import transforms
 from dassl.evaluation import EVALUATOR_REGISTRY
 from yacs.config import CfgNode
 
 from fairclip.backbones.makers import is_openai
 from fairclip.core.distributed import launched, local_world, started, world
 from fairclip.core.errors import UserError, require
+from fairclip.run.schema import check_values
 from fairclip.views.image_cache import check_cache
 
 SAMPLERS = {"RandomSampler": True, "SequentialSampler": False}  # whether they shuffle
@@ -36,7 +39,8 @@ def check_settings(cfg: CfgNode) -> None:
         f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}, but {name} reports the last epoch: choosing an epoch "
         "would need labels. Set it to last_step",
     )
-    require(cfg.TEST.SPLIT in ("val", "test"), f"TEST.SPLIT {cfg.TEST.SPLIT!r}: choose test or val")
+    check_values(cfg)
+    check_transforms(cfg.INPUT.TRANSFORMS)
     check_evaluator(cfg.TEST.EVALUATOR)
     require(
         cfg.DATALOADER.TRAIN_X.SAMPLER in SAMPLERS,
@@ -47,19 +51,13 @@ def check_settings(cfg: CfgNode) -> None:
         cfg.DATALOADER.K_TRANSFORMS == 1,
         f"DATALOADER.K_TRANSFORMS: {name} makes its own views of an image, leave it at 1",
     )
-    place = cfg.DATALOADER.get("VIEWS", "auto")
-    require(place in ("auto", "worker", "device"), f"DATALOADER.VIEWS {place!r}: choose auto, worker or device")
-    require(cfg.TRAIN.PRINT_FREQ >= 1, f"TRAIN.PRINT_FREQ {cfg.TRAIN.PRINT_FREQ}: it counts batches, from 1 on")
     check_cache(*cache_settings(cfg))
-    for key in ("CHUNK", "MICRO_BATCH"):
-        value = cfg.TRAIN.get(key, 0)
-        require(value >= 0, f"TRAIN.{key} {value}: a number of images is not negative, 0 sets no limit")
 
 
 def check_evaluator(name: str) -> None:
     """That the test can use it is not to be found out after all epochs: UPL's wants files to write to, too."""
-    if name not in EVALUATOR_REGISTRY.registered_names():
-        return  # Dassl says so itself
+    known = EVALUATOR_REGISTRY.registered_names()
+    require(name in known, f"TEST.EVALUATOR {name!r}: choose one of {', '.join(sorted(known))}")
     try:
         inspect.signature(EVALUATOR_REGISTRY.get(name).process).bind("self", "scores", "labels")
     except TypeError:
@@ -67,6 +65,13 @@ def check_evaluator(name: str) -> None:
             f"TEST.EVALUATOR {name} takes more than the scores and labels of images, which is all that our trainers "
             "give: give TEST.EVALUATOR Classification on the command line"
         ) from None
+
+
+def check_transforms(names: Sequence[str]) -> None:
+    """Dassl reports an unknown one by an exception of its own, when data is there already."""
+    known = getattr(transforms, "AVAI_CHOICES", None) or names
+    unknown = [name for name in names if name not in known]
+    require(not unknown, f"INPUT.TRANSFORMS {', '.join(unknown)}: choose from {', '.join(known)}")
 
 
 def check_label_free(cfg: CfgNode) -> None:

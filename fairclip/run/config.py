@@ -3,20 +3,29 @@
 import argparse
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from types import ModuleType
+from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, require
 from fairclip.core.places import find_file
 from fairclip.run.foreign import who_reads
+from fairclip.run.schema import check_values, fitting
 from fairclip.run.settings import with_backbone_facts
+from fairclip.run.unread import check_given
+from fairclip.run.yaml_file import read_yaml
+
+COMMAND_LINE = "the command line"
 
 
 def build_cfg(args: argparse.Namespace, modules: Sequence[ModuleType]) -> CfgNode:
     """The config of a run.
+
+    For a trainer on our base all values are checked here, and a key that is given must be one that it reads. Trainers
+    of others have what their Dassl takes.
 
     Args:
         args: the flags of `fair train`.
@@ -29,13 +38,48 @@ def build_cfg(args: argparse.Namespace, modules: Sequence[ModuleType]) -> CfgNod
 
     cfg = get_cfg_default()
     extend_cfg(cfg, modules)
-    for path in (args.dataset_config_file, args.config_file):
-        if path:
-            merge(cfg, find_file(path), modules)
-    apply_flags(cfg, args)
-    merge(cfg, args.opts, modules)
+    files = [(path, read_yaml(path)) for path in map(find_file, filter(None, file_names(args)))]
+    pairs, flags = key_value_pairs(args.opts), flag_values(args)
+    if not is_ours(trainer_name([settings for _, settings in files], flags, pairs)):
+        for path, settings in files:
+            merge(cfg, settings, path, modules)
+        apply_flags(cfg, args)
+        merge(cfg, list(args.opts), COMMAND_LINE, modules)
+        cfg.freeze()
+        return cfg
+    before, given = cfg.clone(), list[str]()
+    for path, settings in files:
+        given += take(cfg, settings, path, modules)
+    for key, value in [*flags.items(), *pairs]:
+        given += take(cfg, nested(key, value), COMMAND_LINE, modules)
+    check_values(cfg)
+    check_given(cfg, before, given, modules)
     cfg.freeze()
-    return with_backbone_facts(cfg) if is_ours(cfg.TRAINER.NAME) else cfg
+    return with_backbone_facts(cfg)
+
+
+def file_names(args: argparse.Namespace) -> tuple[str, str]:
+    return args.dataset_config_file, args.config_file
+
+
+def key_value_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """The settings at the end of the command line. Raises UserError for what does not come in pairs."""
+    odd = next((word for word in words[::2] if "" in word.split(".")), None)
+    require(odd is None, f"{COMMAND_LINE}: {odd!r} is no config key: keys are words with dots between them")
+    flag = next((word for word in words if word.startswith("--")), "")
+    require(not flag, f"{COMMAND_LINE}: {flag} stands behind the first KEY VALUE pair: put flags before the pairs")
+    require(
+        len(words) % 2 == 0, f"{COMMAND_LINE}: settings are pairs KEY VALUE, and {words[-1] if words else ''} is alone"
+    )
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def trainer_name(files: Sequence[dict[str, Any]], flags: dict[str, Any], pairs: Sequence[tuple[str, str]]) -> str:
+    """The trainer that a run will have, before anything is merged; "" if none is given."""
+    nodes = [settings.get("TRAINER") for settings in files]
+    names = [node.get("NAME") for node in nodes if isinstance(node, dict)]
+    names += [flags.get("TRAINER.NAME"), *(value for key, value in pairs if key == "TRAINER.NAME")]
+    return str([None, *(name for name in names if name is not None)][-1] or "")
 
 
 def is_ours(trainer: str) -> bool:
@@ -79,33 +123,30 @@ def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
             module.extend_cfg(cfg)
 
 
+def flag_values(args: argparse.Namespace) -> dict[str, Any]:
+    """The config keys that the flags set."""
+    values = {
+        "DATASET.ROOT": args.root or None,
+        "OUTPUT_DIR": args.output_dir,
+        "RESUME": args.resume or None,
+        "SEED": None if args.seed == -1 else args.seed,
+        "DATASET.SOURCE_DOMAINS": args.source_domains,
+        "DATASET.TARGET_DOMAINS": args.target_domains,
+        "INPUT.TRANSFORMS": args.transforms,
+        "TRAINER.NAME": args.trainer or None,
+        "MODEL.BACKBONE.NAME": args.backbone or None,
+        "MODEL.HEAD.NAME": args.head or None,
+        "DEVICE": args.device or None,
+        "DATASET.DOWNLOAD": False if args.no_download else None,
+        "DATASET.CHECK_IMAGES": True if args.check_images else None,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def apply_flags(cfg: CfgNode, args: argparse.Namespace) -> None:
-    if args.root:
-        cfg.DATASET.ROOT = args.root
-    if args.output_dir:
-        cfg.OUTPUT_DIR = args.output_dir
-    if args.resume:
-        cfg.RESUME = args.resume
-    if args.seed >= 0:
-        cfg.SEED = args.seed
-    if args.source_domains:
-        cfg.DATASET.SOURCE_DOMAINS = args.source_domains
-    if args.target_domains:
-        cfg.DATASET.TARGET_DOMAINS = args.target_domains
-    if args.transforms:
-        cfg.INPUT.TRANSFORMS = args.transforms
-    if args.trainer:
-        cfg.TRAINER.NAME = args.trainer
-    if args.backbone:
-        cfg.MODEL.BACKBONE.NAME = args.backbone
-    if args.head:
-        cfg.MODEL.HEAD.NAME = args.head
-    if args.device:
-        cfg.DEVICE = args.device
-    if args.no_download:
-        cfg.DATASET.DOWNLOAD = False
-    if args.check_images:
-        cfg.DATASET.CHECK_IMAGES = True
+    for key, value in flag_values(args).items():
+        *nodes, name = key.split(".")
+        reduce(CfgNode.__getitem__, nodes, cfg)[name] = value
 
 
 def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
@@ -115,27 +156,68 @@ def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
             yield from flat_keys(value, f"{prefix}{key}.")
 
 
-def merge(cfg: CfgNode, source: str | list[str], modules: Sequence[ModuleType]) -> None:
-    """Merge a YAML file or KEY VALUE pairs.
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """ "OPTIM.LR", 1 -> {"OPTIM": {"LR": 1}}."""
+    return reduce(lambda inner, name: {name: inner}, reversed(key.split(".")), value)
+
+
+def take(
+    cfg: CfgNode, settings: Mapping[str, Any], where: str, modules: Sequence[ModuleType], path: tuple[str, ...] = ()
+) -> list[str]:
+    """Put settings into a config, each value as its key's rule has it. Returns the keys, dotted.
+
+    Args: path, of the node that the settings are for; the whole config's is ().
+
+    Raises:
+        UserError: as ``merge``, or a value that the key cannot have.
+    """
+    node, keys = reduce(CfgNode.__getitem__, path, cfg), list[str]()
+    for name, value in settings.items():
+        inner = (*path, name)
+        key = ".".join(inner)
+        require("." not in name, f"{where}: {key} is written as {name.rpartition('.')[2]}, below its group")
+        if name not in node and not node.is_new_allowed():
+            raise UserError(f"{where}: {unknown_key(cfg, key, modules)}")
+        if isinstance(node.get(name), CfgNode):
+            if value is None:  # a group of which all lines are comments
+                continue
+            require(isinstance(value, Mapping), f"{where}: {key} is a group of keys, such as {key}.{[*node[name]][0]}")
+            keys += take(cfg, value, where, modules, inner)
+            continue
+        if isinstance(value, Mapping) and name in node:
+            raise UserError(f"{where}: {unknown_key(cfg, '.'.join([key, *map(str, [*value][:1])]), modules)}")
+        try:
+            node[name] = fitting(key, value, node.get(name))
+        except UserError as error:
+            raise error if where == COMMAND_LINE else UserError(f"{where}: {error}") from None
+        keys.append(key)
+    return keys
+
+
+def merge(cfg: CfgNode, source: Mapping[str, Any] | list[str], where: str, modules: Sequence[ModuleType]) -> None:
+    """Merge settings of a file or KEY VALUE pairs as Dassl does.
 
     Raises:
         UserError: what does not fit, naming the closest key, or the plugin that reads this one without declaring it.
     """
-    where = source if isinstance(source, str) else "the command line"
     try:
-        if isinstance(source, str):
-            cfg.merge_from_file(source)
-        else:
+        if isinstance(source, list):
             cfg.merge_from_list(source)
-    except FileNotFoundError:
-        raise UserError(f"there is no config file {source}") from None
-    except (KeyError, ValueError, AssertionError, AttributeError, yaml.YAMLError) as error:
+        else:
+            cfg.merge_from_other_cfg(CfgNode(source))
+    except (KeyError, ValueError, AssertionError, AttributeError, TypeError, RecursionError, MemoryError) as error:
         message = str(error.args[0] if error.args else error)
         unknown = re.match(r"Non-existent (?:config )?key: (\S+)", message)
-        if not unknown:
-            raise UserError(f"{where}: {error if isinstance(error, yaml.YAMLError) else message}") from None
-        if undeclared := who_reads(cfg, unknown[1], modules):
-            raise UserError(f"{where}: {undeclared}") from None
-        close = difflib.get_close_matches(unknown[1].upper(), list(flat_keys(cfg)), n=1)
-        hint = f"did you mean {close[0]}?" if close else "no key resembles it"
-        raise UserError(f"{where}: there is no config key {unknown[1]}, {hint}") from None
+        raise UserError(f"{where}: {unknown_key(cfg, unknown[1], modules) if unknown else message}") from None
+
+
+def unknown_key(cfg: CfgNode, key: str, modules: Sequence[ModuleType]) -> str:
+    """That there is no such key, with the closest one, or the plugin that reads this one without declaring it."""
+    above = key.rpartition(".")[0]
+    if above and above in (known := [*flat_keys(cfg)]) and not any(each.startswith(f"{above}.") for each in known):
+        return f"there is no config key {key}, as {above} has a value itself"
+    if undeclared := who_reads(cfg, key, modules):
+        return undeclared
+    known = list(flat_keys(cfg))
+    close = difflib.get_close_matches(key.upper(), known, n=1)
+    return f"there is no config key {key}, " + (f"did you mean {close[0]}?" if close else "no key resembles it")

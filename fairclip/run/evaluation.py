@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fairclip.core.distributed import from_main, gather_list, is_main
+from fairclip.core.errors import UserError
 from fairclip.core.log import as_details
 from fairclip.run.results import write_predictions
 from fairclip.views.loading import progress
@@ -28,6 +29,16 @@ def map_batches(
     Args: run, what calls the function on a batch, such as ``MemoryGuard.run``.
     """
     return gather_list([run(function, batch) for batch in progress(loader, title)]).to(device)
+
+
+def check_finite(scores: Tensor, what: str) -> None:
+    """Raises UserError for scores [N, K] that are no numbers: the largest of such would be called a prediction."""
+    rows = (~scores.isfinite()).any(dim=1).sum().item()
+    if rows:
+        raise UserError(
+            f"{rows:,} of {len(scores):,} {what} images have scores that are not finite: no result. "
+            "Lower OPTIM.LR if the model was trained, and look at the weights of the backbone if it was not"
+        )
 
 
 def accuracy(scores: Tensor, labels: Sequence[int]) -> float:

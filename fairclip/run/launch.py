@@ -10,9 +10,7 @@ Settings are merged in CoOp's order: defaults, data set file, trainer file, flag
 import argparse
 import difflib
 import secrets
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,15 +22,17 @@ from yacs.config import CfgNode
 from fairclip.backbones.openai import share_with_clip
 from fairclip.core.distributed import from_main, is_main, launched, processes, world
 from fairclip.core.errors import UserError, require
+from fairclip.core.lock import locked
 from fairclip.core.log import core_as_details, details, recorded
 from fairclip.core.plugins import import_plugins
+from fairclip.core.stopping import stops_on_signals
 from fairclip.core.toolbox import use_dassl
 from fairclip.run.foreign import another_clip, what_it_lacks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", default="", help="folder that holds the data sets")
-    parser.add_argument("--output-dir", default="", help="folder of this run")
+    parser.add_argument("--output-dir", help="folder of this run")
     parser.add_argument("--resume", default="", help="folder of a run to go on from (default: --output-dir)")
     parser.add_argument(
         "--resume-from",
@@ -97,9 +97,8 @@ def run(args: argparse.Namespace) -> None:
 
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
-    from dassl.utils import collect_env_info
 
-    from fairclip.run.config import build_cfg, is_ours
+    from fairclip.run.config import build_cfg
     from fairclip.run.extend import extended
     from fairclip.run.finished import already_finished
 
@@ -112,8 +111,33 @@ def run(args: argparse.Namespace) -> None:
     training = not (args.eval_only or args.no_train)
     require(training or not args.resume_from, "--resume-from trains: leave out --eval-only and --no-train")
     cfg = extended(cfg, args.resume_from)
+    check_places(cfg)
     if training and already_finished(cfg):
         return
+    with locked(cfg.OUTPUT_DIR) if is_main() else nullcontext():
+        if training and already_finished(cfg):  # by another run, just now
+            return
+        recorded_run(args, cfg, training, origin)
+
+
+def check_places(cfg: CfgNode) -> None:
+    """For trainers of others too: what would write elsewhere than meant, or fail far from its cause."""
+    require(cfg.OUTPUT_DIR, "OUTPUT_DIR is empty: give the folder of the run, --output-dir FOLDER")
+    root = Path(cfg.DATASET.ROOT).expanduser().absolute()
+    far = not root.parent.is_dir() or root.parent == Path(root.anchor)
+    require(
+        root.is_dir() or not cfg.DATASET.ROOT or not far,
+        f"there is no folder {cfg.DATASET.ROOT} (--root, DATASET.ROOT): it should be the one that holds all data sets",
+    )
+    require(cfg.SEED < 2**32, f"SEED {cfg.SEED}: a whole number from 0 to {2**32 - 1}, or -1: drawn anew each time")
+
+
+def recorded_run(args: argparse.Namespace, cfg: CfgNode, training: bool, origin: str) -> None:
+    """The run itself, with all that it says in log.txt."""
+    from dassl.utils import collect_env_info
+
+    from fairclip.run.config import is_ours
+
     prepare(cfg.SEED)
     with recorded(Path(cfg.OUTPUT_DIR) / "log.txt") if is_main() else nullcontext():
         flags = [f"{name}: {value}" for name, value in sorted(vars(args).items()) if name != "main"]
@@ -162,10 +186,8 @@ def build_and_run(args: argparse.Namespace, cfg: CfgNode, training: bool) -> Non
 
 def main(args: argparse.Namespace) -> int:
     """Returns the exit status: 0, or 130 if stopped."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is held in memory is given back
     try:
-        with processes():
+        with stops_on_signals(), processes():  # so that what is held in memory is given back
             run(args)
     except KeyboardInterrupt:
         if not launched():  # torchrun says so itself, and stops the others too where one has failed

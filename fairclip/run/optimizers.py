@@ -11,6 +11,12 @@ from yacs.config import CfgNode
 from fairclip.core.errors import require
 
 NAMES = ("adam", "amsgrad", "adamw", "radam", "sgd", "rmsprop")
+# The keys of OPTIM that some of them read, besides LR and WEIGHT_DECAY.
+KEYS_OF = {
+    "sgd": ("MOMENTUM", "SGD_DAMPNING", "SGD_NESTEROV"),
+    "rmsprop": ("MOMENTUM", "RMSPROP_ALPHA"),
+    **dict.fromkeys(("adam", "amsgrad", "adamw", "radam"), ("ADAM_BETA1", "ADAM_BETA2")),
+}
 
 
 def build_optimizer(optim: CfgNode, groups: Sequence[dict[str, Any]]) -> Optimizer:

@@ -15,7 +15,7 @@ from fairclip.core.log import log
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.run import checkpoints, resume
 from fairclip.run.build import Built
-from fairclip.run.evaluation import accuracy, evaluate, map_batches, more_figures, save_predictions
+from fairclip.run.evaluation import accuracy, check_finite, evaluate, map_batches, more_figures, save_predictions
 from fairclip.run.results import commit, versions, write_results
 from fairclip.views.loading import images_of
 
@@ -66,6 +66,7 @@ class Outcome(Built):
         split = split or self.cfg.TEST.SPLIT
         loader = self.loader_of(split)
         logits, images = self.predict(loader, split), images_of(loader)
+        check_finite(logits, split)
         figures = evaluate(self.evaluator, logits, images.labels)
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch + 1)
@@ -82,7 +83,8 @@ class Outcome(Built):
         return self.results["accuracy"]
 
     def accuracy(self, scores: Tensor, loader: DataLoader) -> float:
-        """In percent, of the scores [N, K] of all images of a loader."""
+        """In percent, of the scores [N, K] of all images of a loader. Raises UserError for any that are not finite."""
+        check_finite(scores, "test")
         return accuracy(scores, images_of(loader).labels)
 
     def write_results(self) -> None:

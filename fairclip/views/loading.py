@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fairclip.core.distributed import is_main, local_world, rank, world
 from fairclip.core.errors import UserError
+from fairclip.core.stopping import leave_stopping_to_parent, stop_if_asked
 
 T = TypeVar("T")
 
@@ -159,6 +160,11 @@ def silence_stopped_reader(worker: int) -> None:
     sys.excepthook = lambda kind, *rest: None if issubclass(kind, (EOFError, OSError)) else report(kind, *rest)
 
 
+def start_worker(worker: int) -> None:
+    silence_stopped_reader(worker)
+    leave_stopping_to_parent()
+
+
 def build_loader(
     images: Images, size: int, workers: int, device: torch.device, shuffle: bool = False, train: bool = False
 ) -> DataLoader:
@@ -173,7 +179,7 @@ def build_loader(
         batch_sampler=Batches(len(images), size, shuffle, train),
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=silence_stopped_reader,
+        worker_init_fn=start_worker,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else it takes a number from torch's, and what runs after differs
@@ -192,6 +198,8 @@ def set_seed(loader: DataLoader, seed: int) -> None:
     cast(Batches, loader.batch_sampler).seed = seed
 
 
-def progress(batches: Iterable[T], title: str) -> Iterable[T]:
-    """The same with a bar, where the main process has a terminal."""
-    return tqdm(batches, desc=title, leave=False, disable=None if is_main() else True)
+def progress(batches: Iterable[T], title: str) -> Iterator[T]:
+    """The same with a bar, where the main process has a terminal; a signal to stop ends it."""
+    for batch in tqdm(batches, desc=title, leave=False, disable=None if is_main() else True):
+        stop_if_asked()
+        yield batch
