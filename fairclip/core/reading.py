@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import URLError
 
 import yaml
 
@@ -33,6 +34,10 @@ def reading(path: str | Path, what: str, advice: str = "") -> Iterator[None]:
 
 def in_a_line(error: BaseException) -> str:
     """What an exception says, in one line of 300 characters at most, and its kind where that helps."""
+    if isinstance(inner := getattr(error, "reason", None), BaseException):  # of urllib
+        return in_a_line(inner)
+    if isinstance(error, URLError) and isinstance(inner, str):
+        return printable(inner)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnicodeDecodeError):
@@ -44,7 +49,12 @@ def in_a_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__} {text}".strip()
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:300]
+    return printable(text)
+
+
+def printable(text: str, most: int = 300) -> str:
+    """The text in one line of so many characters, in which whatever could steer a terminal is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])[:most]
 
 
 def read_text(path: str | Path, what: str, advice: str = "", largest: int = LARGEST) -> str:
