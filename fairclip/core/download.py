@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
 from fairclip.core.reading import in_a_line, printable
 from fairclip.core.web import NETWORK_ERRORS, SILENCE, asked
@@ -41,13 +41,7 @@ def download(url: str, target: str | Path, checksum: str, largest: int = LARGEST
         if checksum_of(target, kind) == checksum:
             return target
         log.warning(f"{target} is damaged (wrong {kind}): downloading it again")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(target.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise UserError(f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
+    require(_can_write(target.parent), f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
     part = target.with_name(target.name + ".part")
     reason: Exception
     by_hand = f"Or put the file at {target} yourself (from {url}, {kind} {checksum})."
@@ -84,6 +78,15 @@ def download(url: str, target: str | Path, checksum: str, largest: int = LARGEST
         raise UserError(f"what {url} delivers has the wrong {kind} and was removed. Run again. {by_hand}")
     os.replace(part, target)
     return target
+
+
+def _can_write(folder: Path) -> bool:
+    """Make a folder; whether there can be files in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _append(url: str, part: Path, largest: int) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,8 @@ def in_a_line(error: BaseException) -> str:
         return printable(inner)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, UnicodeEncodeError):
+        return "it has halves of characters (surrogates)"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not {error.encoding.upper()}"
     if isinstance(error, RecursionError):
@@ -86,12 +88,19 @@ def read_json(path: str | Path, what: str, advice: str = "") -> dict[str, Any]:
         return content
 
 
-def parse_json(text: str) -> Any:
-    """Strict JSON. Raises ValueError or RecursionError."""
+def parse_json(text: str, objects: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Strict JSON; ``objects``: what makes an object of its pairs, by default a dictionary that has each key once.
+
+    Raises:
+        ValueError, RecursionError: it is not valid, has a key twice, NaN, or halves of characters ("\\ud800").
+    """
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        content = json.loads(text, object_pairs_hook=objects or _once, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON, {error}") from error
+    if "\\ud" in text.lower():  # pairs of these are one character, and a single one cannot be written anywhere
+        json.dumps(content, ensure_ascii=False).encode()
+    return content
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         schemes = ("https",) if req.full_url.startswith("https:") else ("http", "https")
         if (scheme := urlsplit(newurl).scheme) not in schemes:
-            raise urllib.error.URLError(f"it leads on to an address with {scheme}: where {schemes[-1]}: is expected")
+            raise urllib.error.URLError(f"it leads on to an address with {scheme}:, not {' or '.join(schemes)}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
