@@ -5,10 +5,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from yacs.config import CfgNode
 
 from fairclip.compare.methods import read_methods
 from fairclip.compare.suites import read_suites
@@ -18,8 +20,9 @@ from fairclip.core.csv_files import as_csv, harmless, original, read_csv
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic, sweep, work_folder
 from fairclip.core.reading import parse_yaml
-from fairclip.core.tensor_files import read_tensors, save_tensors
+from fairclip.core.tensor_files import digest_of, read_tensors, save_tensors
 from fairclip.run import checkpoints
+from fairclip.run.outcome import Outcome
 from fairclip.run.results import read_predictions, write_predictions
 
 # -- Tensors -----------------------------------------------------------------------------------------------------------
@@ -62,6 +65,19 @@ def test_what_would_fill_the_memory_is_not_unpacked(tmp_path):
             other.writestr(entry.filename, archive.read(entry))
     with pytest.raises(UserError, match="it is compressed"):
         read_tensors(tmp_path / "b.pt", "a test")
+
+
+def test_digests_of_many_tensors():
+    many = {"a": [torch.arange(10**6).float() + n for n in range(5)], "b": 1}
+    assert digest_of(many) == digest_of(many | {}) != digest_of(many | {"a": many["a"][::-1]})
+    assert digest_of([1, 2]) != digest_of((1, 2)) and digest_of({"a": 1}) != digest_of({"a": 1.0})
+
+
+def test_a_checkpoint_belongs_to_its_tower():
+    run = SimpleNamespace(tower_hash="a", cfg=CfgNode({"MODEL": {"BACKBONE": {"NAME": "/my/clip.pt"}}}))
+    Outcome.check_tower(run, {"tower_hash": "a"}, Path("c"))
+    with pytest.raises(UserError, match="c was trained on other weights than /my/clip.pt has now"):
+        Outcome.check_tower(run, {"tower_hash": "b"}, Path("c"))
 
 
 @pytest.mark.parametrize("name", ["../model.pth.tar-1", "", "model.pth.tar-²", b"\xff", "model.pth.tar-1.bak"])

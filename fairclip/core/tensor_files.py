@@ -1,8 +1,11 @@
 """Our files of tensors and plain data: written with a SHA-256 of their content, which is compared in reading."""
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from fairclip.core.reading import reading
 
 DIGEST = "sha256"  # its key in a file
 ROOM = 2**24  # bytes that are never too many
+THREADS = min(8, os.cpu_count() or 1)  # that compute digests side by side
 
 
 def save_tensors(content: Mapping[str, Any], path: Path) -> None:
@@ -60,24 +64,33 @@ def check_zip(path: Path) -> None:
 
 def digest_of(content: object) -> str:
     """SHA-256 over tensors and plain data, nested in any way, the same on every device."""
-    digest = hashlib.sha256()
-    _add(digest, content)
+    digest, tensors = hashlib.sha256(), list[Tensor]()
+    _add(digest, content, tensors)
+    many = sum(tensor.nbytes for tensor in tensors) > ROOM
+    with ThreadPoolExecutor(THREADS) if many else nullcontext() as pool:
+        for part in (pool.map if pool else map)(_digest_of_values, tensors):
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _add(digest: Any, value: object) -> None:
+def _digest_of_values(tensor: Tensor) -> bytes:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data).digest()
+
+
+def _add(digest: Any, value: object, tensors: list[Tensor]) -> None:
+    """Add plain data and the outlines of tensors to the digest. The tensors are gathered, as their values take time."""
     if isinstance(value, Tensor):
         digest.update(f"tensor {value.dtype} {tuple(value.shape)}\0".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        tensors.append(value)
     elif isinstance(value, Mapping):
         digest.update(f"mapping {len(value)}\0".encode())
         for key, item in value.items():
-            _add(digest, key)
-            _add(digest, item)
+            _add(digest, key, tensors)
+            _add(digest, item, tensors)
     elif isinstance(value, list | tuple):
         digest.update(f"{type(value).__name__} {len(value)}\0".encode())
         for item in value:
-            _add(digest, item)
+            _add(digest, item, tensors)
     else:
         digest.update(f"{value!r}\0".encode("utf-8", "backslashreplace"))
 

@@ -83,7 +83,7 @@ class ImageCache:
 
     def _keep(self, file: Path, status: os.stat_result, image: Image.Image) -> None:
         pixels = np.asarray(image)
-        facts = [status.st_mtime_ns, status.st_size, *pixels.shape[:2], zlib.crc32(np.ascontiguousarray(pixels))]
+        facts = [status.st_mtime_ns, status.st_size, *pixels.shape[:2], zlib.crc32(np.ascontiguousarray(pixels).data)]
         header = np.array(facts, dtype=np.int64)
         try:
             if not self._claim(header.nbytes + pixels.nbytes):
@@ -137,7 +137,7 @@ def _read(file: Path, status: os.stat_result) -> Image.Image | None:
     pixels = content[8 * HEADER :]
     if (changed, size, height * width * 3) != (status.st_mtime_ns, status.st_size, len(pixels)):
         return None  # of another version of the image, or damaged
-    if min(height, width) < 1 or zlib.crc32(pixels) != checksum:
+    if min(height, width) < 1 or zlib.crc32(pixels.data) != checksum:
         return None
     return Image.fromarray(pixels.reshape(height, width, 3))
 
