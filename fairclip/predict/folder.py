@@ -155,10 +155,6 @@ def read_tensors(file: Path, classes: int, digest: str | None = None) -> dict[st
         tensors = load_file(file)
     except Exception as error:  # the package has errors of its own
         raise UserError(f"{file} is not a whole .safetensors file: {in_a_line(error)}") from error
-    require(
-        digest in (None, digest_of(dict(sorted(tensors.items())))),
-        f"{file} is damaged, or belongs to another {FACTS}: its tensors have another SHA-256 than that names",
-    )
     others = sorted(name for name in tensors if name != ANCHORS and not name.startswith("visual."))
     require(not others, f"{file} has tensors that no model of ours has: {few(others)}")
     require(ANCHORS in tensors, f"{file} has no tensor {ANCHORS}, the class vectors")
@@ -169,4 +165,8 @@ def read_tensors(file: Path, classes: int, digest: str | None = None) -> dict[st
     )
     odd = [name for name, tensor in tensors.items() if not (tensor.is_floating_point() and tensor.isfinite().all())]
     require(not odd, f"{file} has tensors that are not finite numbers: {few(odd)}")
+    require(
+        digest in (None, digest_of(dict(sorted(tensors.items())))),
+        f"{file} is damaged, or belongs to another {FACTS}: its tensors have another SHA-256 than that names",
+    )
     return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fairclip.core.errors import UserError
-from fairclip.core.reading import in_a_line
+from fairclip.core.reading import printable
 from fairclip.predict.folder import CARD, FACTS, MODEL, read_folder, write_folder
 from fairclip.predict.runs import TrainedModel
 
@@ -45,7 +45,7 @@ def push(trained: TrainedModel, repo_id: str, private: bool = False) -> str:
                 ignore_patterns=kept,
             )
         except Exception as error:  # of the hub and of its HTTP library, which differ from release to release
-            raise UserError(f"cannot upload to {repo_id}: {in_a_line(error)}") from error
+            raise UserError(f"cannot upload to {repo_id}: {first_line(error)}") from error
     return f"https://huggingface.co/{repo_id}"
 
 
@@ -59,8 +59,12 @@ def pull(repo_id: str, revision: str | None = None, backbone: str = "") -> Train
     try:
         place = client.snapshot_download(repo_id, revision=revision, allow_patterns=[FACTS, MODEL])
     except Exception as error:  # as above
-        raise UserError(f"cannot download {repo_id}: {in_a_line(error)}") from error
+        raise UserError(f"cannot download {repo_id}: {first_line(error)}") from error
     snapshot = Path(place)
     # The hub's cache keeps files beside its snapshots (<repository>/snapshots/<revision>), which are links to them.
     cached = snapshot.parent.name == "snapshots"
     return read_folder(snapshot, backbone, snapshot.parents[1] if cached else snapshot)
+
+
+def first_line(error: Exception) -> str:
+    return printable((str(error).strip() or type(error).__name__).split("\n")[0])
