@@ -15,15 +15,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
 from fairclip.core.places import CONFIGS, DATA
 from fairclip.predict.draw import draw_page, save_page
 from fairclip.predict.examples import choose_images, explain_examples
 from fairclip.predict.predictor import Predictor
-from fairclip.predict.runs import TrainedModel
+from fairclip.predict.runs import TrainedModel, read_config
 from fairclip.run.results import read_predictions
 
 Labelled = list[tuple[str, str]]  # path and class name of each image, in the test set's order
@@ -42,8 +40,7 @@ def trained(run: Path, root: str, backbone: str) -> tuple[Predictor, Labelled]:
     rows = read_predictions(run)
     if not rows:
         raise UserError(f"{run} has no predictions.csv to say what its test images are")
-    cfg = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    folder = Path(root or cfg["DATASET"]["ROOT"]).expanduser()
+    folder = Path(root or read_config(run)["DATASET"].get("ROOT", "")).expanduser()
     first = folder / rows[0][0]
     require(first.is_file(), f"the run's test images are not in {folder} (no {first}): name the data folder by --root")
     return predictor, [(str(folder / image), label) for image, label, _ in rows]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from made_up_runs import one_set, two_sets  # noqa: E402, F401 (fixtures)
-from server import Server  # noqa: E402
+from server import Raw, Server  # noqa: E402
 
 from fairclip.backbones import precision  # noqa: E402
 from fairclip.core import toolbox  # noqa: E402
@@ -66,6 +66,24 @@ def serve(monkeypatch) -> Iterator[Callable[[bytes], Server]]:
 
     yield start
     for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def raw(monkeypatch) -> Iterator[Callable[..., str]]:
+    """Starts servers that answer with bytes, see ``Raw``, and gives their addresses; nobody waits between attempts."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    servers = []
+
+    def start(answer: bytes, **more: bool) -> str:
+        servers.append(Raw(answer, **more))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return servers[-1].url
+
+    yield start
+    for server in servers:
+        server.pause.set()
         server.shutdown()
         server.server_close()
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import http.server
+import socketserver
+import threading
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -31,3 +33,39 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args) -> None:
         pass
+
+
+class Raw(socketserver.ThreadingTCPServer):
+    """Answers every request with the same bytes, then closes; or waits (``wait``), or sends a byte now and then
+    (``drip``), until the client has gone."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, answer: bytes, wait: bool = False, drip: bool = False):
+        super().__init__(("127.0.0.1", 0), RawHandler)
+        self.answer, self.wait, self.drip, self.asked = answer, wait, drip, 0
+        self.pause = threading.Event()  # time.sleep may be replaced
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+    @property
+    def server_port(self) -> int:
+        return self.server_address[1]
+
+
+class RawHandler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        self.server.asked += 1
+        length = 0
+        while (line := self.rfile.readline()).strip():
+            name, _, value = line.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+        self.rfile.read(length)
+        try:
+            self.wfile.write(self.server.answer)
+            while self.server.wait or self.server.drip:
+                if self.server.pause.wait(0.01):
+                    return
+                self.wfile.write(b"x" * self.server.drip)
+        except OSError:
+            pass

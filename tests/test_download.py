@@ -104,10 +104,54 @@ def test_md5_where_that_is_published(server, tmp_path):
 
 
 def test_full_disk(server, tmp_path, monkeypatch):
-    def refuse(url, part):
+    def refuse(url, part, largest):
         part.write_bytes(b"begun")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module, "_append", refuse)
     with pytest.raises(UserError, match="disk is full.*weights.pt.part"):
         download(server.url, tmp_path / "weights.pt", server.sha256)
+
+
+# -- Servers that mean harm --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\nbody", "wrong SHA-256"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nbody", "wrong SHA-256"),
+        (b"HTTP/1.1 416 \x1b[31mNo\r\nContent-Length: 0\r\n\r\n", r"refused .*: 416 \\x1b\[31mNo"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", "more than 1,000 bytes"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(5000), "more than 1,000 bytes"),
+        (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n", "refused .*not allowed"),
+        (b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1/a\r\n\r\n", "an address with ftp:, not http or https"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /again\r\n\r\n", "refused .*: 302"),
+        (b"nonsense\r\n\r\n", "cannot reach .*nonsense"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "broke off|cannot reach"),
+        (b"", "cannot reach"),
+    ],
+)
+def test_answers_that_are_wrong(raw, tmp_path, answer, message):
+    with pytest.raises(UserError, match=message):
+        download(raw(answer), tmp_path / "weights.pt", "0" * 64, largest=1000)
+    assert not list(tmp_path.glob("weights.pt"))
+
+
+def test_a_server_that_never_ends_its_head(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW", 0.15)
+    with pytest.raises(UserError, match="it took too long"):
+        download(raw(b"HTTP/1.1 200 OK\r\n", wait=True), tmp_path / "weights.pt", "0" * 64)
+
+
+def test_a_server_that_drips(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW", 0.05)
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    with pytest.raises(UserError, match="fewer than 1,000 bytes a second|it took too long"):
+        download(raw(b"HTTP/1.1 200 OK\r\n\r\n", drip=True), tmp_path / "weights.pt", "0" * 64)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "nowhere", "http://[", "http://127.0.0.1:99999/", "http:///a"])
+def test_addresses_that_are_wrong(tmp_path, url):
+    with pytest.raises(UserError, match="cannot reach"):
+        download(url, tmp_path / "weights.pt", "0" * 64)

@@ -198,7 +198,7 @@ def test_settings_that_need_labels_are_refused(data, backbone, tmp_path, opts, w
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"no archive", "cannot read the checkpoint"),
+        (b"no archive", "cannot be read as a checkpoint"),
         (None, "is not a checkpoint of this project's trainers: it lacks backbone"),
     ],
 )

@@ -859,4 +859,4 @@ def test_other_folders_are_refused(tmp_path, capsys, checkout):
     assert "FAIR is at home here" in capsys.readouterr().err
     (checkout / MANIFEST).write_text("{}")
     assert install(checkout, "--yes") == 2
-    assert "is damaged" in capsys.readouterr().err
+    assert "lacks files" in capsys.readouterr().err

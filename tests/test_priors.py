@@ -29,20 +29,20 @@ def test_numbers_of_images_become_shares_in_the_order_of_the_classes(tmp_path):
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ("{", "is not JSON"),
-        ([1, 2, 3], "is an object"),
+        ("{", "not valid JSON"),
+        ([1, 2, 3], "not a JSON object"),
         ({"red car": 1, "green car": 1}, "no share of blue car"),
         (dict.fromkeys([*NAMES, "bike"], 1), "does not have: bike"),
         (dict.fromkeys(NAMES, 0), "no positive numbers"),
         (dict.fromkeys(NAMES, True), "no positive numbers"),
         (dict.fromkeys(NAMES, "1"), "no positive numbers"),
-        ('{"red car": NaN, "green car": 1, "blue car": 1}', "shares of red car"),
+        ('{"red car": NaN, "green car": 1, "blue car": 1}', "NaN is no number"),
     ],
 )
 def test_mistakes(tmp_path, shares, message):
     with pytest.raises(UserError, match=message):
         read_prior(write(tmp_path / "prior.json", shares), NAMES)
-    with pytest.raises(UserError, match="cannot read the class prior"):
+    with pytest.raises(UserError, match="absent.json cannot be read as a class prior"):
         read_prior(str(tmp_path / "absent.json"), NAMES)
 
 

@@ -16,12 +16,15 @@ from fairclip.core.files import atomic
 from fairclip.run import results
 from fairclip.run.results import commit, config_hash, read_results, versions, write_results
 
+FIGURES = {"accuracy": 50.0, "macro_f1": 49.0}
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The file
 # ---------------------------------------------------------------------------------------------------------------------
 def test_round_trip(tmp_path):
-    content = {"seed": 1, "accuracy": 200 / 3, "trainer": "FAIR", "epochs": [{"loss": 0.1, "lr": 1e-4}], "none": None}
+    epochs = [{"epoch": 1, "loss": 0.1, "lr": 1e-4}]
+    content = FIGURES | {"seed": 1, "accuracy": 200 / 3, "trainer": "FAIR", "epochs": epochs, "none": None}
     path = write_results(tmp_path / "new" / "folder", content)
     assert read_results(path.parent) == content  # full precision
     assert path.read_text().index('"accuracy"') < path.read_text().index('"epochs"')  # sorted
@@ -41,9 +44,10 @@ def test_numbers_of_other_libraries(tmp_path):
             "g": tmp_path,
             4: float("nan"),
             "h": [float("inf"), torch.tensor(float("nan"))],
-        },
+        }
+        | FIGURES,
     )
-    assert read_results(tmp_path) == {
+    assert read_results(tmp_path) == FIGURES | {
         "a": 0.1,
         "b": 3,
         "c": 0.5,
@@ -57,10 +61,10 @@ def test_numbers_of_other_libraries(tmp_path):
 
 
 def test_what_json_cannot_hold_leaves_the_old_file(tmp_path):
-    write_results(tmp_path, {"seed": 1})
+    write_results(tmp_path, FIGURES | {"seed": 1})
     with pytest.raises(TypeError):
         write_results(tmp_path, {"seed": object()})
-    assert read_results(tmp_path) == {"seed": 1}
+    assert read_results(tmp_path) == FIGURES | {"seed": 1}
 
 
 def test_failure_while_writing_leaves_the_old_file(tmp_path):
@@ -77,9 +81,21 @@ def test_failure_while_writing_leaves_the_old_file(tmp_path):
 def test_unfinished_and_damaged_runs(tmp_path):
     assert read_results(tmp_path) is None
     assert read_results(tmp_path / "absent") is None
-    for content, message in ('{"seed": 1', "not valid JSON"), ("[1]", "not a JSON object"):
-        (tmp_path / "results.json").write_text(content)
-        with pytest.raises(UserError, match=f"results.json.*{message}.*Delete it"):
+    for content, message in (
+        ('{"seed": 1', "not valid JSON"),
+        ("[1]", "not a JSON object"),
+        ("[" * 10**5, "nested too deeply"),
+        ('{"accuracy": 1, "accuracy": 99, "macro_f1": 1}', "'accuracy' is there twice"),
+        ('{"accuracy": NaN, "macro_f1": 1}', "NaN is no number"),
+        ('{"accuracy": true, "macro_f1": 1}', "accuracy is True: it has to be a number from 0 to 100"),
+        ('{"accuracy": -5, "macro_f1": 1}', "accuracy is -5"),
+        ('{"macro_f1": 1}', "lacks accuracy"),
+        ('{"accuracy": 1, "macro_f1": 1, "epochs": [{"loss": 1}]}', "epochs is .*each with its epoch"),
+        ('{"accuracy": 1, "macro_f1": 1, "descriptions": {"file": "a"}}', "descriptions is .*file and sha256"),
+        ('{"accuracy": 1, "macro_f1": 1, "seed": "\xe9"}'.encode("latin-1"), "byte 40 is not UTF-8"),
+    ):
+        (tmp_path / "results.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(UserError, match=f"results.json.*{message}.*Delete the file"):
             read_results(tmp_path)
 
 

@@ -73,7 +73,7 @@ def test_table_by_seed_says_where_descriptions_are_missing_or_settings_differ(on
     assert "Note" not in text and "Not averaged" not in text
     finish(one_set / "synth_cars/CuPL/tiny/seed1", descriptions=None)
     assert "so 'Zero-shot, descriptions' goes by the names too" in shown(one_set, *arguments, capsys=capsys)
-    finish(one_set / "synth_cars/FAIR/tiny/seed2", 70, descriptions={"sha256": "b" * 64})
+    finish(one_set / "synth_cars/FAIR/tiny/seed2", 70, descriptions={"file": "a.json", "sha256": "b" * 64})
     text = shown(one_set, *arguments, capsys=capsys)
     assert "'FAIR' differ in class descriptions (SHA-256): none (seeds 1, 10), bbbbbbbbbbbb (seed 2)" in text
     assert cells(text)["FAIR"] == ["60.00", "70.00", "63.00", "not averaged", "", ""]
@@ -268,7 +268,7 @@ def test_mistakes_end_in_one_message(one_set, monkeypatch, capsys, arguments, me
     assert message in capsys.readouterr().err
     (one_set / "synth_cars/FAIR/tiny/seed1/results.json").write_text('{"accuracy": "high"}')
     assert table(["output"]) == 2
-    assert "seed1/results.json has no number 'accuracy'" in capsys.readouterr().err
+    assert "seed1/results.json: accuracy is 'high': it has to be a number" in capsys.readouterr().err
 
 
 def test_with_one_seed_there_is_no_deviation(one_set, capsys):

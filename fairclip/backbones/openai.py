@@ -24,6 +24,7 @@ from fairclip.backbones.weight_files import read_weights
 from fairclip.core.download import checksum_of, download
 from fairclip.core.errors import UserError
 from fairclip.core.log import log
+from fairclip.core.reading import reading
 
 # Backbones that come with the repository, and the SHA-256 of their files.
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -82,10 +83,12 @@ def load_clip(name: str, device: str | torch.device = "cpu", options: Options = 
         UserError: failed download, or a file that is not a CLIP checkpoint.
     """
     path = _fetch(_locate(name, clip_module()))
-    state, heads, activation = read_weights(Path(path))
-    if options.size:
-        state = resize_positions(state, options.size, path)
-    return build_clip(state, path, options.heads or heads, options.activation or activation).to(device)
+    with reading(path, "the weights of a CLIP"):
+        state, heads, activation = read_weights(Path(path))
+        if options.size:
+            state = resize_positions(state, options.size, path)
+        model = build_clip(state, path, options.heads or heads, options.activation or activation)
+    return model.to(device)
 
 
 class ClipTokenizer:

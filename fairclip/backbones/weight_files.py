@@ -4,7 +4,6 @@ A TorchScript archive (OpenAI's), a state dict saved by torch, bare or in a wrap
 Face's layout (Transformers' CLIPModel), as a file or a folder. Nothing but tensors is read: no pickled object is built.
 """
 
-import json
 import pickle
 import warnings
 import zipfile
@@ -18,6 +17,8 @@ from torch import Tensor
 from fairclip.backbones.architecture import check_finite
 from fairclip.backbones.hugging_face import from_hugging_face, is_hugging_face
 from fairclip.core.errors import UserError, require
+from fairclip.core.reading import in_a_line, read_json
+from fairclip.core.tensor_files import check_zip
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")  # keys under which people keep a state dict
 PREFIXES = ("module.", "model.", "clip_model.", "_orig_mod.")  # what wrapping a module puts before all names
@@ -59,18 +60,20 @@ def _read(file: Path) -> object:
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     try:
+        if zipfile.is_zipfile(file):
+            check_zip(file)
         if _is_torchscript(file):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch.jit is deprecated, OpenAI's files remain
                 return torch.jit.load(str(file), map_location="cpu").state_dict()
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged file leads into nearly any
         if _is_pickle(file) and isinstance(error, pickle.UnpicklingError):
             raise UserError(
                 f"{file} holds pickled objects besides tensors, and those are not read, since they could run anything. "
                 "Save its state dict: torch.save(model.state_dict(), FILE)"
             ) from error
-        reason = str(error).strip().split("\n")[0]
+        reason = in_a_line(error)
         raise UserError(
             f"{file} is neither a TorchScript archive nor a state dict of tensors, nor a .safetensors file: {reason}"
         ) from error
@@ -78,14 +81,13 @@ def _read(file: Path) -> object:
 
 def _read_safetensors(file: Path) -> object:
     try:
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
         raise UserError(f"{file} needs the package safetensors: pip install safetensors") from error
     try:
         return load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{file} is not a whole .safetensors file: {error}") from error
+    except Exception as error:
+        raise UserError(f"{file} is not a whole .safetensors file: {in_a_line(error)}") from error
 
 
 def _is_pickle(file: Path) -> bool:
@@ -118,10 +120,4 @@ def _unwrapped(content: object, file: Path) -> dict[str, Tensor]:
 
 def _read_config(file: Path) -> dict[str, object]:
     """What a file of JSON holds; nothing where there is no file."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
+    return read_json(file, "a config of Transformers") if file.is_file() else {}

@@ -1,10 +1,8 @@
 """Tables as text, Markdown, LaTeX and CSV."""
 
-import csv
-import io
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -15,6 +13,7 @@ from fairclip.compare.grid import Entry, Grid
 from fairclip.compare.methods import Method
 from fairclip.compare.runs import Cell, Column
 from fairclip.compare.stats import Scores
+from fairclip.core import csv_files
 
 
 def as_text(grid: Grid) -> str:
@@ -95,22 +94,20 @@ KINDS = {INDUCTIVE: "inductive", TRANSDUCTIVE: "transductive", LABELLED: "labels
 
 def as_csv(comparison: Comparison, published: Sequence[Mapping[str, Any]] = (), subject: str = "fair") -> str:
     """One line for each method and data set (and average), in full precision."""
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, FIELDS, restval="", lineterminator="\n")
-    table.writeheader()
+    rows: list[Mapping[str, Any]] = []
     for column in comparison.columns:
         found = {m: stats.scores(comparison, m, column) for m in comparison.methods}
         for m, line in lines(comparison, found, column, subject).items():
             cell = comparison.cell(m, column)
-            table.writerow(line | {"dataset": column.dataset, "config": column.config} | csv_costs(cell))
+            rows.append(line | {"dataset": column.dataset, "config": column.config} | csv_costs(cell))
     if len(comparison.columns) > 1:
         found = {m: stats.average(comparison, m) for m in comparison.methods}
         for m, line in lines(comparison, found, None, subject).items():
             seeds = "" if m.once else line.get("seeds", "")  # the one run may have another seed on each data set
-            table.writerow(line | {"dataset": "average", "config": "", "seeds": seeds})
+            rows.append(line | {"dataset": "average", "config": "", "seeds": seeds})
     for entry in published:
-        table.writerow({"kind": "published", **entry})
-    return stream.getvalue().rstrip("\n")
+        rows.append({"kind": "published", **entry})
+    return in_columns(FIELDS, rows)
 
 
 def lines(
@@ -140,9 +137,7 @@ RUN_FIELDS = (
 
 def runs_as_csv(comparison: Comparison) -> str:
     """One line for each finished run, in full precision. ``pseudo_accuracy`` is that of the last epoch."""
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, RUN_FIELDS, restval="", lineterminator="\n")
-    table.writeheader()
+    rows: list[Mapping[str, Any]] = []
     for column in comparison.columns:
         for m in comparison.methods:
             named = {
@@ -155,8 +150,13 @@ def runs_as_csv(comparison: Comparison) -> str:
                 last = run.results["epochs"][-1] if run.results.get("epochs") else {}
                 figures = {name: run.results[name] for name in RUN_FIELDS if name in run.results}
                 figures |= {"seed": seed, "pseudo_accuracy": last.get("pseudo_accuracy", "")}
-                table.writerow(figures | named)
-    return stream.getvalue().rstrip("\n")
+                rows.append(figures | named)
+    return in_columns(RUN_FIELDS, rows)
+
+
+def in_columns(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """CSV; what a row does not have stays empty."""
+    return csv_files.as_csv(fields, ([row.get(field, "") for field in fields] for row in rows)).rstrip("\n")
 
 
 def csv_costs(cell: Cell) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fairclip.core.errors import UserError, require
 from fairclip.core.places import CONFIGS
+from fairclip.core.reading import read_text
 
 USUAL = CONFIGS / "methods.txt"
 RUNS = ("zero-shot", "once", "seeds")
@@ -54,7 +55,7 @@ def read_methods(path: Path | None = None) -> list[Method]:
     """
     path = path or find_table()
     methods: list[Method] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "a table of methods").splitlines(), start=1):
         if line.strip() and not line.startswith("#"):
             try:
                 methods.append(_method(line))

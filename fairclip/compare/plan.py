@@ -224,7 +224,7 @@ def seeds_of(method: Method, parent: Path, seeds: Sequence[int]) -> list[int]:
     if not method.once:
         return list(dict.fromkeys(seeds))
     names = (path.parent.name.removeprefix("seed") for path in parent.glob("seed*/results.json"))
-    finished = sorted(int(name) for name in names if name.isdigit())
+    finished = sorted(int(name) for name in names if name.isdecimal())
     return [seed for seed in seeds if seed in finished][:1] or finished[:1] or list(seeds[:1])
 
 

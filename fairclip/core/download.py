@@ -2,25 +2,27 @@
 
 import errno
 import hashlib
-import http.client
 import os
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fairclip.core.errors import UserError
+from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
+from fairclip.core.reading import in_a_line, printable
+from fairclip.core.web import NETWORK_ERRORS, SILENCE, asked
 
 ATTEMPTS = 5  # connections tried for one download before giving up
-TIMEOUT = 30  # seconds without an answer after which a connection counts as cut
-AGENT = "fair/1.0"  # some servers turn away urllib's own name
+TIMEOUT = SILENCE
+WINDOW, SLOWEST = 60, 1000  # a connection that brings fewer bytes a second over so many seconds counts as cut
+LARGEST = 2**35  # bytes, unless the caller knows better: several times the largest file that we download
+TRY_AGAIN = (408, 429)  # refusals that pass; and 5xx
 KINDS = {32: "MD5", 64: "SHA-256"}  # of a checksum, by its number of hex digits
 
 
-def download(url: str, target: str | Path, checksum: str) -> Path:
+def download(url: str, target: str | Path, checksum: str, largest: int = LARGEST) -> Path:
     """Download `url` to `target`, resuming what an earlier call left.
 
     Bytes gather in `<target>.part`, which takes the final name only when its checksum is right. A cut connection is
@@ -28,48 +30,46 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
 
     Args:
         checksum: SHA-256 or MD5 of the file, in hex.
+        largest: bytes that it may have.
 
     Raises:
-        UserError: a folder that cannot be written to, a full disk, no connection, a refusal of the server, a wrong
-            checksum, or a connection cut too often.
+        UserError: a folder that cannot be written to, a full disk, no connection, a refusal of the server, too
+            many bytes, a wrong checksum, or a connection cut too often.
     """
     target, kind = Path(target), KINDS[len(checksum)]
     if target.is_file():
         if checksum_of(target, kind) == checksum:
             return target
         log.warning(f"{target} is damaged (wrong {kind}): downloading it again")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(target.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise UserError(f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
+    require(_can_write(target.parent), f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
     part = target.with_name(target.name + ".part")
     reason: Exception
     by_hand = f"Or put the file at {target} yourself (from {url}, {kind} {checksum})."
     for attempt in range(ATTEMPTS):
         try:
-            _append(url, part)
+            _append(url, part, largest)
             break
+        except UserError as error:
+            raise UserError(f"{error}. {by_hand}") from error
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing left to send: the part is whole, or not a part of this file
+            if error.code == 416 and part.exists():  # the part is whole, or not a part of this file
                 break
-            if error.code < 500:
-                raise UserError(f"the server refused {url}: {error.code} {error.reason}. {by_hand}") from error
+            if error.code < 500 and error.code not in TRY_AGAIN:
+                raise UserError(
+                    f"the server refused {url}: {error.code} {printable(str(error.reason))}. {by_hand}"
+                ) from error
             reason = error
-        except (OSError, http.client.HTTPException) as error:
+        except NETWORK_ERRORS as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(f"the disk is full: {part} has no room to grow. Make room and run again.") from error
             if not part.exists():
                 raise UserError(
-                    f"cannot reach {url} ({getattr(error, 'reason', error)}). "
-                    f"Check the network and run again. {by_hand}"
+                    f"cannot reach {url} ({in_a_line(error)}). Check the network and run again. {by_hand}"
                 ) from error
             reason = error
         if attempt + 1 == ATTEMPTS:
             raise UserError(
-                f"the download of {url} broke off {ATTEMPTS} times (last: {reason}). What has arrived is "
+                f"the download of {url} broke off {ATTEMPTS} times (last: {in_a_line(reason)}). What has arrived is "
                 f"kept; run again to go on from there. {by_hand}"
             ) from reason
         time.sleep(2**attempt)
@@ -80,25 +80,46 @@ def download(url: str, target: str | Path, checksum: str) -> Path:
     return target
 
 
-def _append(url: str, part: Path) -> None:
-    """One connection: add to `part` what is missing of `url`, or start over if the server can't continue."""
+def _can_write(folder: Path) -> bool:
+    """Make a folder; whether there can be files in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _append(url: str, part: Path, largest: int) -> None:
+    """One connection: add to `part` what is missing of `url`, or start over if the server can't continue.
+
+    Raises:
+        UserError: more than ``largest`` bytes; the part is removed.
+    """
     received = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": AGENT} | ({"Range": f"bytes={received}-"} if received else {})
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+    with asked(url, {"Range": f"bytes={received}-"} if received else {}, 2 * WINDOW) as (response, watch):
         if response.status != 206:
             received = 0
-        length = response.headers.get("Content-Length")
-        total = received + int(length) if length else None
+        total = None if response.length is None else received + response.length  # None: not said, or no number
         with (
             open(part, "ab" if received else "wb") as file,
             tqdm(desc=part.stem, initial=received, total=total, unit="B", unit_scale=True) as bar,
         ):
-            while chunk := response.read(1 << 20):
+            before, start = received, time.monotonic()
+            while (total or 0) <= largest and received <= largest and (chunk := response.read1(1 << 18)):
                 file.write(chunk)
                 bar.update(len(chunk))
-    size = part.stat().st_size
-    if total is not None and size < total:
-        raise ConnectionError(f"{size} of {total} bytes")
+                received += len(chunk)
+                if time.monotonic() > start + WINDOW:
+                    if received - before < WINDOW * SLOWEST:
+                        raise ConnectionError(f"fewer than {SLOWEST:,} bytes a second")
+                    before, start = received, time.monotonic()
+                    watch.renew(2 * WINDOW)
+        watch.check()
+    if max(received, total or 0) > largest:
+        part.unlink()
+        raise UserError(f"what {url} delivers has more than {largest:,} bytes and was removed")
+    if total is not None and received < total:
+        raise ConnectionError(f"{received} of {total} bytes")
 
 
 def checksum_of(path: Path, kind: str = "SHA-256") -> str:

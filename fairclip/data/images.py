@@ -1,7 +1,6 @@
 """Are the images whole? Every file is decoded once, and what came out is on record in a cache folder."""
 
 import hashlib
-import json
 import os
 import signal
 import sys
@@ -17,9 +16,8 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
-from fairclip.core.cache import cache_folder
+from fairclip.core.cache import cache_folder, keep_record, kept_record
 from fairclip.core.errors import UserError
-from fairclip.core.files import atomic
 from fairclip.core.log import log
 
 FEW = 200  # so many images are decoded sooner than processes start
@@ -52,7 +50,7 @@ def check_images(paths: Sequence[str], name: str, again: bool = False) -> list[t
         bad = None if again else _read(record)
         if bad is None:
             bad = _check(paths, name)
-            _write(record, len(paths), bad)
+            keep_record(record, {"images": len(paths), "bad": bad})  # one that cannot be written costs another check
         _seen[fingerprint] = bad
     return list(_seen[fingerprint])
 
@@ -160,15 +158,5 @@ def _record(name: str, fingerprint: str) -> Path:
 
 def _read(record: Path) -> list[tuple[str, str]] | None:
     """The result on record; None where there is none that can be read."""
-    try:
-        return [(str(path), str(reason)) for path, reason in json.loads(record.read_text(encoding="utf-8"))["bad"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write(record: Path, count: int, bad: list[tuple[str, str]]) -> None:
-    try:
-        with atomic(record) as temporary:
-            temporary.write_text(json.dumps({"images": count, "bad": bad}, indent=1), encoding="utf-8")
-    except OSError:
-        pass  # a cache that cannot be written costs another check, no more
+    content = kept_record(record)
+    return None if content is None else [(str(path), str(reason)) for path, reason in content["bad"]]

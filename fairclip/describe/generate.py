@@ -13,26 +13,24 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 from pathlib import Path
 
-import requests
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
-from urllib3.util import Retry
 
 from fairclip.core.errors import UserError, few
 from fairclip.core.files import atomic
 from fairclip.core.log import log
 from fairclip.data.classes import class_list
 from fairclip.describe.check import KINDS, SENTENCES, TOKENS, kind_named, problems, read_classes
+from fairclip.describe.endpoint import Endpoint
 from fairclip.text.descriptions import read_table
 
 OPENAI = "https://api.openai.com/v1"
-TIMEOUT = 120  # seconds for one answer
-ATTEMPTS = 8  # of a request that fails or is told to wait
 NEIGHBOURS = 12  # look-alikes, by name, that a prompt lists
+MOST, LONG = 50, 2000  # sentences of an answer, and characters of a sentence, that may still be a mistake
+BRACKETS = 1000  # of an answer, in which a list is looked for
 
 SYSTEM = """You describe classes of images for a vision-language model. The model compares each sentence with photos and
 with close-ups of parts. You are an expert on the subject, and you write only what is true and can be seen."""
@@ -52,52 +50,6 @@ Answer with a JSON list of strings and nothing else."""
 
 AGAIN = """That does not fit: {problems}.
 Answer with the whole list again, corrected: a JSON list of strings and nothing else."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where to ask. `url` ends before /chat/completions."""
-
-    url: str
-    model: str
-    key: str
-
-    def ask(self, messages: Sequence[dict[str, str]]) -> str:
-        """The answer to a conversation. Busy and failing servers are asked again, as they say or ever more slowly.
-
-        Raises:
-            UserError: no connection, a refusal, or no answer in the expected form.
-        """
-        retry = Retry(
-            ATTEMPTS - 1,
-            connect=1,
-            backoff_factor=1,
-            status_forcelist=(408, 409, 429, 500, 502, 503, 504),
-            allowed_methods=None,
-            raise_on_status=False,
-        )
-        with requests.Session() as session:
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(max_retries=retry))
-            headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-            url = f"{self.url.rstrip('/')}/chat/completions"
-            try:
-                answer = session.post(
-                    url, json={"model": self.model, "messages": messages}, headers=headers, timeout=TIMEOUT
-                )
-            except requests.RequestException as error:
-                raise UserError(f"no answer from {url}: {error}") from error
-        if not answer.ok:
-            hint = {
-                401: " Is the key right (OPENAI_API_KEY)?",
-                403: " Is the key right (OPENAI_API_KEY)?",
-                404: " Are the base URL and the model right?",
-            }.get(answer.status_code, "")
-            raise UserError(f"{url} answered {answer.status_code}: {answer.text[:300].strip()}.{hint}")
-        try:
-            return str(answer.json()["choices"][0]["message"]["content"])
-        except (ValueError, LookupError, TypeError) as error:
-            raise UserError(f"{url} does not answer like a chat endpoint: {answer.text[:300].strip()}") from error
 
 
 def describe(name: str, classes: Sequence[str], endpoint: Endpoint, kind: str, count: int) -> list[str]:
@@ -125,20 +77,26 @@ def describe(name: str, classes: Sequence[str], endpoint: Endpoint, kind: str, c
             {"role": "assistant", "content": answer},
             {"role": "user", "content": AGAIN.format(problems="; ".join(wrong))},
         ]
-    raise UserError(f"the answer has no list of sentences: {answer[:100]!r}")
+    raise UserError(f"the answer has no list of sentences: {endpoint.shown(answer[:100])!r}")
 
 
 def parse(answer: str) -> list[str]:
-    """The strings of the longest JSON list in an answer; none if there is no such list."""
+    """The strings of the longest JSON list in an answer; none if there is no such list, or one that is far too long."""
     lists = []
-    for start in re.finditer(r"\[", answer):  # the answer may think aloud, with brackets, before and after
+    for start in islice(re.finditer(r"\[", answer), BRACKETS):  # it may think aloud, with brackets, before and after
         try:
             found, _ = json.JSONDecoder().raw_decode(answer, start.start())
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if found and all(isinstance(sentence, str) for sentence in found):
-            lists.append([" ".join(sentence.split()) for sentence in found if sentence.strip()])
-    return max(lists, key=len, default=[])
+            lists.append([text for sentence in found if (text := in_words(sentence))])
+    longest = max(lists, key=len, default=[])
+    return longest if len(longest) <= MOST and all(len(text) <= LONG for text in longest) else []
+
+
+def in_words(sentence: str) -> str:
+    """Without whatever could steer a terminal, and with single spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
 
 
 def neighbours(name: str, classes: Sequence[str]) -> list[str]:
@@ -210,8 +168,8 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
         for job in tqdm(as_completed(jobs), total=len(jobs), desc="describing", disable=None):
             try:
                 table[jobs[job]] = job.result()
-            except UserError as error:
-                failed[jobs[job]] = str(error)
+            except Exception as error:  # whatever is wrong with this answer, the others count
+                failed[jobs[job]] = str(error) if isinstance(error, UserError) else endpoint.shown(repr(error))
                 if len(failed) >= args.jobs and not any(table.get(name) for name in lacking):
                     break  # nothing works: do not try all others
                 continue

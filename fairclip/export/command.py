@@ -18,13 +18,13 @@ names, temperature, how images are prepared, and what the run was.
 
 import argparse
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fairclip.core.errors import require
+from fairclip.core.files import work_folder
 from fairclip.core.log import log
 from fairclip.export.classifier import Classifier
 from fairclip.export.layouts import LAYOUTS, write_json
@@ -65,8 +65,7 @@ def export(run: str | Path, layout: str, folder: str | Path, backbone: str = "")
     facts = {name: settings[name] for name in ("size", "mean", "std", "interpolation", "resize", "normalize")}
     place.mkdir(parents=True, exist_ok=True)
     # First beside the others, so that a failure leaves no half of them.
-    with tempfile.TemporaryDirectory(dir=place, prefix=".export-") as name:
-        temporary = Path(name)
+    with work_folder(place / "export") as temporary:
         files = LAYOUTS[layout](loaded, classifier, facts, temporary)
         np.save(temporary / FILES[0], classifier.anchors.numpy(), allow_pickle=False)
         about = {name: settings[name] for name in ("trainer", "dataset", "epoch", "seed")}

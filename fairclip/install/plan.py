@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from fairclip.core.errors import UserError, few
 from fairclip.core.files import atomic
+from fairclip.core.reading import read_json
+from fairclip.core.rules import Rule, check, is_flag, is_text
 from fairclip.install.parts import (
     FAIR,
     baselines,
@@ -24,6 +26,29 @@ from fairclip.install.train_file import Unrecognised, parse, register, trainers_
 MANIFEST = ".fair_install.json"
 
 
+def is_inside(name: object) -> bool:
+    """A name of a file that does not lead out of the checkout, from which it may be removed."""
+    path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("..")
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def are_inside(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_inside, value))
+
+
+def are_digests(value: object) -> bool:
+    return isinstance(value, dict) and are_inside([*value]) and all(isinstance(d, list) for d in value.values())
+
+
+RULES = {
+    "files": Rule(are_digests, "lists of SHA-256, by file of the checkout"),
+    "folders": Rule(are_inside, "a list of folders in the checkout"),
+    "baselines": Rule(is_flag, "true or false"),
+    "descriptions": Rule(lambda value: isinstance(value, list) and all(map(is_text, value)), "a list of names"),
+    "script": Rule(is_inside, "a file of the checkout", optional=True),
+}
+
+
 @dataclass
 class Manifest:
     """What earlier calls left in a checkout. The format is older than fairclip/: then all lay in trainers/."""
@@ -37,17 +62,12 @@ class Manifest:
     @classmethod
     def read(cls, checkout: Path) -> "Manifest":
         path = checkout / MANIFEST
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            parts = {name: stored[name] for name in ("files", "folders", "baselines", "descriptions")}
-            return cls(**parts, script=str(stored.get("script", "train.py")))
-        except FileNotFoundError:
+        if not path.exists():
             return cls()
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} is damaged ({type(error).__name__}: {error}). Restore it, or remove it and the "
-                "files that came with it"
-            ) from error
+        advice = "Restore it, or remove it and the files that came with it"
+        stored = read_json(path, "the list of what was installed", advice)
+        check(stored, RULES, path, advice=advice)
+        return cls(**{name: stored[name] for name in RULES if name in stored})
 
     def write(self, checkout: Path) -> None:
         with atomic(checkout / MANIFEST) as path:

@@ -11,10 +11,8 @@ message. Files are written at the end, whole or not at all.
 """
 
 import argparse
-import csv
-import io
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from fairclip.core.csv_files import as_csv
 from fairclip.core.errors import UserError, require
 from fairclip.core.files import atomic
 from fairclip.core.image_files import images_below
@@ -160,31 +159,23 @@ def tell(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def to_csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def write_text(path: Path, text: str) -> None:
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # names of files may be any bytes
     tell(f"Wrote {path}")
 
 
 def write_answers(answers: Answers, classnames: Sequence[str], top: int, args: argparse.Namespace) -> None:
     """The table, printed or in --output, and the files of --boxes and --show."""
     columns = [f"{column}_{i + 1}" for i in range(top) for column in ("class", "probability")]
-    text = to_csv(["image", *columns, "likeness_1"], answers.rows)
+    text = as_csv(["image", *columns, "likeness_1"], answers.rows)
     if args.output:
         write_text(args.output, text)
     else:
         print(text, end="")
     if args.boxes:
         columns = ["crop", "left", "upper", "right", "lower", "relevance", "weight"]
-        write_text(args.boxes, to_csv(["image", *columns], answers.boxes))
+        write_text(args.boxes, as_csv(["image", *columns], answers.boxes))
     if args.features:
         images = np.array([row[0] for row in answers.rows])
         with atomic(args.features) as temporary, temporary.open("wb") as file:

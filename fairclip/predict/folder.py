@@ -15,6 +15,8 @@ from torch import Tensor
 from fairclip.backbones.open_clip_models import FOLDER, HUB, PREFIX
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
+from fairclip.core.reading import in_a_line, read_json
+from fairclip.core.tensor_files import digest_of
 from fairclip.predict.card import model_card
 from fairclip.predict.folder_facts import check_facts
 from fairclip.predict.runs import LATER_SETTINGS, TrainedModel
@@ -41,6 +43,8 @@ def write_folder(trained: TrainedModel, folder: Path) -> None:
     """
     require(not folder.exists() or folder.is_dir(), f"{folder} is a file: name a folder")
     require(not (folder / "config.yaml").exists(), f"{folder} is the folder of a run: name another one for the model")
+    tensors = {ANCHORS: trained.anchors, **trained.state_dict}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
     facts = {
         "format": FORMAT,
         "classnames": trained.classnames,
@@ -48,13 +52,13 @@ def write_folder(trained: TrainedModel, folder: Path) -> None:
         "tower_hash": trained.tower_hash,
         "settings": trained.settings,
         "results": trained.results,
+        "sha256": digest_of(tensors),
     }
     text = json.dumps(facts, indent=2) + "\n"
     read_back = json.loads(text)
     check_facts({key: read_back[key] for key in read_back if key != "format"}, folder / FACTS)
-    tensors = {ANCHORS: trained.anchors, **trained.state_dict}
     with atomic(folder / MODEL) as temporary:
-        save_tensors({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary)
+        save_tensors(tensors, temporary)
     if not (folder / CARD).exists():
         with atomic(folder / CARD) as temporary:
             temporary.write_text(model_card(trained, shared_name(trained.backbone)), encoding="utf-8")
@@ -124,25 +128,25 @@ def read_folder(folder: Path, backbone: str = "", inside: Path | None = None) ->
         f"{folder / FACTS} names the backbone {name}, which is a file on this machine: if that is the one, say so "
         "(backbone, or --backbone)",
     )
-    tensors = read_tensors(folder / MODEL, len(facts["classnames"]))
+    tensors = read_tensors(folder / MODEL, len(facts["classnames"]), facts.pop("sha256", None))
     anchors = tensors.pop(ANCHORS)
     facts["settings"] = LATER_SETTINGS | facts["settings"]
     return TrainedModel(state_dict=tensors, anchors=anchors, **facts)
 
 
 def read_facts(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+    content = read_json(file, "the facts of a shared model")
+    if content.pop("format", None) != FORMAT:
         raise UserError(f"{file} does not have the format {FORMAT}: Predictor.to_folder writes it")
     check_facts(content, file)
     return content
 
 
-def read_tensors(file: Path, classes: int) -> dict[str, Tensor]:
-    """`anchors` [classes, d] and parameters of the tower. Whether these fit the tower is seen when it is there."""
+def read_tensors(file: Path, classes: int, digest: str | None = None) -> dict[str, Tensor]:
+    """`anchors` [classes, d] and parameters of the tower. Whether these fit the tower is seen when it is there.
+
+    Args: digest, that the tensors must have; None: not known, as of folders from before it was noted.
+    """
     try:
         from safetensors.torch import load_file
     except ImportError as error:
@@ -150,7 +154,7 @@ def read_tensors(file: Path, classes: int) -> dict[str, Tensor]:
     try:
         tensors = load_file(file)
     except Exception as error:  # the package has errors of its own
-        raise UserError(f"{file} is not a whole .safetensors file: {error}") from error
+        raise UserError(f"{file} is not a whole .safetensors file: {in_a_line(error)}") from error
     others = sorted(name for name in tensors if name != ANCHORS and not name.startswith("visual."))
     require(not others, f"{file} has tensors that no model of ours has: {few(others)}")
     require(ANCHORS in tensors, f"{file} has no tensor {ANCHORS}, the class vectors")
@@ -161,4 +165,8 @@ def read_tensors(file: Path, classes: int) -> dict[str, Tensor]:
     )
     odd = [name for name, tensor in tensors.items() if not (tensor.is_floating_point() and tensor.isfinite().all())]
     require(not odd, f"{file} has tensors that are not finite numbers: {few(odd)}")
+    require(
+        digest in (None, digest_of(dict(sorted(tensors.items())))),
+        f"{file} is damaged, or belongs to another {FACTS}: its tensors have another SHA-256 than that names",
+    )
     return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fairclip.core.errors import UserError
+from fairclip.core.reading import printable
 from fairclip.predict.folder import CARD, FACTS, MODEL, read_folder, write_folder
 from fairclip.predict.runs import TrainedModel
 
@@ -66,4 +67,4 @@ def pull(repo_id: str, revision: str | None = None, backbone: str = "") -> Train
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+    return printable((str(error).strip() or type(error).__name__).split("\n")[0])

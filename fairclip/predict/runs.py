@@ -4,19 +4,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
 from torch import Tensor
 
 from fairclip.backbones.backbone import NO_OPTIONS
+from fairclip.core import rules
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
-from fairclip.run.checkpoints import POINTER, find_checkpoint, read_checkpoint, read_file
+from fairclip.core.reading import read_yaml, reading
+from fairclip.core.rules import Rule, check, check_nested
+from fairclip.core.tensor_files import are_tensors, are_vectors, read_tensors, save_tensors
+from fairclip.predict.folder_facts import RESULTS, SETTINGS, check_counts
+from fairclip.run.checkpoints import POINTER, find_checkpoint, read_checkpoint
 from fairclip.run.results import read_results
 
 FORMAT = "fair-predictor-1"  # of the files that `write_saved` writes
 # Settings that came later, with what was meant without them.
 LATER_SETTINGS = {"resize": "shortest", "backbone_options": NO_OPTIONS.plain()}
+CONFIG = {  # what is read of a run's config.yaml
+    "TRAINER.NAME": Rule(rules.is_text, "a name"),
+    "DATASET.NAME": Rule(rules.is_text, "a name"),
+    "DATASET.ROOT": Rule(rules.is_string, "a folder", optional=True),
+    "MODEL.BACKBONE.NAME": Rule(rules.is_text, "a name"),
+    "OPTIM.MAX_EPOCH": Rule(rules.is_whole, "a whole number"),
+    "INPUT.NO_TRANSFORM": Rule(rules.is_flag, "true or false"),
+    "INPUT.TRANSFORMS": Rule(lambda value: isinstance(value, list), "a list of names"),
+}
 TOLD = ("accuracy", "crop_accuracy", "macro_f1", "split", "uses_labels")  # of results.json
 
 
@@ -44,25 +56,43 @@ def read_trained(path: Path, epoch: int | None = None) -> TrainedModel:
     if path.is_file():
         require(epoch is None, f"{path} is one saved model: an epoch can be chosen in a run's folder only")
     trained = read_saved(path) if path.is_file() else read_run(path, epoch)
-    return replace(trained, settings=LATER_SETTINGS | trained.settings)
+    trained = replace(trained, settings=LATER_SETTINGS | trained.settings)
+    check_model(trained, path)
+    return trained
 
 
 # -- One file ----------------------------------------------------------------------------------------------------------
 
 
+MODEL = {
+    "state_dict": Rule(are_tensors, "parameters by name, finite numbers"),
+    "anchors": Rule(are_vectors, "a tensor [K, d] of finite numbers"),
+    "classnames": Rule(rules.are_names, "a list of names"),
+    "backbone": Rule(rules.is_text, "a name"),
+    "tower_hash": Rule(rules.is_hash, "a SHA-256 or None"),
+    "settings": Rule(rules.is_object, "settings by name"),
+    "results": Rule(rules.is_object, "figures by name", optional=True),
+}
+
+
 def write_saved(trained: TrainedModel, path: Path) -> None:
     with atomic(path) as temporary:
-        torch.save({"format": FORMAT, **vars(trained)}, temporary)
+        save_tensors({"format": FORMAT, **vars(trained)}, temporary)
 
 
 def read_saved(path: Path) -> TrainedModel:
-    content = read_file(path)
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+    content = read_tensors(path, "a saved model")
+    if content.pop("format", None) != FORMAT:
         raise UserError(f"{path} is not a model that Predictor.save wrote. To load a run, give its folder")
-    try:
-        return TrainedModel(**content)
-    except TypeError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    check(content, MODEL, path, closed=True)
+    return TrainedModel(**content)
+
+
+def check_model(trained: TrainedModel, source: Path) -> None:
+    """Raises UserError for settings that a model cannot have, whichever way it was read."""
+    check(trained.settings, SETTINGS, source, "settings.")
+    check(trained.results, RESULTS, source, "results.")
+    check_counts({"classnames": trained.classnames, "settings": trained.settings}, source)
 
 
 # -- A run's folder ----------------------------------------------------------------------------------------------------
@@ -70,19 +100,19 @@ def read_saved(path: Path) -> TrainedModel:
 
 def read_run(folder: Path, epoch: int | None) -> TrainedModel:
     cfg = read_config(folder)
-    try:
-        trainer, dataset, last = cfg["TRAINER"]["NAME"], cfg["DATASET"]["NAME"], cfg["OPTIM"]["MAX_EPOCH"]
-        backbone, images = cfg["MODEL"]["BACKBONE"]["NAME"], cfg["INPUT"]
-        odd_images = images["NO_TRANSFORM"] or "instance_norm" in images["TRANSFORMS"]
-        require(not odd_images, "INPUT.NO_TRANSFORM and the transform instance_norm are not supported in prediction")
-        state = read_newest(folder, trainer, epoch)
-        prediction = state["prediction"] if "prediction" in state else prediction_of_old_run(cfg, state)
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'config.yaml'} is not the config of a run ({type(error).__name__}: {error})"
-        ) from error
-
+    trainer, dataset, last = cfg["TRAINER"]["NAME"], cfg["DATASET"]["NAME"], cfg["OPTIM"]["MAX_EPOCH"]
+    backbone, images = cfg["MODEL"]["BACKBONE"]["NAME"], cfg["INPUT"]
+    odd_images = images["NO_TRANSFORM"] or "instance_norm" in images["TRANSFORMS"]
+    require(not odd_images, "INPUT.NO_TRANSFORM and the transform instance_norm are not supported in prediction")
+    state, file = read_newest(folder, trainer, epoch)
+    if "prediction" in state:
+        prediction = state["prediction"]
+    else:
+        with reading(folder / "config.yaml", "the config of a run"):
+            prediction = prediction_of_old_run(cfg, state)
+    require("anchors" in prediction, f"{file} lacks prediction.anchors")
     anchors = prediction["anchors"]
+    require(anchors is None or are_vectors(anchors), f"{file}: prediction.anchors is no tensor [K, d], finite numbers")
     if anchors is None:
         raise UserError(
             f"{folder} is a run of {trainer}, whose model is more than an image tower with one vector per class (as "
@@ -118,23 +148,20 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is not the folder of a run: it has no config.yaml"
             + (f". Runs in it: {few(below, 5)}" if below else "" if folder.is_dir() else ", or does not exist")
         )
-    try:
-        cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not the config of a run ({type(error).__name__}: {error})") from error
-    require(isinstance(cfg, dict), f"{path} is not the config of a run: it holds no settings")
+    cfg = read_yaml(path, "the config of a run")
+    check_nested(cfg, CONFIG, path)
     return cfg
 
 
-def read_newest(folder: Path, trainer: str, epoch: int | None) -> dict[str, Any]:
-    """The content of the newest checkpoint in a run's folder, or of that of ``epoch``."""
+def read_newest(folder: Path, trainer: str, epoch: int | None) -> tuple[dict[str, Any], Path]:
+    """The content of the newest checkpoint in a run's folder, or of that of ``epoch``; and its file."""
     pointers = list(folder.glob(f"*/{POINTER}"))
     require(pointers, f"{folder} has no checkpoint: the run has not finished an epoch, or {trainer} trains nothing")
     names = few(sorted(map(str, pointers)))
     require(len(pointers) == 1, f"{folder} has checkpoints of several models: {names}")
     path = find_checkpoint(pointers[0].parent, epoch)
     assert path is not None  # its pointer is there
-    return read_checkpoint(path)
+    return read_checkpoint(path), path
 
 
 def check_files_agree(folder: Path, state: dict[str, Any], backbone: str) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def extended(cfg: CfgNode, folder: str) -> CfgNode:
         trains_by_steps(cfg.TRAINER.NAME),
         f"--resume-from {folder}: {cfg.TRAINER.NAME} does not train by epochs that could be added to",
     )
+    require("epochs" in results, f"--resume-from {folder}: its {FILENAME} lacks epochs")
     done = len(results["epochs"])
     require(
         cfg.OPTIM.MAX_EPOCH > done,

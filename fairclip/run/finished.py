@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
 from fairclip.core.log import log
+from fairclip.core.reading import read_yaml
 from fairclip.run.results import LATER_KEYS, NOT_HASHED, read_results
 from fairclip.run.settings import own_settings, run_hash
 
@@ -55,9 +56,8 @@ def different_settings(folder: str | Path, cfg: CfgNode) -> dict[str, tuple[Any,
     None stands for a key that is not there. Empty too where there is no such file, or it cannot be read.
     """
     try:
-        then = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-        before = dict(flatten(then))
-    except (OSError, AttributeError, UnicodeDecodeError, yaml.YAMLError):
+        before = dict(flatten(read_yaml(Path(folder) / "config.yaml", "the config of a run")))
+    except UserError:
         return {}
     # As yaml would read it back: tuples become lists. The size follows the backbone, and is not known yet.
     now = dict(flatten(yaml.safe_load(own_settings(cfg).dump())))
@@ -81,7 +81,8 @@ def in_words(different: Mapping[str, tuple[Any, Any]], before: object, now: obje
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of nested mappings, with their dotted keys: "OPTIM.LR", 0.001."""
-    for key, value in node.items():
+    for name, value in node.items():
+        key = str(name)
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
         else:

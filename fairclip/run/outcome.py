@@ -202,6 +202,7 @@ class Outcome(Built):
             require(not self.cfg.RESUME, f"--resume: there is no checkpoint in {folder}")
             return 0
         state = checkpoints.read_checkpoint(path, self.cfg.MODEL.BACKBONE.NAME)
+        checkpoints.check_whole(state, path)
         if self.cfg.SEED < 0:
             self.seed = state["seed"]
         self.check_tower(state, path)
@@ -212,14 +213,15 @@ class Outcome(Built):
             resume.check_same_run(state, directory, self.cfg, now)
         self.say_precision(state, path)
         checkpoints.load_trained(self.model, state)
-        if extends:
-            steps = state["epoch"] * (len(self.train_loader_x) if self.schedule_by_step else 1)
-            resume.follow(self._scheds[name], self._optims[name], steps, state["optimizer"])
-        else:
-            self._optims[name].load_state_dict(state["optimizer"])
-            self._scheds[name].load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.kept.load_state_dict(state["extra"])
+        with checkpoints.fitting(path):
+            if extends:
+                steps = state["epoch"] * (len(self.train_loader_x) if self.schedule_by_step else 1)
+                resume.follow(self._scheds[name], self._optims[name], steps, state["optimizer"])
+            else:
+                self._optims[name].load_state_dict(state["optimizer"])
+                self._scheds[name].load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.kept.load_state_dict(state["extra"])
         self.history = state["history"]
         schedule = f"; the learning rate is that of a schedule of {self.max_epoch} epochs" if extends else ""
         log.info(f"Resume {folder} after epoch {state['epoch']}{schedule}")

@@ -1,6 +1,5 @@
 """What a finished run leaves behind: results.json, and the facts that say which run it was."""
 
-import csv
 import hashlib
 import json
 import math
@@ -14,12 +13,35 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fairclip.core.errors import UserError
+from fairclip.core import rules
+from fairclip.core.csv_files import as_csv, read_csv
 from fairclip.core.files import atomic
 from fairclip.core.places import HOME
+from fairclip.core.reading import read_json
+from fairclip.core.rules import Rule, check
 
 FILENAME = "results.json"
 PREDICTIONS = "predictions.csv"
+AGAIN = "Delete the file to run again"
+
+PERCENT = Rule(rules.is_percent, "a number from 0 to 100")
+RULES = {
+    "accuracy": PERCENT,
+    "macro_f1": PERCENT,
+    "crop_accuracy": Rule(rules.or_null(rules.is_percent), "a number from 0 to 100, or null", optional=True),
+    "epochs": Rule(rules.are_epochs, "a list of records, each with its epoch and numbers", optional=True),
+    "descriptions": Rule(rules.is_source, "null, or file and sha256", optional=True),
+    "seed": Rule(rules.or_null(rules.is_whole), "a whole number", optional=True),
+    **{
+        name: Rule(rules.or_null(rules.is_string), "text", optional=True)
+        for name in ("trainer", "dataset", "backbone", "split", "config_hash", "prec", "device", "commit")
+    },
+    **{
+        name: Rule(rules.is_amount, "a number from 0 on", optional=True)
+        for name in ("seconds", "test_seconds", "views_per_image", "trainable_parameters")
+    },
+    **{name: Rule(rules.is_flag, "true or false", optional=True) for name in ("transductive", "uses_labels")},
+}
 
 # Where and how often a run is done, not what is computed: the same configuration hashes alike for every seed and place.
 NOT_HASHED = frozenset(
@@ -81,13 +103,17 @@ def write_predictions(
     """
     root = os.path.abspath(os.path.expanduser(root))
     path = Path(folder) / PREDICTIONS
-    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["image", "label", "prediction", "confidence"])
-        for image, label, predicted, sure in rows:
-            inside = os.path.abspath(image).startswith(root + os.sep)
-            name = os.path.relpath(image, root) if inside else image
-            table.writerow([name, classnames[label], classnames[predicted], f"{sure:.4f}"])
+
+    def named(image: str) -> str:
+        inside = os.path.abspath(image).startswith(root + os.sep)
+        return os.path.relpath(image, root) if inside else image
+
+    table = as_csv(
+        ["image", "label", "prediction", "confidence"],
+        ((named(image), classnames[label], classnames[guess], f"{sure:.4f}") for image, label, guess, sure in rows),
+    )
+    with atomic(path) as temporary:
+        temporary.write_bytes(table.encode("utf-8", "backslashreplace"))  # names of files may be any bytes
     return path
 
 
@@ -95,17 +121,13 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
     """The content of `folder`/results.json, or None if the run there has not finished.
 
     Raises:
-        UserError: the file is there but is not a JSON object.
+        UserError: the file is there but damaged: ``RULES`` says what its values may be.
     """
     path = Path(folder) / FILENAME
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}). Delete it to run again.") from error
-    if not isinstance(results, dict):
-        raise UserError(f"{path} is not a JSON object. Delete it to run again.")
+    results = read_json(path, "the results of a run", AGAIN)
+    check(results, RULES, path, advice=AGAIN)
     return results
 
 
@@ -114,16 +136,14 @@ def read_predictions(folder: str | Path) -> list[tuple[str, str, str]] | None:
     if there is no predictions.csv.
 
     Raises:
-        UserError: it lacks a column.
+        UserError: it is damaged.
     """
     path = Path(folder) / PREDICTIONS
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            return [(row["image"], row["label"], row["prediction"]) for row in csv.DictReader(stream)]
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except KeyError as error:
-        raise UserError(f"{path} has no column {error}") from error
+    advice = f"Delete it and {FILENAME} beside it to test again"
+    rows = read_csv(path, ("image", "label", "prediction"), "the predictions of a run", advice)
+    return [(image, label, prediction) for image, label, prediction in rows]
 
 
 def config_hash(cfg: Mapping[str, Any]) -> str:

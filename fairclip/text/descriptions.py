@@ -1,6 +1,5 @@
 """Description files: which file is a data set's, and which key of it means which class."""
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -10,7 +9,9 @@ from typing import Any
 from fairclip.core.errors import UserError, few
 from fairclip.core.log import log
 from fairclip.core.places import DESCRIPTIONS
+from fairclip.core.reading import parse_json, read_text, reading
 
+LONGEST = 10_000  # characters of a sentence: CLIP reads the first few hundred
 ALIASES = {"DescribableTextures": "dtd"}  # data sets better known by another name than their registry's
 
 # Names of one class that no rule connects: ours first, then those of OpenAI's CLIP (data/prompts.md in its repository),
@@ -103,12 +104,9 @@ def read_table(path: Path) -> dict[str, list[str]]:
     Raises:
         UserError: unreadable file, or another structure.
     """
-    try:
-        pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
-    except OSError as error:
-        raise UserError(f"cannot read the description file {path}: {error.strerror}") from error
-    except ValueError as error:  # bad JSON or bad UTF-8
-        raise UserError(f"the description file {path} is not valid JSON: {error}") from error
+    text = read_text(path, "a description file")
+    with reading(path, "a description file"):
+        pairs = parse_json(text, list)
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise UserError(f"the description file {path} must be an object {{class: [sentence, ...]}}")
     table = dict(pairs)
@@ -117,6 +115,8 @@ def read_table(path: Path) -> dict[str, list[str]]:
     for key, sentences in table.items():
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
             raise UserError(f"the description file {path} must give '{key}' a list of sentences")
+        if any(len(sentence) > LONGEST for sentence in (key, *sentences)):
+            raise UserError(f"the description file {path} has texts of more than {LONGEST:,} characters ({key[:40]!r})")
     return {key: [s for s in sentences if s.strip()] for key, sentences in table.items()}
 
 

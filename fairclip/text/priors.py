@@ -1,6 +1,5 @@
 """How large classes are, where that is known: a JSON file that gives each class name a share or a number of images."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fairclip.core.errors import UserError, few, require
+from fairclip.core.errors import few, require
+from fairclip.core.reading import read_json
 
 
 def read_prior(path: str, classnames: Sequence[str]) -> Tensor:
@@ -18,13 +18,7 @@ def read_prior(path: str, classnames: Sequence[str]) -> Tensor:
         UserError: no such file, or not a JSON object of one positive number for each class.
     """
     file = Path(path).expanduser()
-    try:
-        shares = json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"cannot read the class prior {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
-    require(isinstance(shares, dict), f"{file}: a prior is an object, {{class name: share or number of images}}")
+    shares = read_json(file, "a class prior, {class name: share or number of images}")
     missing, unknown = [n for n in classnames if n not in shares], sorted(shares.keys() - set(classnames))
     require(not missing, f"{file} has no share of {few(missing)}")
     require(not unknown, f"{file} names classes that the data set does not have: {few(unknown)}")

@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import weakref
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from fairclip.views.loading import read_image, shrink
 
 KINDS = ("none", "ram", "disk")
 SHM = Path("/dev/shm")
-HEADER = 4  # 64-bit numbers before the pixels: the file's time of change (ns) and size, height, width
+HEADER = 5  # 64-bit numbers before the pixels: the file's time of change (ns) and size, height, width, and a checksum
 BLOCK = 2**14  # bytes that a byte of the tally stands for
 FULL = -1  # in place of an error number
 
@@ -82,7 +83,8 @@ class ImageCache:
 
     def _keep(self, file: Path, status: os.stat_result, image: Image.Image) -> None:
         pixels = np.asarray(image)
-        header = np.array([status.st_mtime_ns, status.st_size, *pixels.shape[:2]], dtype=np.int64)
+        facts = [status.st_mtime_ns, status.st_size, *pixels.shape[:2], zlib.crc32(np.ascontiguousarray(pixels).data)]
+        header = np.array(facts, dtype=np.int64)
         try:
             if not self._claim(header.nbytes + pixels.nbytes):
                 self.trouble[0] = FULL
@@ -131,10 +133,12 @@ def _read(file: Path, status: os.stat_result) -> Image.Image | None:
         return None
     if len(content) < 8 * HEADER:
         return None
-    changed, size, height, width = content[: 8 * HEADER].view(np.int64).tolist()
+    changed, size, height, width, checksum = content[: 8 * HEADER].view(np.int64).tolist()
     pixels = content[8 * HEADER :]
     if (changed, size, height * width * 3) != (status.st_mtime_ns, status.st_size, len(pixels)):
         return None  # of another version of the image, or damaged
+    if min(height, width) < 1 or zlib.crc32(pixels.data) != checksum:
+        return None
     return Image.fromarray(pixels.reshape(height, width, 3))
 
 

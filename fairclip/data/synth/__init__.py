@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from fairclip.core.files import work_folder
 from fairclip.data.synth.catalogue import CarModel, catalogue, describe
 from fairclip.data.synth.lights import BLUE_HOUR, LIGHTS
 from fairclip.data.synth.render import render
@@ -31,10 +30,8 @@ def render_dataset(folder: Path, seed: int = 0, light: str = BLUE_HOUR) -> None:
     Everything is drawn into a temporary folder beside it and renamed at the end: `folder` is whole or absent.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     models = catalogue(seed)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with work_folder(folder) as work:
         jobs = [(work / "images", model, label, seed, light) for label, model in enumerate(models)]
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             rendered = list(
@@ -43,14 +40,11 @@ def render_dataset(folder: Path, seed: int = 0, light: str = BLUE_HOUR) -> None:
         split = {name: [item for items in rendered for item in items[name]] for name in COUNTS}
         _write_json(work / "split_zhou_SynthCars.json", split)
         _write_json(work / "descriptions.json", {model.name: describe(model) for model in models})
-        os.chmod(work, 0o755)
         try:
             os.rename(work, folder)
         except OSError:
             if not folder.is_dir():  # it is there: another run has drawn the very same images meanwhile
                 raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def class_images(model: CarModel, split: str, seed: int, light: str = BLUE_HOUR) -> Iterator[Image.Image]:
