@@ -23,15 +23,17 @@ def choose_images(images: Iterable[tuple[str, str]], classnames: Sequence[str], 
     return [(first[name], name) for name in (names[i * len(names) // count] for i in range(count))]
 
 
-def explain_examples(predictor: Predictor, images: Sequence[tuple[str, str]]) -> list[Example]:
+def explain_examples(predictor: Predictor, images: Sequence[tuple[str, str]], upright: bool = False) -> list[Example]:
     """What the predictor makes of images of known classes.
 
     Args:
         images: path and class name of each.
+        upright: how the run read them, its DATASET.UPRIGHT.
 
     Raises:
         UserError: an image that cannot be read, or a model without crops.
     """
+    predictor.upright = upright
     explained = predictor.explain([path for path, _ in images])
     return [
         Example(truth=predictor.classnames.index(name), **vars(explanation))

@@ -16,6 +16,7 @@ from typing import Any
 
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
+from fairclip.core.image_files import printable
 from fairclip.core.places import HOME
 
 FILENAME = "results.json"
@@ -51,6 +52,8 @@ NOT_HASHED = frozenset(
 )
 # Keys that came later, with the value by which a run is what it was without them.
 LATER_KEYS: dict[str, Any] = {
+    "DATASET.UPRIGHT": False,
+    "DATASET.LABELS": "",
     "DATASET.SYNTH_LIGHT": "blue_hour",
     "DATASET.SYNTH_TAIL": 1.0,
     "TRAINER.FAIR.PRIOR": "",
@@ -73,7 +76,8 @@ def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
 def write_predictions(
     folder: str | Path, root: str, classnames: Sequence[str], rows: Iterable[tuple[str, int, int, float]]
 ) -> Path:
-    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence.
+    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence. In names
+    that are not UTF-8 the other bytes are escaped.
 
     Args:
         root: the data folder; images below it are named relative to it.
@@ -87,7 +91,8 @@ def write_predictions(
         for image, label, predicted, sure in rows:
             inside = os.path.abspath(image).startswith(root + os.sep)
             name = os.path.relpath(image, root) if inside else image
-            table.writerow([name, classnames[label], classnames[predicted], f"{sure:.4f}"])
+            names = [printable(text) for text in (name, classnames[label], classnames[predicted])]
+            table.writerow([*names, f"{sure:.4f}"])
     return path
 
 
