@@ -26,9 +26,12 @@ from fairclip.data.splits import Items
 
 def extend_cfg(cfg: CfgNode) -> None:
     """DATASET.FOLDER: the folder of the images below DATASET.ROOT; "" for DATASET.ROOT itself.
-    DATASET.LABELS: the file of labels in that folder; "" for labels.csv, if it is there."""
+    DATASET.LABELS: the file of labels in that folder; "" for labels.csv, if it is there.
+    DATASET.UPRIGHT: whether these images are turned as the camera noted (EXIF), and transparent parts shown on white.
+    The benchmark data sets are always read as they are stored, which is their protocol."""
     cfg.DATASET.FOLDER = ""
     cfg.DATASET.LABELS = ""
+    cfg.DATASET.UPRIGHT = True
 
 
 @DATASET_REGISTRY.register()
@@ -37,13 +40,15 @@ class ImageFolder(LabelledDataset):
     comes before 10) or by `classes.txt`.
 
     Training images without labels have label -1 and no class name; `num_classes`, `classnames` and `lab2cname` come
-    from the class list all the same. `descriptions_file` is there if the folder has a `descriptions.json`.
+    from the class list all the same. `descriptions_file` is there if the folder has a `descriptions.json`,
+    and `upright` says how the images are to be read.
 
     Raises:
         UserError: no images, no test images, folders that are no classes, images that cannot be decoded.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
+        self.upright = cfg.DATASET.get("UPRIGHT", True)
         folder, tested = os.path.expanduser(cfg.DATASET.get("FOLDER", "")), not cfg.TEST.NO_TEST
         root = data_root(cfg)
         place = root / folder

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from commands import train
+from dassl.data.datasets import Datum
 from PIL import Image
-from test_image_folder import CONFIG, ROOT, backbone, labels, load, make, tree  # noqa: F401 (a fixture)
+from test_image_folder import CONFIG, ROOT, backbone, config, labels, load, make, tree  # noqa: F401 (a fixture)
 
 from fairclip.core.errors import UserError
 from fairclip.core.image_files import images_below, printable
@@ -20,6 +21,7 @@ from fairclip.data import messages
 from fairclip.data.images import check_images
 from fairclip.data.own_classes import without_numbers
 from fairclip.predict.images import read_image, to_rgb
+from fairclip.run.loaders import Loaders
 from fairclip.run.results import write_predictions
 from fairclip.text.descriptions import match_names
 from fairclip.views import loading
@@ -91,9 +93,6 @@ def test_every_way_of_reading_knows_the_setting(tmp_path):
         assert cache[True].read(path).size == (20, 30) and cache[False].read(path).size == (30, 20)
     tower = torch.nn.Linear(1, 1)
 
-    def sides(image: Image.Image) -> torch.Tensor:
-        return torch.tensor(image.size)
-
     sides_of = {
         flag: encode_images(tower, [path], SIDES, lambda x: x, upright=flag)[0].tolist() for flag in (False, True)
     }
@@ -109,6 +108,17 @@ class Sides:
 
 
 SIDES = Sides()
+
+
+def test_the_data_set_says_how_its_images_are_read(tmp_path):
+    make(tmp_path, tree("a"))
+    assert load(tmp_path).upright and not load(tmp_path, "DATASET.UPRIGHT", "False").upright
+    loaders = [Loaders(config(tmp_path), torch.device("cpu"), [], flag) for flag in (True, False)]
+    path, exif = tmp_path / "a.png", Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    read = [each.make([Datum(impath=str(path), label=0)], SIDES).dataset[0]["img"].tolist() for each in loaders]
+    assert read == [[20, 30], [30, 20]]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

@@ -1,7 +1,7 @@
 """Class lists of the data sets, and which class a name of a folder or in an annotation file means."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fairclip.core.places import CLASSES
@@ -73,3 +73,12 @@ def class_folders(folder: Path, classes: Sequence[tuple[str, str]]) -> dict[str,
     names = [inner.name for inner in folders_in(folder)]
     matched = match_classes(names, classes)
     return matched if len(matched) > len(names) / 2 else {}
+
+
+def folders_of_classes(parts: Mapping[str, Path], classes: Sequence[tuple[str, str]]) -> list[tuple[str, Path, int]]:
+    """(part, folder, label) of the class folders in the folders of several parts, as `class_folders` finds them."""
+    return [
+        (part, place / name, label)
+        for part, place in parts.items()
+        for name, label in class_folders(place, classes).items()
+    ]

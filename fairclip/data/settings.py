@@ -14,9 +14,6 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.STRICT = False  # missing images, and other counts than the known ones, are errors
     cfg.DATASET.SKIP_CORRUPT = False  # go on without the images that cannot be decoded
     cfg.DATASET.DOWNLOAD = True  # fetch CoOp's split file where it is missing (--no-download)
-    # Images as a person sees them: turned as the camera noted (EXIF), transparent parts on white. The benchmarks'
-    # protocol reads them as they are stored; configs/datasets/folder.yaml, for a person's own images, sets it to True.
-    cfg.DATASET.UPRIGHT = False
     cfg.DATASET.CHECK_IMAGES = False  # decode all images again, though that is on record (--check-images)
 
 

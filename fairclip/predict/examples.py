@@ -28,7 +28,7 @@ def explain_examples(predictor: Predictor, images: Sequence[tuple[str, str]], up
 
     Args:
         images: path and class name of each.
-        upright: how the run read them, its DATASET.UPRIGHT.
+        upright: how the run read them, see ``as_rgb``.
 
     Raises:
         UserError: an image that cannot be read, or a model without crops.

@@ -19,12 +19,12 @@ class Loaders:
 
     Args:
         kept: the images that DATALOADER.CACHE keeps decoded: those that come again in each epoch.
+        upright: how images are read, see ``as_rgb``.
     """
 
-    def __init__(self, cfg: CfgNode, device: torch.device, kept: Sequence[Datum]) -> None:
+    def __init__(self, cfg: CfgNode, device: torch.device, kept: Sequence[Datum], upright: bool = False) -> None:
         self.nodes, self.device, self.kept = cfg.DATALOADER, device, kept
         kind, gigabytes = cache_settings(cfg)
-        upright = cfg.DATASET.get("UPRIGHT", False)
         self.read = reader(upright)
         self.cache = None if kind == "none" else ImageCache(kind, gigabytes, upright)
 

@@ -52,7 +52,7 @@ NOT_HASHED = frozenset(
 )
 # Keys that came later, with the value by which a run is what it was without them.
 LATER_KEYS: dict[str, Any] = {
-    "DATASET.UPRIGHT": False,
+    "DATASET.UPRIGHT": True,
     "DATASET.LABELS": "",
     "DATASET.SYNTH_LIGHT": "blue_hour",
     "DATASET.SYNTH_TAIL": 1.0,

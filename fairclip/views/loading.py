@@ -55,7 +55,7 @@ def read_image(path: str | os.PathLike, min_side: int = 0, upright: bool = False
 
 
 def reader(upright: bool) -> Callable[..., Image.Image]:
-    """``read_image`` with this setting, DATASET.UPRIGHT; can be sent to workers."""
+    """``read_image`` with this setting; can be sent to workers."""
     return partial(read_image, upright=True) if upright else read_image
 
 
