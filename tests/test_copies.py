@@ -44,8 +44,7 @@ def state(root: Path, name: str):
     return examine(name, benchmarks()[name], root)
 
 
-@pytest.mark.parametrize("form", ["{}", "{:03}"])
-@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("first, form", [(0, "{}"), (1, "{:03}")])
 def test_numbered_flowers(tmp_path, capsys, first, form):
     home = flowers(tmp_path, first, form)
     for listed in (False, True):

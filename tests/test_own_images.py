@@ -308,15 +308,19 @@ def test_ten_broken_images_are_named_and_the_others_counted(tmp_path):
 
 
 def test_images_alone_are_adapted_to_and_saved(tmp_path, backbone, capsys):  # noqa: F811
-    make(tmp_path, [f"train/{i}.jpg" for i in range(4)], "a\nb\n")
+    make(tmp_path, [*(f"train/{i}.jpg" for i in range(4)), "test/1.jpg"], "a\nb\n")
     arguments = ["--root", str(tmp_path), "--output-dir", str(tmp_path / "out"), "--trainer", "FAIR", "--seed", "1"]
     arguments += ["--backbone", str(backbone), "--dataset-config-file", str(CONFIG)]
     arguments += ["--config-file", str(ROOT / "configs/trainers/FAIR/tiny.yaml")]
     settings = ["DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "1"]
     assert train([*arguments, *settings]) == 2
+    (tmp_path / "test").rename(tmp_path / "elsewhere")
+    assert train([*arguments, *settings]) == 2
     assert "TEST.NO_TEST True" in capsys.readouterr().err
+    (tmp_path / "elsewhere").rename(tmp_path / "test")
     assert train([*arguments, *settings, "TEST.NO_TEST", "True"]) == 0
-    assert "No test, as TEST.NO_TEST asks: the model is in" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "fair predict RUN" in out and "No test, as TEST.NO_TEST asks: the model is in" in out
     from fairclip import Predictor
 
     assert Predictor.load(tmp_path / "out")(sorted(images_below(tmp_path / "train").values())).shape == (4, 2)

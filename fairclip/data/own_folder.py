@@ -66,7 +66,7 @@ def read_own_folder(folder: Path, table: str = "", tested: bool = True) -> OwnFo
     inner = skip_doubled(folder)  # images/images/train
     home = folder if _part(folder, "train") or (folder / TABLE).is_file() else inner
     file = home / os.path.expanduser(table or TABLE)
-    own = _from_table(home, file, tested) if table or file.is_file() else _from_folders(home)
+    own = _from_table(home, file, tested) if table or file.is_file() else _from_folders(home, tested)
     if not own.items["test"] and own.items["val"]:
         tell_once(f"ImageFolder: {home} has no test images, those in val/ are used")
         own.items["val"], own.items["test"] = [], own.items["val"]
@@ -81,7 +81,7 @@ def read_own_folder(folder: Path, table: str = "", tested: bool = True) -> OwnFo
 # -- Labels that are the names of folders ------------------------------------------------------------------------------
 
 
-def _from_folders(home: Path) -> OwnFolder:
+def _from_folders(home: Path, tested: bool) -> OwnFolder:
     train = _part(home, "train")
     if train is None:
         raise UserError(
@@ -94,6 +94,9 @@ def _from_folders(home: Path) -> OwnFolder:
     items: Items = {"train": [(path, UNLABELLED) for path in loose] or _labelled(train, classes)}
     for part in ("val", "test"):
         place = _part(home, part)
+        if place and not tested and not _class_folders(place):
+            tell_once(f"ImageFolder: the images in {place} have no labels; fair predict RUN {place} classifies them")
+            place = None
         items[part] = _labelled(place, classes) if place else []
     _tell_what_is_left_out(home)
     return OwnFolder(home, [name for name, _ in classes], items, labelled=not loose, source="folders")

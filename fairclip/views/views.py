@@ -232,6 +232,10 @@ def _augment(view: Tensor, operations: list[int]) -> Tensor:
 class RandomCrops(_ViewTransform):
     """Test transform for methods that look at crops: RGB image -> bytes [1 + N, 3, S, S], the centre crop and N local
     crops, drawn from torch's generator. Arguments as for ``Views``. With ``squash`` the whole image is its own centre.
+
+    The centre is cut and then resized; CLIP's own transform resizes first. On images that are not square the two differ
+    by less than a pixel of the view. That is enough to change which crops count: of 160 oblong images a trained model
+    put 4 into other classes, so saved runs would no longer predict by crops what they predicted. It stays as it is.
     """
 
     def __call__(self, image: Image.Image) -> Tensor:
