@@ -21,6 +21,7 @@ class Birdsnap(Benchmark):
 
     dataset_dir = "birdsnap"
     other_names = ("birdsnap-1.1", "birdsnap_1.1", "1.1")
+    image_name = r"\d+\.jpg"
     counts = {"official": (47386, 0, 2443)}
     how_to_get = """
 Birdsnap is expected as

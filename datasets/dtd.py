@@ -23,6 +23,7 @@ class DescribableTextures(Benchmark):
         "dtd-r1.0.1",
         "describable-textures-dataset-dtd",
     )
+    image_name = r"[a-z-]+_\d{4}\.jpg"
     split_file = "split_zhou_DescribableTextures.json"
     drive_id = "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"
     rule = "all"

@@ -17,6 +17,8 @@ class FGVCAircraft(Benchmark):
 
     dataset_dir = "fgvc_aircraft"
     other_names = ("fgvc-aircraft-2013b", "fgvc-aircraft", "fgvcaircraft", "fgvc", "aircrafts", "aircraft", "data")
+    vague_names = ("aircrafts", "aircraft", "data")
+    image_name = r"\d{7}\.jpg"
     counts = {"official": (3334, 3333, 3333)}
     sources = (
         Source(

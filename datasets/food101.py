@@ -17,6 +17,7 @@ class Food101(Benchmark):
 
     dataset_dir = "food-101"
     other_names = ("food101", "food_101")
+    image_name = r"\d+\.jpg"
     split_file = "split_zhou_Food101.json"
     drive_id = "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"
     rule = "all"

@@ -1,5 +1,6 @@
 """Oxford Flowers: 102 flowers of the British Isles (Nilsback and Zisserman, 2008)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -7,8 +8,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from fairclip.core.errors import UserError
 from fairclip.data.annotations import read_mat
 from fairclip.data.benchmark import Benchmark
+from fairclip.data.classes import class_list, folders_of_classes, number_in_front
 from fairclip.data.copies import Copy
-from fairclip.data.folders import find_folder
+from fairclip.data.folders import find_folder, folders_in
+from fairclip.data.messages import warn_once
 from fairclip.data.sources import Source
 
 
@@ -31,6 +34,8 @@ class OxfordFlowers(Benchmark):
         "flower_data",
         "dataset",
     )
+    vague_names = ("flowers", "flower_data", "dataset")
+    image_name = r"image_\d{5}\.jpg"
     split_file = "split_zhou_OxfordFlowers.json"
     drive_id = "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"
     rule = "all"
@@ -63,7 +68,8 @@ Oxford Flowers is expected as
     imagelabels.mat                      (not needed with the split file)
     setid.mat                            (only for DATASET.SPLIT official)
     split_zhou_OxfordFlowers.json        (4,093 train, 1,633 val, 2,463 test)
-Also read: flowers-102/ (torchvision), train/<1 to 102>/, valid/ and test/ folders (Kaggle).
+Also read: flowers-102/ (torchvision), train/<1 to 102>/, valid/ and test/ folders (Kaggle),
+001 to 102 or 0 to 101, too.
 How to get it: fair data fetch oxford_flowers, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz
     (344,862,509 bytes, MD5 52808999861908f626f3c1f4e79d11fa), unpacks to jpg/
@@ -92,6 +98,18 @@ How to get it: fair data fetch oxford_flowers, or by hand
         if strange := sorted({key for part in keys.values() for key in part} - source.keys()):
             raise UserError(f"{file} names {strange[0]}, of which imagelabels.mat does not know the class")
         return {part: [(key, source[key]) for key in keys[part]] for part in keys}
+
+    @classmethod
+    def tree_folders(cls, parts: Mapping[str, Path]) -> list[tuple[str, Path, int]]:
+        classes = class_list(cls.dataset_dir)
+        numbers = {number_in_front(folder.name) for place in parts.values() for folder in folders_in(place)}
+        if "0" not in numbers or str(len(classes)) in numbers:
+            return folders_of_classes(parts, classes)
+        warn_once(
+            f"{cls.__name__}: the class folders in {', '.join(map(str, parts.values()))} are numbered from 0, and the "
+            f"official numbers run from 1: folder 0 is read as class 1, {classes[0][0]}, and so on"
+        )
+        return folders_of_classes(parts, [(name, str(int(source) - 1)) for name, source in classes])
 
     @classmethod
     def tree_key(cls, part: str, source: str) -> str:

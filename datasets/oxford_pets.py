@@ -25,6 +25,8 @@ class OxfordPets(Benchmark):
         "oxfordpets",
         "pets",
     )
+    vague_names = ("pets",)
+    image_name = r"[a-z_]+_\d+\.jpg"
     split_file = "split_zhou_OxfordPets.json"
     drive_id = "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"
     rule = "trainval"

@@ -1,12 +1,13 @@
 """SUN397: 397 scenes (Xiao et al., 2010); 50 training and 50 test images of each are in its first partition."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from fairclip.data.annotations import read_lines
 from fairclip.data.benchmark import Benchmark
-from fairclip.data.classes import class_list
+from fairclip.data.classes import class_list, folders_of_classes
 from fairclip.data.copies import Copy
 from fairclip.data.folders import folders_in
 
@@ -28,7 +29,7 @@ SUN397 is expected as
     SUN397/a/abbey/sun_aaalbzqrimafwbiv.jpg ...
     Training_01.txt, Testing_01.txt      (from Partitions.zip; not needed with the split file)
     split_zhou_SUN397.json               (15,880 train, 3,970 val, 19,850 test)
-Also read: the lists inside SUN397/ or Partitions/, train/<class>/ and test/<class>/ folders.
+Also read: the lists inside SUN397/ or Partitions/, train/<class>/ and test/<class>/ folders, also train/a/<class>/.
 How to get it:
   - images: the original site is gone since 2025. SUN397.tar.gz has 39,077,296,924 bytes and the MD5
     8ca2778205c41d23104230ba66911c7a. The Kaggle data set lash45/sun397-50-50 has train/ and test/ folders, and
@@ -55,6 +56,13 @@ How to get it:
         return f"{source.strip('/')}/"
 
     @classmethod
-    def tree_names(cls) -> list[tuple[str, str]]:
+    def tree_folders(cls, parts: Mapping[str, Path]) -> list[tuple[str, Path, int]]:
+        classes = class_list(cls.dataset_dir)
+        inner = [
+            (part, place / source.strip("/"), y)
+            for part, place in parts.items()
+            for y, (_, source) in enumerate(classes)
+        ]
+        found = [row for row in inner if row[1].is_dir()]  # train/a/apartment_building/outdoor/
         # A third spelling, "apartment_building_outdoor": class folders are called as the path below the letter.
-        return [(name, source[len("/a/") :]) for name, source in class_list(cls.dataset_dir)]
+        return found or folders_of_classes(parts, [(name, source[len("/a/") :]) for name, source in classes])

@@ -1,13 +1,14 @@
 """UCF101: 101 human actions (Soomro et al., 2012), the middle frame of each video, as CoOp uses it."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from fairclip.data.annotations import read_lines
 from fairclip.data.benchmark import Benchmark
-from fairclip.data.classes import class_folders, class_list
+from fairclip.data.classes import class_folders, class_list, match_classes
 from fairclip.data.copies import Copy
 from fairclip.data.sources import Source
 
@@ -16,7 +17,8 @@ from fairclip.data.sources import Source
 class UCF101(Benchmark):
     """Labels follow classInd.txt, which is not quite sorted: Hammering comes before HammerThrow.
 
-    The lists name videos "v_HandStandPushups_..." of the class HandstandPushups; on disk both spellings occur.
+    The lists name videos "v_HandStandPushups_..." of the class HandstandPushups; on disk
+    and in lists both spellings occur.
     """
 
     dataset_dir = "ucf101"
@@ -70,7 +72,10 @@ How to get it: fair data fetch ucf101, or by hand
             # "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"; the test list has no numbers.
             file = copy.note(f"ucfTrainTestlist/{part}list01.txt", f"{part}list01.txt")
             videos = [line.split()[0].rpartition("/") for line in read_lines(file)]
-            split[part] = [(f"{_folder(action)}/{v.removesuffix('.avi')}.jpg", action) for action, _, v in videos]
+            usual = _usual_spelling({action for action, _, _ in videos}, class_list(cls.dataset_dir))
+            split[part] = [
+                (f"{_folder(usual[action])}/{v.removesuffix('.avi')}.jpg", usual[action]) for action, _, v in videos
+            ]
         return split
 
     @classmethod
@@ -81,3 +86,9 @@ How to get it: fair data fetch ucf101, or by hand
 def _folder(source: str) -> str:
     """CoOp's folder, which is its class name, too: "Apply_Eye_Makeup" for "ApplyEyeMakeup"."""
     return "_".join(re.findall("[A-Z][^A-Z]*", source))
+
+
+def _usual_spelling(actions: set[str], classes: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The official name of each action: some lists have "HandStandPushups" for "HandstandPushups"."""
+    labels = match_classes(actions, classes)
+    return {action: classes[labels[action]][1] if action in labels else action for action in actions}

@@ -112,7 +112,7 @@ def test_folder_names(dataset):
 
 
 def test_no_name_stands_for_two_classes():
-    forms = [form for group in SPELLINGS for form in {descriptions._letters(name) for name in group}]
+    forms = [form for group in SPELLINGS for form in {descriptions.letters(name) for name in group}]
     assert len(forms) == len(set(forms))
 
 

@@ -18,7 +18,7 @@ from datasets.food101 import Food101
 from datasets.stanford_cars import StanfordCars
 from fairclip.core.errors import UserError
 from fairclip.core.image_files import images_below
-from fairclip.data import choose_split, labelled, messages, settings, split_store, splits
+from fairclip.data import choose_split, images, labelled, messages, settings, split_store, splits
 from fairclip.data.annotations import mat_rows, name_of_number, read_lines
 from fairclip.data.classes import class_folders, class_list, match_classes
 from fairclip.data.folders import part_folders, skip_doubled
@@ -317,9 +317,9 @@ def test_check_images_looks_again(tmp_path, monkeypatch):
 
     def check(paths, name, again):
         asked.append((len(paths), name, again))
-        return []
+        return images.Checked([], [])
 
-    monkeypatch.setattr(labelled, "check_images", check)
+    monkeypatch.setattr(labelled, "examine", check)
     build(tmp_path)
     build(tmp_path, CHECK_IMAGES=True)
     assert asked == [(36, "StanfordCars", False), (36, "StanfordCars", True)]

@@ -53,6 +53,20 @@ def test_the_fit_is_the_minimum(penalty, classes):
     # bias of the class without images goes to minus infinity, and its gradient to 0 slowly
 
 
+@pytest.mark.parametrize("penalty", [1e-5, 1e-6])
+def test_weak_penalties_are_fitted_to_the_end(penalty):
+    """The objective is penalty-strongly convex, so its gradient bounds how far above the minimum it is."""
+    generator = torch.Generator().manual_seed(0)
+    centres, labels = torch.randn(10, 50, generator=generator, dtype=torch.float64), torch.arange(200) % 10
+    features = centres[labels] + torch.randn(200, 50, generator=generator, dtype=torch.float64)
+    probe = fit_logistic_regression(features, labels, 10, penalty, 1000)
+    weight = probe.weight.clone().requires_grad_(True)
+    loss = torch.nn.functional.cross_entropy(features @ weight.t() + probe.bias, labels)
+    objective = loss + penalty / 2 * weight.square().sum()
+    (gradient,) = torch.autograd.grad(objective, weight)
+    assert gradient.square().sum() / (2 * penalty) < 1e-5 * objective
+
+
 def test_the_start_does_not_change_the_result():
     features, labels = random_case()
     there = fit_logistic_regression(features, labels, 3, 0.1, 1000)

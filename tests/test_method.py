@@ -284,6 +284,17 @@ def test_views():
     assert Views(32)(picture()).shape == (2, 3, 32, 32)
 
 
+@pytest.mark.parametrize("settings", [(), (3, 0.5, 0.9), (3, 0.9, 0.9)])
+def test_an_image_that_is_decoded_small_is_large_enough_for_every_view(settings):
+    views = Views(32, *settings)
+    for seed in range(200):
+        torch.manual_seed(seed)
+        plan = views.draw(views.min_side, views.min_side * (1 + seed % 2))
+        for left, upper, right, lower in [plan.boxes[1], *plan.boxes[2:]]:
+            assert min(right - left, lower - upper) >= 31.5  # sides are rounded to pixels
+    assert Views(224, 3, 0.5, 0.9).min_side == 448 and Views(224).min_side == 366
+
+
 def test_views_are_pillows_up_to_rounding():
     """The same filter on the same pixels: Pillow's resize(box=...) would also read some beyond the box."""
     image = picture(90, 70).resize((180, 140), Image.Resampling.BICUBIC)  # neighbours alike, as in photographs

@@ -51,6 +51,7 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
         - An image is never its own neighbour. The code leaves out the nearest image, which need not be the image itself
           if there is a duplicate.
         - A class that no image belongs to keeps its mean, and a variance cannot become 0; fewer than 8 images will do.
+        - DTD's name prompt is CoOp's, "banded texture." with a full stop. The public code's has none.
         - Computed in float64, on the CPU too; neighbours are searched a piece at a time.
     """
 

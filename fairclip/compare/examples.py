@@ -49,7 +49,10 @@ def examples(run: Run, data: Path | None, count: int) -> list[str] | Missing:
 
             predictor = Predictor.load(run.folder)
             chosen = choose_images(images, predictor.classnames, count)
-            return [_figure(example, predictor.classnames) for example in explain_examples(predictor, chosen)]
+            settings = run.settings or {}
+            upright = settings.get("DATASET.NAME") == "ImageFolder" and settings.get("DATASET.UPRIGHT", False)
+            explained = explain_examples(predictor, chosen, upright)
+            return [_figure(example, predictor.classnames) for example in explained]
     except (UserError, OSError, RuntimeError, ValueError) as error:
         return Missing(str(error))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fairclip.core.image_files import printable
 from fairclip.core.reading import read_text, reading
 
 LARGEST = 2**31  # bytes: millions of images
@@ -23,8 +24,11 @@ def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def harmless(cell: object) -> object:
-    """The cell, which no spreadsheet takes for a formula. ``original`` is the way back."""
-    if not isinstance(cell, str) or NUMBER.fullmatch(cell) or not FORMULA.match(cell):
+    """The cell, which can be written and which no spreadsheet takes for a formula. ``original`` is the way back."""
+    if not isinstance(cell, str):
+        return cell
+    cell = printable(cell)
+    if NUMBER.fullmatch(cell) or not FORMULA.match(cell):
         return cell
     return f"'{cell}"
 

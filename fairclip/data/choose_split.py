@@ -1,6 +1,6 @@
 """Which split counts for a copy of a data set: a split file, CoOp's fetched, the official one, or one that we make."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from fairclip.data.classes import class_list, match_classes
 from fairclip.data.copies import Copy, TreeCopy
 from fairclip.data.facts import Facts
 from fairclip.data.messages import tell_once, warn_once
-from fairclip.data.split_store import fetch_split, keep_split, split_places, verify_split
+from fairclip.data.split_store import US, fetch_split, keep_split, split_places, verify_split
 from fairclip.data.splits import (
     PARTS,
     Items,
@@ -68,16 +68,20 @@ def choose_split(dataset: type[Facts], copy: Copy, asked: str, download: bool, k
     Raises:
         UserError: what the split needs is missing or damaged.
     """
+    if isinstance(copy, TreeCopy):
+        check_tree(dataset, copy, official_labels(dataset, copy), "the official lists")
     if not dataset.split_file or asked == "official":
         return _official(dataset, copy)
+    unused = []
     for file in _split_files(dataset, copy, download):
         if found := _from_file(dataset, copy, file):
             return found
+        unused.append(file)
     # A tree is a split of its own. The rule may take a val out of its train, as CoOp does with official ones, but
     # deals all images out anew only if it is told to.
     if isinstance(copy, TreeCopy) and (copy.items.get("val") or dataset.rule == "all") and not asked:
         return _official(dataset, copy)
-    return _made(dataset, copy, keep)
+    return _made(dataset, copy, keep, unused)
 
 
 def _split_files(dataset: type[Facts], copy: Copy, download: bool) -> Iterator[Path]:
@@ -89,6 +93,49 @@ def _split_files(dataset: type[Facts], copy: Copy, download: bool) -> Iterator[P
         fetched = fetch_split(dataset.drive_id, copy.home, dataset.split_file)
         if fetched:
             yield fetched
+
+
+# -- Does a tree agree with lists? -------------------------------------------------------------------------------------
+
+
+def official_labels(dataset: type[Facts], copy: Copy) -> dict[str, int]:
+    """The label of every image by the official annotations, where they are there; {} where not."""
+    classes, rows = class_list(dataset.dataset_dir), []
+    for read in (dataset.official, dataset.all_images):
+        try:
+            found = read(copy)
+        except (ValueError, LookupError, TypeError):  # a tree can do without them, whatever state they are in
+            continue
+        rows += [row for part in found.values() for row in part] if isinstance(found, dict) else found
+    labels = match_classes({source for _, source in rows}, classes)
+    return {key: labels[source] for key, source in rows if source in labels}
+
+
+def check_tree(dataset: type[Facts], copy: TreeCopy, said: Mapping[str, int], source: str) -> list[str]:
+    """The keys of the images that lie in folders of other classes than `source` says.
+
+    Args:
+        said: key -> label.
+        source: what says so, for the message.
+
+    Raises:
+        UserError: these are most of the images that both name; the message shows both readings of three.
+    """
+    both = [key for key in said if key in copy.labels]
+    wrong = [key for key in both if copy.labels[key] != said[key]]
+    if 2 * len(wrong) <= len(both):
+        return wrong
+    names = [name for name, _ in class_list(dataset.dataset_dir)]
+    readings = "".join(
+        f"\n  {copy.files[key]}: {names[copy.labels[key]]} by its folder, {names[said[key]]} by the list"
+        for key in wrong[:3]
+        if said[key] < len(names)
+    )
+    raise UserError(
+        f"{len(wrong)} of {len(both)} images lie in folders of other classes than {source} says:{readings}\n"
+        "Is it the folders that are numbered or named otherwise, rename them. If the list is of other images, remove it"
+        + (" (and give --no-download)." if dataset.drive_id else ".")
+    )
 
 
 # -- From a file -------------------------------------------------------------------------------------------------------
@@ -106,11 +153,24 @@ def _from_file(dataset: type[Facts], copy: Copy, file: Path) -> Found | None:
         tell_once(f"{unused}: none of the images it names is there")
         return None
     if isinstance(copy, TreeCopy):
-        wrong = [key for key, label in flat if copy.labels.get(key, label) != label]
+        wrong = check_tree(dataset, copy, dict(flat), str(file))
         if wrong:
             tell_once(f"{unused}: the folders put other images into its classes ({few(wrong)})")
             return None
+    if split.made_by and (new := _came_later(dataset, copy, names, flat)):
+        tell_once(f"{unused}: it was made when {new} of the images that are here now were not")
+        return None
     return Found(copy, MADE if split.made_by else "zhou file", names, items, file)
+
+
+def _came_later(dataset: type[Facts], copy: Copy, names: Sequence[str], flat: Sequence[tuple[str, int]]) -> int:
+    """How many images the rule would deal out that a split which it made does not name."""
+    try:
+        made = _by_the_rule(dataset, copy, names)
+    except UserError:  # what the rule needs has gone since, and the file takes its place
+        return 0
+    there = {key for part in PARTS for key, _ in made[part] if copy.find(key)}
+    return len(there - {key for key, _ in flat})
 
 
 def _classes_of(file: Path, split: Split, classes: Sequence[tuple[str, str]]) -> tuple[list[str], dict[int, int]]:
@@ -148,16 +208,17 @@ def _official(dataset: type[Facts], copy: Copy) -> Found:
     return Found(copy, "official", names, {part: items.get(part, []) for part in PARTS})
 
 
-def _made(dataset: type[Facts], copy: Copy, keep: bool) -> Found:
+def _made(dataset: type[Facts], copy: Copy, keep: bool, unused: Sequence[Path]) -> Found:
     names = [name for name, _ in class_list(dataset.dataset_dir)]
     try:
         items = _by_the_rule(dataset, copy, names)
     except UserError as error:
-        raise UserError(f"there is no {dataset.split_file}, and it cannot be made: {error}") from None
+        lacking = f"{few(list(map(str, unused)))} cannot be used" if unused else f"there is no {dataset.split_file}"
+        raise UserError(f"{lacking}, and a split cannot be made: {error}") from None
     if not keep:
         return Found(copy, MADE, names, items)
     rows = {part: [(key, label, names[label]) for key, label in items[part]] for part in PARTS}
-    file = keep_split(rows, copy.home, dataset.split_file, made_by=f"FAIR, by CoOp's rule '{dataset.rule}'")
+    file = keep_split(rows, copy.home, dataset.split_file, made_by=f"{US}, by CoOp's rule '{dataset.rule}'")
     whose = "its training and validation images are" if dataset.rule == "trainval" else "its images are"
     tell_once(
         f"{dataset.__name__}: made the split by CoOp's rule"

@@ -1,11 +1,12 @@
 """What a file of datasets/ says of its data set: names of folders, counts, sources, and how its files are arranged."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fairclip.core.errors import UserError
-from fairclip.data.classes import class_list
+from fairclip.data.classes import class_list, folders_of_classes
 from fairclip.data.copies import Copy
 from fairclip.data.sources import Source
 
@@ -23,6 +24,10 @@ class Facts:
 
     dataset_dir = ""  # CoOp's folder below DATASET.ROOT; names the class list, too
     other_names: Sequence[str] = ()  # other names of that folder, and of folders that archives unpack to
+    vague_names: Sequence[str] = ()  # of these, those that other data has, too: there the names of the images decide
+    image_name = (
+        ""  # a regular expression for the names of its images, without regard to case; "": they may be anything
+    )
     split_file = ""  # name of the split file called zhou; "" for none
     drive_id = ""  # of that file on Google Drive; "": it is always made by the rule
     rule = ""  # how CoOp made it: "trainval" (val from the official train) or "all" (all images dealt out anew)
@@ -54,9 +59,15 @@ class Facts:
         return f"{source}/"
 
     @classmethod
-    def tree_names(cls) -> list[tuple[str, str]]:
-        """The two names that the folder of a class may have in a train/test tree, in label order."""
-        return class_list(cls.dataset_dir)
+    def tree_folders(cls, parts: Mapping[str, Path]) -> list[tuple[str, Path, int]]:
+        """(part, folder, label) of the class folders in a train/test tree, whose parts are these folders."""
+        return folders_of_classes(parts, class_list(cls.dataset_dir))
+
+    @classmethod
+    def looks_like(cls, copy: Copy) -> bool:
+        """Whether an image of the copy is called as the images of this data set are."""
+        names = (key.rpartition("/")[2] for key in copy.files)
+        return not cls.image_name or any(re.fullmatch(cls.image_name, name, re.IGNORECASE) for name in names)
 
     @classmethod
     def help(cls, root: Path) -> str:

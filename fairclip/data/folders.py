@@ -1,20 +1,21 @@
 """Looking at what is on disk: image files, doubled folders, train/test trees.
 
-Everything is sorted, dot files are ignored, and names of folders are compared without regard to case.
+Everything is sorted, dot files and the folders that systems make are ignored, and names of folders are compared
+without regard to case and Unicode form.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fairclip.core.image_files import is_image
+from fairclip.core.image_files import is_hidden, is_image, one_form, walk
 
 PART_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 def has_images(folder: Path) -> bool:
     """Is an image at any depth in this folder?"""
-    return any(is_image(name) for _, _, files in os.walk(folder, followlinks=True) for name in files)
+    return any(is_image(name) for _, files in walk(folder) for name in files)
 
 
 def holds_images(folder: Path) -> bool:
@@ -26,7 +27,7 @@ def folders_in(folder: Path) -> list[Path]:
     """The folders directly in `folder`, sorted by name; none if it is no folder."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir())
 
 
 def find_below(folder: Path, *names: str) -> Path | None:
@@ -45,7 +46,8 @@ def _child(folder: Path, name: str) -> Path | None:
         return folder / name
     if not folder.is_dir():
         return None
-    return next((path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower()), None)
+    wanted = one_form(name).lower()
+    return next((path for path in sorted(folder.iterdir()) if one_form(path.name).lower() == wanted), None)
 
 
 def find_folder(folder: Path, *names: str) -> Path | None:

@@ -1,33 +1,51 @@
-"""Are the images whole? Every file is decoded once, and what came out is on record in a cache folder."""
+"""Are the images whole, and which are the same? Every file is decoded once; what came out is on record in the cache."""
 
 import hashlib
 import os
 import signal
 import sys
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import PIL
 from PIL import Image
 from tqdm import tqdm
 
 from fairclip.core.cache import cache_folder, keep_record, kept_record
+from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
 from fairclip.core.log import log
+from fairclip.core.rgb import as_rgb, check_is_file, why_unreadable
 
 FEW = 200  # so many images are decoded sooner than processes start
 CHUNK = 32  # images that a process takes at a time
 
-_seen: dict[str, list[tuple[str, str]]] = {}  # of this process, by fingerprint: trainers build a data set twice
+
+class Checked(NamedTuple):
+    """What was found: (path, reason) of each image that cannot be decoded, by path; and the paths of equal files, a
+    list for each content that is there more than once."""
+
+    bad: list[tuple[str, str]]
+    same: list[list[str]]
+
+
+_seen: dict[str, Checked] = {}  # of this process, by fingerprint: trainers build a data set twice
 
 
 def check_images(paths: Sequence[str], name: str, again: bool = False) -> list[tuple[str, str]]:
-    """Find the images that cannot be decoded, in parallel and with a progress bar.
+    """(path, reason) of each image that cannot be decoded to RGB, sorted by path; otherwise as `examine`."""
+    return list(examine(paths, name, again).bad)
+
+
+def examine(paths: Sequence[str], name: str, again: bool = False) -> Checked:
+    """Find the images that cannot be decoded and those of equal content, in parallel and with a progress bar.
 
     The result is kept in `checked/` of the cache folder ($FAIR_CACHE, else ~/.cache/fair) under a fingerprint of the
     files' paths, sizes and times. So it is computed once, and again as soon as a file has changed.
@@ -37,9 +55,6 @@ def check_images(paths: Sequence[str], name: str, again: bool = False) -> list[t
         name: what the images belong to, for the bar and the record.
         again: decode them although a result is on record.
 
-    Returns:
-        (path, reason) of each image that cannot be decoded to RGB, sorted by path.
-
     Raises:
         UserError: a process that decodes images was killed, most likely for want of memory.
     """
@@ -47,32 +62,35 @@ def check_images(paths: Sequence[str], name: str, again: bool = False) -> list[t
     fingerprint = _fingerprint(paths)
     if fingerprint not in _seen:
         record = _record(name, fingerprint)
-        bad = None if again else _read(record)
-        if bad is None:
-            bad = _check(paths, name)
-            keep_record(record, {"images": len(paths), "bad": bad})  # one that cannot be written costs another check
-        _seen[fingerprint] = bad
-    return list(_seen[fingerprint])
+        checked = None if again else _read(record)
+        if checked is None:
+            checked = _check(paths, name)
+            # One that cannot be written costs another check.
+            keep_record(record, {"images": len(paths), **checked._asdict()})
+        _seen[fingerprint] = checked
+    return _seen[fingerprint]
 
 
-def _check(paths: list[str], name: str) -> list[tuple[str, str]]:
+def _check(paths: list[str], name: str) -> Checked:
     workers = min(_cpus(), len(paths) // FEW)
     if workers > 1:
         log.info(f"Checking the {len(paths):,} images of {name} with {workers} processes, this once")
     bar = tqdm(total=len(paths), desc=f"checking {name}", unit="image", leave=False, disable=None)  # on a terminal only
-    bad = []
+    bad, equal = [], defaultdict(list)
     with bar:
-        for path, reason in zip(paths, _reasons(paths, workers), strict=True):
+        for path, (reason, digest) in zip(paths, _looks(paths, workers), strict=True):
             if reason:
                 bad.append((path, reason))
+            elif digest:
+                equal[digest].append(path)
             bar.update()
-    return bad
+    return Checked(bad, [group for group in equal.values() if len(group) > 1])
 
 
-def _reasons(paths: list[str], workers: int) -> Iterator[str]:
-    """What is wrong with each image, in order."""
+def _looks(paths: list[str], workers: int) -> Iterator[tuple[str, str]]:
+    """What is wrong with each image, and its digest, in order."""
     if workers < 2:
-        yield from map(decode_error, paths)
+        yield from map(look_at, paths)
         return
     # Forking starts at once; elsewhere than on Linux it is not safe. Python 3.12 warns of it beside threads (tqdm has
     # one), but the children only decode and touch no lock of theirs.
@@ -81,7 +99,7 @@ def _reasons(paths: list[str], workers: int) -> Iterator[str]:
     try:
         with warnings.catch_warnings(), _ctrl_c_held():
             warnings.simplefilter("ignore", DeprecationWarning)
-            results = pool.map(decode_error, paths, chunksize=CHUNK)
+            results = pool.map(look_at, paths, chunksize=CHUNK)
         yield from results
     except BrokenProcessPool:
         raise UserError(
@@ -110,25 +128,27 @@ def _be_quiet() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+def look_at(path: str) -> tuple[str, str]:
+    """Why an image cannot be decoded, "" if it can; and a digest of its file's bytes, "" where it cannot be read."""
+    if reason := decode_error(path):
+        return reason, ""
+    try:
+        return "", checksum_of(Path(path))
+    except OSError:
+        return "", ""
+
+
 def decode_error(path: str) -> str:
     """Why an image cannot be decoded to RGB, or "" if it can."""
     try:
+        check_is_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                image.convert("RGB")
+                as_rgb(image)
     except Exception as error:  # Pillow's plugins raise about everything for a broken file
-        return _shortened(error, path)
+        return why_unreadable(error, path)
     return ""
-
-
-def _shortened(error: Exception, path: str) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):  # says the path again
-        return "empty file" if os.path.getsize(path) == 0 else "not an image"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
 
 
 def _cpus() -> int:
@@ -156,7 +176,10 @@ def _record(name: str, fingerprint: str) -> Path:
     return cache_folder("checked") / f"{safe}-{fingerprint}.json"
 
 
-def _read(record: Path) -> list[tuple[str, str]] | None:
+def _read(record: Path) -> Checked | None:
     """The result on record; None where there is none that can be read."""
     content = kept_record(record)
-    return None if content is None else [(str(path), str(reason)) for path, reason in content["bad"]]
+    if content is None or "same" not in content:  # "same" came later
+        return None
+    bad = [(str(path), str(reason)) for path, reason in content["bad"]]
+    return Checked(bad, [[str(path) for path in group] for group in content["same"]])

@@ -10,7 +10,7 @@ from fairclip.core.errors import UserError
 from fairclip.core.places import DATA
 from fairclip.core.plugins import import_plugins
 from fairclip.data.benchmark import Benchmark
-from fairclip.data.classes import squash
+from fairclip.text.descriptions import letters
 
 
 def benchmarks() -> dict[str, type[Benchmark]]:
@@ -28,10 +28,10 @@ def find(name: str, known: dict[str, type[Benchmark]]) -> str:
     Raises:
         UserError: there is none.
     """
-    table = {squash(text): own for own, cls in known.items() for text in (own, cls.__name__, cls.dataset_dir)}
-    if squash(name) in table:
-        return table[squash(name)]
-    close = difflib.get_close_matches(squash(name), table, n=1)
+    table = {letters(text): own for own, cls in known.items() for text in (own, cls.__name__, cls.dataset_dir)}
+    if letters(name) in table:
+        return table[letters(name)]
+    close = difflib.get_close_matches(letters(name), table, n=1)
     hint = f", did you mean {table[close[0]]}?" if close else "."
     raise UserError(f"there is no data set '{name}'{hint} Known: {', '.join(known)}.")
 

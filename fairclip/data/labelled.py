@@ -9,9 +9,12 @@ from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, require
-from fairclip.data.images import check_images
-from fairclip.data.messages import warn_once
+from fairclip.core.image_files import printable
+from fairclip.data.images import Checked, examine
+from fairclip.data.messages import tell_once, warn_once
 from fairclip.data.splits import PARTS, Items, read_split
+
+EXAMPLES = 10  # images that a message names
 
 
 class LabelledDataset(DatasetBase):
@@ -68,31 +71,49 @@ class SplitDataset(LabelledDataset):
         parts = read_split(split, image_root, layout)
         names = {d.label: d.classname for d in parts[0]}
         items = {part: [(d.impath, d.label) for d in data] for part, data in zip(PARTS, parts, strict=True)}
+        items = drop_corrupt(cfg, type(self).__name__, items, layout or "Replace them.")
         super().__init__(cfg, items, [names[label] for label in sorted(names)])
 
 
-def drop_corrupt(cfg: CfgNode, name: str, items: Items) -> Items:
+def drop_corrupt(cfg: CfgNode, name: str, items: Items, advice: str = "Replace them.") -> Items:
     """`items` (of paths) without the images that cannot be decoded; those end the run unless DATASET.SKIP_CORRUPT.
+
+    One line says how many test images are there for training, too.
 
     Args:
         cfg: the whole Dassl config.
         name: of the data set, for messages.
         items: part -> (path, label).
+        advice: what to do about broken images.
 
     Raises:
-        UserError: some cannot be decoded; lists all of them.
+        UserError: some cannot be decoded; names the first ten.
     """
     paths = [path for part in PARTS for path, _ in items[part]]
-    bad = dict(check_images(paths, name, again=cfg.DATASET.get("CHECK_IMAGES", False)))
+    checked = examine(paths, name, again=cfg.DATASET.get("CHECK_IMAGES", False))
+    _tell_of_doubles(name, items, checked)
+    bad = dict(checked.bad)
     if not bad:
         return items
-    message = f"{name}: {len(bad)} of {len(paths)} images cannot be decoded:\n" + "\n".join(
-        f"  {path}: {reason}" for path, reason in bad.items()
-    )
+    lines = [f"  {printable(path)}: {reason}" for path, reason in list(bad.items())[:EXAMPLES]]
+    rest = f"\n  and {len(bad) - EXAMPLES:,} more" if len(bad) > EXAMPLES else ""
+    message = f"{name}: {len(bad)} of {len(paths)} images cannot be decoded:\n" + "\n".join(lines) + rest
     if not cfg.DATASET.get("SKIP_CORRUPT", False):
-        raise UserError(f"{message}\nReplace them, or go on without them: DATASET.SKIP_CORRUPT True")
+        raise UserError(f"{message}\n{advice} Or go on without them: DATASET.SKIP_CORRUPT True")
     warn_once(f"{message}\nThey are left out (DATASET.SKIP_CORRUPT).")
     return {part: [item for item in items[part] if item[0] not in bad] for part in PARTS}
+
+
+def _tell_of_doubles(name: str, items: Items, checked: Checked) -> None:
+    trained = {path for path, _ in items["train"]}
+    known = {path for group in checked.same if not trained.isdisjoint(group) for path in group}
+    known |= trained  # a file may be in both parts, too
+    both = [path for path, _ in items["test"] if path in known]
+    if both:
+        tell_once(
+            f"Note: {len(both)} of the {len(items['test'])} test images of {name} are training images too, byte for "
+            f"byte, such as {printable(both[0])}"
+        )
 
 
 # -- Few shots and halves of the classes -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fairclip.core.errors import UserError, few
-from fairclip.data.classes import class_folders, class_list
+from fairclip.data.classes import class_list
 from fairclip.data.copies import Copy, TreeCopy
 from fairclip.data.facts import Facts
 from fairclip.data.folders import folders_in, has_images, nested_folders, part_folders
@@ -35,6 +35,8 @@ def locate(dataset: type[Facts], root: Path) -> Copy:
             f"{dataset.__name__} is there {len(copies)} times, and it is for you to say which one counts:\n{places}\n"
             f"Move the others out of {root}."
         )
+    vague = {name.lower() for name in dataset.vague_names}
+    homes = [home for home in homes if home.name.lower() not in vague]
     if homes:
         raise UserError(_not_found(dataset, root, f"nothing that is known lies in {', '.join(map(str, homes))}"))
     if any(_copies(dataset, root, ())):
@@ -50,22 +52,29 @@ def _not_found(dataset: type[Facts], root: Path, reason: str) -> str:
 def _copies(dataset: type[Facts], home: Path, names: Iterable[str]) -> Iterator[Copy]:
     for folder in nested_folders(home, names):
         for copy in [*dataset.layouts(folder), *_tree_copies(dataset, folder)]:
-            if any(has_images(place) for _, place in copy.images):
+            if any(has_images(place) for _, place in copy.images) and _is_it(dataset, home, copy, bool(names)):
                 yield replace(copy, home=home, notes=(copy.home, *copy.notes))
+
+
+def _is_it(dataset: type[Facts], home: Path, copy: Copy, named: bool) -> bool:
+    """Whether a copy is the data set's: by the name of its home, or where that says little by what it holds."""
+    clear = named and home.name.lower() not in dataset.vague_names
+    return clear or isinstance(copy, TreeCopy) or dataset.looks_like(copy)
 
 
 def _tree_copies(dataset: type[Facts], folder: Path) -> list[Copy]:
     """The train/<class>/ and test/<class>/ folders in `folder`, as at most one copy."""
     parts = part_folders(folder)
-    classes = class_list(dataset.dataset_dir) if parts else []
+    if not parts:
+        return []
+    classes = class_list(dataset.dataset_dir)
     rows = [
-        (part, place / name, label, dataset.tree_key(part, classes[label][1]))
-        for part, place in parts.items()
-        for name, label in class_folders(place, dataset.tree_names()).items()
+        (part, place, label, dataset.tree_key(part, classes[label][1]))
+        for part, place, label in dataset.tree_folders(parts)
     ]
     if not any(row[0] == "train" for row in rows):
         return []
-    known = {row[1] for row in rows}
+    known = {folder for row in rows for folder in (row[1], *row[1].parents)}
     rest = [str(inner) for place in parts.values() for inner in folders_in(place) if inner not in known]
     if rest:
         warn_once(f"{dataset.__name__} has no class of the name of {few(rest)}: left out")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,10 @@ from fairclip.core.files import atomic
 from fairclip.core.log import log
 from fairclip.data.splits import load_split, write_split
 
+# gdown's reason is the paragraph in the middle; what follows is advice on a browser.
+GDOWN_SAYS = re.compile(r"Failed to retrieve file url:\s*\n\s*\n(.+?)\n\s*\n", re.DOTALL)
 FETCH_SECONDS = 60
+US = "FAIR"  # how the files that we make say by whom
 
 
 def split_places(home: Path, name: str, inside: Iterable[Path] = ()) -> list[Path]:
@@ -31,14 +35,22 @@ def keep_split(split: Mapping[str, Iterable[tuple[str, int, str]]], home: Path, 
         The file; None if nothing could be written.
     """
     for path in (home / name, _own_cache(home) / name):
-        if path.parent == home and path.exists():  # one that does not fit these images; not ours to replace
-            continue
+        if path.parent == home and path.exists() and not _is_ours(path):
+            continue  # one that does not fit these images; not ours to replace
         try:
             write_split(split, path, made_by)
             return path
         except OSError:
             continue
     return None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a split file was made here, and not by CoOp or by hand."""
+    try:
+        return load_split(path).made_by.startswith(US)
+    except UserError:
+        return False
 
 
 def _own_cache(home: Path) -> Path:
@@ -89,6 +101,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, subprocess.TimeoutExpired):
         return f"no answer within {FETCH_SECONDS} seconds"
     text = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+    if found := GDOWN_SAYS.search(text or ""):
+        return " ".join(found[1].split())
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

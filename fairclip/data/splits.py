@@ -8,8 +8,10 @@ as split_zhou_*.json. Those that we make say so under "made_by", which CoOp's re
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dassl.data.datasets import Datum
 
@@ -17,6 +19,7 @@ from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
 
 PARTS = ("train", "val", "test")
+MOST_CLASSES = 100_000  # a label above this is a mistake: names and vectors are made for all labels below the largest
 Items = dict[str, list[tuple[str, int]]]  # part -> (key or path, label)
 
 
@@ -30,19 +33,36 @@ class Split(dict[str, list[tuple[str, int, str]]]):
 
 
 def load_split(path: str | Path, hint: str = "") -> Split:
-    """Reads a split file. Raises UserError, ending with `hint`, if it is missing or has another format."""
+    """Reads a split file. Raises UserError, ending with `hint`, if it is missing or has another format: labels must be
+    whole numbers, and no key of an object may be there twice."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        split = Split({part: [(str(key), int(y), str(name)) for key, y, name in content[part]] for part in PARTS})
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+        split = Split({part: [_item(*item) for item in content[part]] for part in PARTS})
     except FileNotFoundError:
         raise UserError(f"split file not found: {path}{hint}") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is not a split file: expected "
             f'{{"train": [[path, label, class name], ...], "val": [...], "test": [...]}} ({error!r}).{hint}'
         ) from None
     split.made_by = str(content.get("made_by", ""))
     return split
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dictionary, which would keep the last of two equal keys."""
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"the key '{twice[0]}' is there twice")
+    return dict(pairs)
+
+
+def _item(key: object, label: object, name: object) -> tuple[str, int, str]:
+    if not isinstance(key, str) or not isinstance(name, str):
+        raise TypeError(f"the path and the class name of {[key, label, name]} must be text")
+    if type(label) is not int or label > MOST_CLASSES:  # True is an int, too
+        raise TypeError(f"the label {label!r} of {key} must be a whole number up to {MOST_CLASSES:,}")
+    return key, label, name
 
 
 def write_split(split: Mapping[str, Iterable[tuple[str, int, str]]], path: str | Path, made_by: str = "") -> None:
@@ -56,9 +76,10 @@ def write_split(split: Mapping[str, Iterable[tuple[str, int, str]]], path: str |
 def check_labels(path: str | Path, split: Split) -> None:
     """Raises UserError unless the training items hold every label from 0, each with one name everywhere."""
     names = label_names(path, split)
-    absent = set(range(max(names, default=0) + 1)) - {label for _, label, _ in split["train"]}
-    if absent or min(names, default=0) < 0:
-        what = f"label {min(absent)} has no training image" if absent else "a label is negative"
+    trained = {label for _, label, _ in split["train"]}
+    absent = next((label for label in range(max(names, default=0) + 1) if label not in trained), None)
+    if absent is not None or min(names, default=0) < 0:
+        what = "a label is negative" if absent is None else f"label {absent} has no training image"
         raise UserError(f"{path}: {what}; labels must run from 0 without a gap")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from fairclip.core.csv_files import as_csv
 from fairclip.core.errors import UserError, require
 from fairclip.core.files import atomic
-from fairclip.core.image_files import images_below
+from fairclip.core.image_files import images_below, in_words, others_below, printable
 from fairclip.predict.draw import draw_page, save_page
 from fairclip.predict.explanation import Example, Explanation
 from fairclip.predict.images import THREADS, read_image
@@ -52,13 +53,19 @@ def find_images(places: Sequence[str]) -> list[str]:
         if path.is_dir():
             below = list(images_below(path).values())
             if not below:
-                raise UserError(f"there are no images in {place}")
+                raise UserError(f"there are no images in {printable(place)}{left_out(path)}")
             found += below
         elif path.exists():
             found.append(str(path))
         else:
-            raise UserError(f"there is no image or folder {place}")
+            raise UserError(f"there is no image or folder {printable(place)}")
     return list(dict.fromkeys(found))
+
+
+def left_out(folder: Path) -> str:
+    """Which files in a folder are no images, with a colon in front; "" for none."""
+    others = in_words(others_below(folder))
+    return f": files that are no images Pillow can read are left out: {others}" if others else ""
 
 
 @dataclass
@@ -72,21 +79,23 @@ class Answers:
     problems: list[str] = field(default_factory=list)  # what is wrong with the other images
 
 
-def try_to_read(path: str) -> Image.Image | str:
+def try_to_read(path: str, upright: bool) -> Image.Image | str:
     """The image, or what is wrong with it."""
     try:
-        return read_image(path)
+        return read_image(path, upright)
     except UserError as error:
         return str(error)
 
 
-def read_batches(paths: Sequence[str], size: int, problems: list[str]) -> Iterator[dict[str, Image.Image]]:
+def read_batches(
+    paths: Sequence[str], size: int, problems: list[str], upright: bool
+) -> Iterator[dict[str, Image.Image]]:
     """Up to ``size`` images at a time, by path. Those that cannot be read are left out: ``problems`` says why."""
     bar = tqdm(total=len(paths), desc="predict", unit="image", leave=False, disable=None)
     with bar, ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(paths), size):
             part = paths[start : start + size]
-            read = dict(zip(part, pool.map(try_to_read, part), strict=True))
+            read = dict(zip(part, pool.map(partial(try_to_read, upright=upright), part), strict=True))
             bar.update(len(read))
             problems += [image for image in read.values() if isinstance(image, str)]
             if images := {path: image for path, image in read.items() if not isinstance(image, str)}:
@@ -111,7 +120,7 @@ def classify(
         features: keep the images' features.
     """
     answers = Answers()
-    for images in read_batches(paths, batch, answers.problems):
+    for images in read_batches(paths, batch, answers.problems, predictor.upright):
         pictures = list(images.values())
         if features or not crops:
             encoded = predictor.features(pictures, batch=batch)
@@ -120,7 +129,7 @@ def classify(
             for path, explanation in zip(images, explained, strict=True):
                 answers.boxes += box_rows(path, explanation)
                 if len(answers.examples) < SHOWN:
-                    answers.examples.append(Example(caption=path, **vars(explanation)))
+                    answers.examples.append(Example(caption=printable(path), **vars(explanation)))
             likeness = torch.stack([explanation.scores for explanation in explained])
         else:
             likeness = predictor.compare(encoded)
@@ -177,7 +186,7 @@ def write_answers(answers: Answers, classnames: Sequence[str], top: int, args: a
         columns = ["crop", "left", "upper", "right", "lower", "relevance", "weight"]
         write_text(args.boxes, as_csv(["image", *columns], answers.boxes))
     if args.features:
-        images = np.array([row[0] for row in answers.rows])
+        images = np.array([printable(row[0]) for row in answers.rows])
         with atomic(args.features) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, images=images, features=torch.cat(answers.features).numpy())
         tell(f"Wrote {args.features}")
@@ -199,6 +208,7 @@ def main(args: argparse.Namespace) -> int:
     paths = find_images(args.images)
     with redirect_stdout(sys.stderr):  # whatever is said while a backbone is loaded
         predictor = Predictor.load(args.run, epoch=args.epoch, backbone=args.backbone, device=args.device)
+    predictor.upright = not args.as_stored
     if args.save:
         tell(f"Wrote {predictor.save(args.save)}")
     if not paths:
@@ -207,6 +217,9 @@ def main(args: argparse.Namespace) -> int:
     top = min(args.top, len(predictor.classnames))
     crops = args.crops or bool(args.boxes or args.show)
     answers = classify(predictor, paths, top, crops, args.batch, args.min_score, bool(args.features))
+    for place in map(Path, args.images):
+        if place.is_dir() and (text := left_out(place)):
+            tell(f"{printable(str(place))}{text}")
     for problem in answers.problems:
         tell(f"Skipped: {problem}")
     if answers.rows:
@@ -244,6 +257,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=-1.0,
         metavar="X",
         help=f"least cosine with the likeliest class (likeness_1); an image below it is '{NONE}'",
+    )
+    parser.add_argument(
+        "--as-stored",
+        action="store_true",
+        help="images as they are in their files, as the benchmarks' protocol has it; else they are turned as the "
+        "camera noted (EXIF), and transparent parts are white",
     )
     parser.add_argument("--features", type=Path, metavar="FILE", help="NPZ file of the images and their features")
     parser.add_argument("--epoch", type=int, help="a checkpoint other than the last")

@@ -31,15 +31,17 @@ def even(items: Sequence[T], count: int) -> list[T]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def explain_examples(predictor: Predictor, images: Sequence[tuple[str, str]]) -> list[Example]:
+def explain_examples(predictor: Predictor, images: Sequence[tuple[str, str]], upright: bool = False) -> list[Example]:
     """What the predictor makes of images of known classes.
 
     Args:
         images: path and class name of each.
+        upright: how the run read them, see ``as_rgb``.
 
     Raises:
         UserError: an image that cannot be read, or a model without crops.
     """
+    predictor.upright = upright
     explained = predictor.explain([path for path, _ in images])
     return [
         Example(truth=predictor.classnames.index(name), **vars(explanation))

@@ -1,9 +1,10 @@
-"""Images to predict: files are read as in training, several at a time; what is in memory is taken as it is."""
+"""Images to predict: files are read several at a time, and turned upright; arrays and tensors are taken as they are."""
 
 import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from fairclip.core.errors import UserError, require
+from fairclip.core.image_files import printable
+from fairclip.core.rgb import as_rgb, check_is_file, why_unreadable
 from fairclip.views import loading
 
 # A PIL image; a path; a file's content, or the open file; pixels, as an array [H, W, 3] or a tensor [3, H, W].
@@ -18,40 +21,37 @@ Picture = Image.Image | str | os.PathLike | bytes | BinaryIO | np.ndarray | Tens
 THREADS = min(8, os.cpu_count() or 1)  # that decode images
 
 
-def read_image(path: str | os.PathLike) -> Image.Image:
-    """An image as RGB, read as in training: an orientation that a camera noted (EXIF) is not applied.
+def read_image(path: str | os.PathLike, upright: bool = True) -> Image.Image:
+    """An image as RGB; ``upright``: see ``as_rgb``.
 
     Raises:
         UserError: not there, not an image, or a damaged one; the message names it.
     """
     try:
-        return loading.read_image(path)
-    except Image.UnidentifiedImageError:  # its message would say the path again
-        empty = os.path.getsize(path) == 0
-        raise UserError(f"{os.fspath(path)}: {'empty file' if empty else 'not an image'}") from None
+        check_is_file(path)
+        return loading.read_image(path, upright=upright)
     except Exception as error:  # Pillow's plugins raise nearly any exception for a broken file
-        reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{os.fspath(path)}: {reason}") from error
+        raise UserError(f"{printable(os.fspath(path))}: {why_unreadable(error, path)}") from error
 
 
-def to_rgb(image: Picture) -> Image.Image:
-    """A picture of any form as a PIL image in RGB.
+def to_rgb(image: Picture, upright: bool = True) -> Image.Image:
+    """A picture of any form as a PIL image in RGB; ``upright``: see ``as_rgb``.
 
     Raises:
         UserError: a file that cannot be read, or pixels of another shape or type than those of ``from_pixels``.
     """
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return as_rgb(image, upright)
     if isinstance(image, Tensor):
         require(image.ndim == 3, f"a tensor of the shape {tuple(image.shape)} is no image: it must be [3, H, W]")
         return from_pixels(image.detach().permute(1, 2, 0).cpu().numpy())
     if isinstance(image, np.ndarray):
         return from_pixels(image)
     if isinstance(image, str | os.PathLike):
-        return read_image(image)
+        return read_image(image, upright)
     content = image if isinstance(image, bytes) else image.read()
     try:
-        return Image.open(io.BytesIO(content)).convert("RGB")
+        return as_rgb(Image.open(io.BytesIO(content)), upright)
     except Exception as error:  # as in read_image
         raise UserError(f"{len(content)} bytes are no image that can be read: {error}") from error
 
@@ -77,8 +77,9 @@ def is_one(images: Picture | Sequence[Picture]) -> bool:
     return isinstance(images, Image.Image | str | os.PathLike | bytes) or hasattr(images, "read")
 
 
-def rgb_batches(images: Picture | Sequence[Picture], size: int) -> Iterator[list[Image.Image]]:
+def rgb_batches(images: Picture | Sequence[Picture], size: int, upright: bool = True) -> Iterator[list[Image.Image]]:
     """Lists of up to ``size`` RGB images, in order. Files are decoded by threads: Pillow lets them run side by side.
+    ``upright``: see ``as_rgb``.
 
     Raises:
         UserError: an image that cannot be read.
@@ -86,4 +87,4 @@ def rgb_batches(images: Picture | Sequence[Picture], size: int) -> Iterator[list
     several = cast(Sequence[Picture], [images] if is_one(images) else images)
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(several), size):
-            yield list(pool.map(to_rgb, several[start : start + size]))
+            yield list(pool.map(partial(to_rgb, upright=upright), several[start : start + size]))

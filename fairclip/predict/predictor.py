@@ -48,7 +48,11 @@ class Predictor:
         classnames: K names, in the order of the probabilities.
         backbone: name or file of the backbone that the run was trained on.
         settings: what the run was, and what decides a prediction besides the weights.
+        upright: whether images are turned as the camera noted (EXIF), and transparent parts shown on white. Set it to
+            False for those of a benchmark, whose protocol reads them as they are stored.
     """
+
+    upright = True
 
     def __init__(self, model: AnchorClassifier, trained: TrainedModel, device: torch.device) -> None:
         self.model = model
@@ -154,7 +158,7 @@ class Predictor:
         if not crops:
             return self.compare(self.features(images, batch=batch))
         self.check_crops()
-        rows = [self._predict_views(pictures).scores for pictures in rgb_batches(images, batch)]
+        rows = [self._predict_views(pictures).scores for pictures in rgb_batches(images, batch, self.upright)]
         return torch.cat(rows) if rows else torch.empty(0, len(self.classnames))
 
     def compare(self, features: Tensor) -> Tensor:
@@ -173,7 +177,7 @@ class Predictor:
     def features(self, images: Picture | Sequence[Picture], *, batch: int = 64) -> Tensor:
         """Unit features of the adapted image tower, [B, d], float32, on the CPU; arguments and errors as for a call."""
         rows = [torch.empty(0, self.model.anchors.weight.shape[1])]
-        for pictures in rgb_batches(images, batch):
+        for pictures in rgb_batches(images, batch, self.upright):
             views = torch.stack([self._whole_view(picture) for picture in pictures])
             with torch.inference_mode():
                 rows.append(self.model.encode(views.to(self.device)).cpu())
@@ -199,7 +203,9 @@ class Predictor:
         settings = {key: value for key, value in self.settings.items() if key not in ("lengths", "bias")}
         trained = replace(self._trained, anchors=anchors.cpu(), classnames=list(names), settings=settings, results={})
         model = AnchorClassifier(self.model.visual, anchors, self.model.tau, self.model.prec).to(self.device)
-        return Predictor(model, trained, self.device)
+        other = Predictor(model, trained, self.device)
+        other.upright = self.upright
+        return other
 
     def on(self, model: AnchorClassifier) -> "Predictor":
         """The same settings and classes with another model, such as the one before training."""
@@ -223,7 +229,7 @@ class Predictor:
         """
         self.check_crops()
         explained: list[Explanation] = []
-        for pictures in rgb_batches(images, batch):
+        for pictures in rgb_batches(images, batch, self.upright):
             predicted = self._predict_views(pictures)
             explained += [
                 explain_image(picture, self._crop_boxes(picture), predicted, row)

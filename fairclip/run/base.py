@@ -161,7 +161,7 @@ class AdaptationTrainer(Outcome):
     def after_epoch(self) -> None:
         record = self.history[-1]
         # For learning curves. Nothing is chosen by it: the last epoch is the result.
-        if self.cfg.TEST.get("EVERY_EPOCH", False):
+        if self.cfg.TEST.get("EVERY_EPOCH", False) and self.dm.dataset.test:
             self.set_model_mode("eval")
             record["test_accuracy"] = self.accuracy(self.predict(self.test_loader, "test"), self.test_loader)
         self.save_model(self.epoch, self.output_dir)
@@ -177,4 +177,6 @@ class AdaptationTrainer(Outcome):
         if not self.cfg.TEST.NO_TEST:
             self.test()
             self.write_results()
+        else:
+            log.info(f"No test, as TEST.NO_TEST asks: the model is in {self.checkpoint_folder(self.output_dir)}")
         self.close_writer()

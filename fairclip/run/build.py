@@ -79,7 +79,8 @@ class Built(TrainerX):
             self.dm = dm = DataManager(without_workers(self.cfg), custom_tfm_train=train, custom_tfm_test=test)
         self.num_classes, self.lab2cname = dm.num_classes, dm.lab2cname
         self.num_source_domains = dm.num_source_domains
-        self.loader = Loaders(self.cfg, self.device, kept=dm.dataset.train_x).make
+        self.upright = getattr(dm.dataset, "upright", False)  # a person's own images are turned as they are seen
+        self.loader = Loaders(self.cfg, self.device, dm.dataset.train_x, self.upright).make
         self.train_loader_x = self.loader(dm.dataset.train_x, train, train=True)
         self.train_loader_u = None
         self.val_loader = self.loader(dm.dataset.val, test) if dm.dataset.val else None

@@ -43,6 +43,7 @@ class FrozenFeatures(AdaptationTrainer):
                 batch=max(1, self.cfg.DATALOADER.TEST.BATCH_SIZE // self.views_per_image),
                 workers=self.cfg.DATALOADER.NUM_WORKERS,
                 title=title,
+                upright=self.upright,
             )
             self.seconds_saved += saved
             self.known[title] = features, saved or time.time() - start

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from fairclip.run.checks import SAMPLERS, cache_settings
 from fairclip.views.device_views import DrawOnly
 from fairclip.views.image_cache import ImageCache
-from fairclip.views.loading import Images, build_loader, read_image
+from fairclip.views.loading import Images, build_loader, reader
 from fairclip.views.views import Views
 
 
@@ -19,19 +19,21 @@ class Loaders:
 
     Args:
         kept: the images that DATALOADER.CACHE keeps decoded: those that come again in each epoch.
+        upright: how images are read, see ``as_rgb``.
     """
 
-    def __init__(self, cfg: CfgNode, device: torch.device, kept: Sequence[Datum]) -> None:
+    def __init__(self, cfg: CfgNode, device: torch.device, kept: Sequence[Datum], upright: bool = False) -> None:
         self.nodes, self.device, self.kept = cfg.DATALOADER, device, kept
         kind, gigabytes = cache_settings(cfg)
-        self.cache = None if kind == "none" else ImageCache(kind, gigabytes)
+        self.read = reader(upright)
+        self.cache = None if kind == "none" else ImageCache(kind, gigabytes, upright)
 
     def make(self, images: Sequence[Datum], transform: Callable, train: bool = False) -> DataLoader:
         """Batches of these images: in training shuffled and all of one size, else in order."""
         if self.cuts_on_device and isinstance(transform, Views) and transform.interpolation == "bicubic":
             transform = DrawOnly(transform)
         nodes = self.nodes
-        read = self.cache.read if self.cache and images is self.kept else read_image
+        read = self.cache.read if self.cache and images is self.kept else self.read
         return build_loader(
             Images([item.impath for item in images], [item.label for item in images], transform, read=read),
             nodes.TRAIN_X.BATCH_SIZE if train else nodes.TEST.BATCH_SIZE,

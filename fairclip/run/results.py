@@ -73,6 +73,8 @@ NOT_HASHED = frozenset(
 )
 # Keys that came later, with the value by which a run is what it was without them.
 LATER_KEYS: dict[str, Any] = {
+    "DATASET.UPRIGHT": True,
+    "DATASET.LABELS": "",
     "DATASET.SYNTH_LIGHT": "blue_hour",
     "DATASET.SYNTH_TAIL": 1.0,
     "TRAINER.FAIR.PRIOR": "",
@@ -95,7 +97,8 @@ def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
 def write_predictions(
     folder: str | Path, root: str, classnames: Sequence[str], rows: Iterable[tuple[str, int, int, float]]
 ) -> Path:
-    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence.
+    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence. In names
+    that are not UTF-8 the other bytes are escaped.
 
     Args:
         root: the data folder; images below it are named relative to it.

@@ -1,6 +1,7 @@
 """Description files: which file is a data set's, and which key of it means which class."""
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
@@ -67,8 +68,8 @@ def find_descriptions(path: str, dataset: Any) -> Path | None:
             raise UserError(f"the description file {file} does not exist")
         return file
     name = type(dataset).__name__
-    wanted = _letters(ALIASES.get(name, name))
-    return next((file for file in sorted(DESCRIPTIONS.glob("*.json")) if _letters(file.stem) == wanted), None)
+    wanted = letters(ALIASES.get(name, name))
+    return next((file for file in sorted(DESCRIPTIONS.glob("*.json")) if letters(file.stem) == wanted), None)
 
 
 def load_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[str]]:
@@ -127,12 +128,13 @@ def match_names(names: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
     """Pair each name with the one key that means it, if there is one.
 
     That is the key of the same name; failing that, the same but for case, spaces and punctuation; of the same words in
-    another order ("Audi S4 2012" and "2012 Audi S4"); the same but for plural and possessive endings; of another
-    spelling that is known (`SPELLINGS`). A match that is not unique is none.
+    another order ("Audi S4 2012" and "2012 Audi S4"), slashes within them aside ("C/V" and "CV"); the same but for
+    plural and possessive endings; of another spelling that is known (`SPELLINGS`); the same but for accents. A match
+    that is not unique is none.
     """
     names, keys = set(names), set(keys)
     pairs: dict[str, str] = {}
-    for form in (str, _letters, _words, _stems, _common_spelling):
+    for form in (str, letters, _words, _closed_words, _stems, _common_spelling, bare_letters):
         left, right = _group(names - pairs.keys(), form), _group(keys - set(pairs.values()), form)
         pairs |= {left[f][0]: right[f][0] for f in left if f and len(left[f]) == len(right.get(f, ())) == 1}
     return pairs
@@ -145,12 +147,23 @@ def _group(names: Iterable[str], form: Callable[[str], Hashable]) -> dict[Hashab
     return groups
 
 
-def _letters(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
+def letters(name: str) -> str:
+    """A name without case, spaces and punctuation, in Unicode's form C: however a disk or a list writes "Café"."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", name).casefold())
+
+
+def bare_letters(name: str) -> str:
+    """The same without accents: "skodaoctavia" for "Škoda Octavia"."""
+    return "".join(c for c in unicodedata.normalize("NFD", letters(name)) if not unicodedata.combining(c))
 
 
 def _words(name: str) -> tuple[str, ...]:
-    return tuple(sorted(re.findall(r"[^\W_]+", name.casefold())))
+    return tuple(sorted(re.findall(r"[^\W_]+", unicodedata.normalize("NFC", name).casefold())))
+
+
+def _closed_words(name: str) -> tuple[str, ...]:
+    """Words without the slashes and full stops in them: "Ram C/V Cargo Van" has "cv"."""
+    return _words(re.sub(r"(?<=\w)[/.](?=\w)", "", name))
 
 
 def _stems(name: str) -> tuple[str, ...]:
@@ -159,7 +172,7 @@ def _stems(name: str) -> tuple[str, ...]:
 
 
 def _common_spelling(name: str) -> str:
-    return _COMMON_SPELLING.get(_letters(name), _letters(name))
+    return _COMMON_SPELLING.get(letters(name), letters(name))
 
 
-_COMMON_SPELLING = {_letters(name): _letters(group[0]) for group in SPELLINGS for name in group}
+_COMMON_SPELLING = {letters(name): letters(group[0]) for group in SPELLINGS for name in group}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fairclip.backbones.backbone import fingerprint
 from fairclip.core.cache import cached
 from fairclip.core.distributed import gather_list
-from fairclip.views.loading import Images, build_loader, progress
+from fairclip.views.loading import Images, build_loader, progress, reader
 
 
 def encode_images(
@@ -26,6 +26,7 @@ def encode_images(
     batch: int = 128,
     workers: int = 0,
     title: str = "features",
+    upright: bool = False,
 ) -> tuple[Tensor, float]:
     """Features of N images: float32, [N, ...], on the device of ``visual``; and the seconds that the cache saved.
 
@@ -48,13 +49,14 @@ def encode_images(
         seed: for transforms that draw, at least 0.
         batch, workers: images a time, and processes that read them.
         title: for the progress bar.
+        upright: how images are read, see ``as_rgb``.
 
     Raises:
         OSError: an image is missing or cannot be read.
     """
     device = next(visual.parameters()).device
     files = [os.path.abspath(path) for path in paths]
-    images = Images(files, None, transform, seed)
+    images = Images(files, None, transform, seed, reader(upright))
 
     def compute() -> Tensor:
         return _encode(images, encode, device, batch, workers, title)
@@ -63,7 +65,7 @@ def encode_images(
     if re.search(r" at 0x[0-9a-fA-F]+>", described):
         return compute(), 0.0
     facts: list[object] = [type(visual).__name__, visual.training, device.type, described, settings, seed]
-    facts += [PIL.__version__, torch.__version__, *_facts_of_files(files)]
+    facts += [PIL.__version__, torch.__version__, *_facts_of_files(files), *(["upright"] if upright else [])]
     # A backbone's name would not do: its file can change.
     key = fingerprint(visual.state_dict(), *facts)
     features, seconds = cached("features", key, len(files), compute, together=True)

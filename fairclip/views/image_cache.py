@@ -50,9 +50,11 @@ class ImageCache:
         kind: "ram" (in ``SHM``, freed when the last process that holds it ends; if that is killed, when the next one
             starts) or "disk" (the cache folder's ``images/``, which stays).
         gigabytes: limit of the whole store, 10^9 bytes. In memory also half of what is free at the start.
+        upright: how images are read, see ``as_rgb``.
     """
 
-    def __init__(self, kind: str, gigabytes: float) -> None:
+    def __init__(self, kind: str, gigabytes: float, upright: bool = False) -> None:
+        self.upright = upright
         self.limit = int(gigabytes * 10**9)
         self.folder = SHM / f"fair-images-{os.getuid()}" if kind == "ram" else cache_folder("images")
         # Why nothing more is kept (0: all is well), and whether that has been said: in memory that workers share.
@@ -72,10 +74,11 @@ class ImageCache:
         """
         path = os.path.abspath(path)
         status = os.stat(path)
-        file = self.folder / hashlib.sha256(f"{path}\0{side}".encode()).hexdigest()[:32]
+        key = os.fsencode(f"{path}\0{side}" + ("\0upright" if self.upright else ""))
+        file = self.folder / hashlib.sha256(key).hexdigest()[:32]
         image = _read(file, status)
         if image is None:
-            image = shrink(read_image(path, side), side)
+            image = shrink(read_image(path, side, self.upright), side)
             if not self.trouble[0]:
                 self._keep(file, status, image)
         self._warn()

@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from fairclip.core.distributed import is_main, local_world, rank, world
 from fairclip.core.errors import UserError
+from fairclip.core.rgb import as_rgb
 from fairclip.core.stopping import leave_stopping_to_parent, stop_if_asked
 
 T = TypeVar("T")
@@ -40,9 +42,9 @@ def drawing_from(seed: int) -> Iterator[None]:
         random.setstate(before[2])
 
 
-def read_image(path: str | os.PathLike, min_side: int = 0) -> Image.Image:
+def read_image(path: str | os.PathLike, min_side: int = 0, upright: bool = False) -> Image.Image:
     """An image as RGB. A JPEG is decoded at 1/2, 1/4 or 1/8 where its short side stays at ``min_side`` or above (in
-    pixels; 0: never), which takes a fraction of the time.
+    pixels; 0: never), which takes a fraction of the time. ``upright``: see ``as_rgb``.
 
     Raises:
         OSError: it is missing or cannot be read.
@@ -50,7 +52,12 @@ def read_image(path: str | os.PathLike, min_side: int = 0) -> Image.Image:
     with Image.open(path) as image:
         if min_side:
             image.draft("RGB", (min_side, min_side))
-        return image.convert("RGB")
+        return as_rgb(image, upright)
+
+
+def reader(upright: bool) -> Callable[..., Image.Image]:
+    """``read_image`` with this setting; can be sent to workers."""
+    return partial(read_image, upright=True) if upright else read_image
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:

@@ -66,7 +66,7 @@ class DataManager:
         dataset_wrapper: class used instead of `DatasetWrapper`.
 
     Attributes: `dataset`, `train_loader_x`, `train_loader_u` and `val_loader` (None where the data set has no such
-    split), `test_loader`, `num_classes`, `num_source_domains`, `lab2cname`.
+    split), `test_loader` (None only with TEST.NO_TEST), `num_classes`, `num_source_domains`, `lab2cname`.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class DataManager:
                 dataset_wrapper=dataset_wrapper,
             )
 
-        if not dataset.test:
+        if not dataset.test and not cfg.TEST.NO_TEST:
             raise ValueError(f"{cfg.DATASET.NAME} has no test images")
         nodes = cfg.DATALOADER
         self.dataset = dataset
@@ -121,7 +121,7 @@ class DataManager:
             node_u = nodes.TRAIN_X if nodes.TRAIN_U.SAME_AS_X else nodes.TRAIN_U
             self.train_loader_u = train_loader(dataset.train_u, node_u)
         self.val_loader = test_loader(dataset.val) if dataset.val else None
-        self.test_loader = test_loader(dataset.test)
+        self.test_loader = test_loader(dataset.test) if dataset.test else None
 
         self._num_classes = dataset.num_classes
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
