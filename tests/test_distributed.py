@@ -46,11 +46,14 @@ OPTIONS = {
     "PromptLearning": ("OPTIM.LR", "0.02", "OPTIM.WARMUP_EPOCH", "0"),
     "LinearProbe": (),
     "TransCLIP": ("TRAINER.TRANSCLIP.INDUCTIVE", "True"),
+    "ZLaP": (),
+    "StatA": (),
+    "TDA": (),
     "WCA": ("TRAINER.WCA.N_CROPS", "2"),
     "CuPL": (),
 }
 FOLDERS = {"LinearProbe": "linear_probe"}
-UNTRAINED = ("TransCLIP", "WCA", "CuPL")
+UNTRAINED = ("TransCLIP", "ZLaP", "StatA", "TDA", "WCA", "CuPL")
 
 
 def torchrun(folder: Path, function, *args) -> list[tuple[str, str]]:

@@ -31,6 +31,8 @@ def test_what_a_row_says():
     assert METHODS["plain"].options[:4] == ("TRAINER.FAIR.N_CROPS", "0", "TRAINER.FAIR.LABEL_MEMORY", "0.0")
     inductive = METHODS["transclip_inductive"]
     assert (inductive.variant, inductive.options) == ("inductive", ("TRAINER.TRANSCLIP.INDUCTIVE", "True"))
+    assert METHODS["zlap_transductive"].options == ("TRAINER.ZLAP.SETUP", "transductive")
+    assert [METHODS[key].once for key in ("zlap", "stata", "tda")] == [True, True, False]
 
 
 @pytest.mark.parametrize("file", ["methods", "ablation"])

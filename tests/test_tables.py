@@ -112,6 +112,16 @@ def test_groups_averages_and_missing_cells(two_sets, capsys):
     assert "†: transductive" in text and "‡: trained with labels" in text
 
 
+def test_a_stream_is_a_group_of_its_own(two_sets, capsys):
+    for folder in ("synth_cars", "synth_cars_s2"):
+        for seed in (1, 2, 10):
+            finish(two_sets / folder / "TDA" / "tiny" / f"seed{seed}", 90, stream=True)
+    text = shown(two_sets, capsys=capsys)
+    assert list(cells(text))[-5:] == ["FAIR", "TransCLIP †", "TDA §", "Linear probe ‡", "Gain of FAIR"]
+    assert "§: stream" in text and "over TDA" not in text
+    assert r"TDA \S{} &" in shown(two_sets, "--format", "latex", capsys=capsys)
+
+
 def test_runs_of_before_are_compared_with_those_that_have_later_keys(one_set, capsys):
     settings = {"DATASET": {"NAME": "SynthCars"}, "TRAINER": {"NAME": "x"}}
     for trainer, more in (("CuPL", {}), ("FAIR", {"SYNTH_LIGHT": "blue_hour"})):

@@ -377,6 +377,9 @@ ALL = [
     "WCA",
     "CuPL",
     "TransCLIP",
+    "ZLaP",
+    "StatA",
+    "TDA",
     "ZeroshotCLIP",
     "ZeroshotCLIP2",
 ]

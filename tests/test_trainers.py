@@ -60,7 +60,8 @@ def test_every_trainer(trainer, tower, cars, tmp_path, monkeypatch, capsys):
     assert results["trainer"] == trainer and 0 <= results["accuracy"] <= 100
     assert all(math.isfinite(value) for epoch in results["epochs"] for value in epoch.values())
     assert results["uses_labels"] == (trainer in ("PromptLearning", "LinearProbe"))
-    assert results["transductive"] == (trainer == "TransCLIP")
+    assert results["transductive"] == (trainer in ("TransCLIP", "StatA"))
+    assert results["stream"] == (trainer == "TDA")
 
 
 @pytest.mark.parametrize("trainer", ["CuPL", "LinearProbe"])

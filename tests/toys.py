@@ -65,15 +65,15 @@ def make_data(root: Path, train: int = 12, test: int = 4, val: int = 0) -> Path:
     return root
 
 
-def permute_labels(data: Path, root: Path) -> Path:
-    """The same images under training labels that were shuffled."""
+def permute_labels(data: Path, root: Path, part: str = "train") -> Path:
+    """The same images under labels of a split that were shuffled."""
     root.mkdir(parents=True)
     for file in data.iterdir():
         if file.name != "split.json":
             (root / file.name).symlink_to(file)
     split = json.loads((data / "split.json").read_text())
-    names, labels = zip(*split["train"], strict=True)
-    split["train"] = list(zip(names, random.Random(0).sample(labels, len(labels)), strict=True))
+    names, labels = zip(*split[part], strict=True)
+    split[part] = list(zip(names, random.Random(0).sample(labels, len(labels)), strict=True))
     (root / "split.json").write_text(json.dumps(split))
     return root
 

@@ -9,7 +9,7 @@ from fairclip.compare.methods import Method
 from fairclip.compare.runs import Cell, Column, Run, load_runs, run_folder
 
 # Groups of methods, in order. Only the first is ranked.
-INDUCTIVE, TRANSDUCTIVE, LABELLED = range(3)
+INDUCTIVE, TRANSDUCTIVE, STREAM, LABELLED = range(4)
 ABSENT = "absent"  # stands for a config key that a run does not have
 
 
@@ -66,17 +66,19 @@ class Comparison:
     """Methods against data sets."""
 
     columns: list[Column]
-    methods: list[Method]  # grouped: inductive, transductive, with labels
+    methods: list[Method]  # grouped: inductive, transductive, stream, with labels
     cells: dict[tuple[Method, Column], Cell]
 
     def cell(self, method: Method, column: Column) -> Cell:
         return self.cells[method, column]
 
     def group(self, method: Method) -> int:
-        """INDUCTIVE, TRANSDUCTIVE or LABELLED, as the results say."""
+        """INDUCTIVE, TRANSDUCTIVE, STREAM or LABELLED, as the results say."""
         results = [run.results for column in self.columns for run in self.cell(method, column).runs.values()]
         if any(r.get("uses_labels") for r in results):
             return LABELLED
+        if any(r.get("stream") for r in results):
+            return STREAM
         return TRANSDUCTIVE if any(r.get("transductive") for r in results) else INDUCTIVE
 
     def runs(self) -> list[Run]:

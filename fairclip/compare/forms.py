@@ -8,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from fairclip.compare import stats
-from fairclip.compare.comparison import INDUCTIVE, LABELLED, TRANSDUCTIVE, Comparison
+from fairclip.compare.comparison import INDUCTIVE, LABELLED, STREAM, TRANSDUCTIVE, Comparison
 from fairclip.compare.grid import Entry, Grid
 from fairclip.compare.methods import Method
 from fairclip.compare.runs import Cell, Column
@@ -52,6 +52,7 @@ LATEX = {
     "–": "--",
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
+    "§": r"\S{}",
 }
 
 
@@ -89,7 +90,7 @@ FIELDS = (
     *("trainable_parameters", "seconds", "views_per_image"),
     *("gain_over", "gain", "gain_low", "gain_high", "source", "protocol"),
 )
-KINDS = {INDUCTIVE: "inductive", TRANSDUCTIVE: "transductive", LABELLED: "labels"}
+KINDS = {INDUCTIVE: "inductive", TRANSDUCTIVE: "transductive", STREAM: "stream", LABELLED: "labels"}
 
 
 def as_csv(comparison: Comparison, published: Sequence[Mapping[str, Any]] = (), subject: str = "fair") -> str:

@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fairclip.compare.comparison import INDUCTIVE, LABELLED, TRANSDUCTIVE
+from fairclip.compare.comparison import INDUCTIVE, LABELLED, STREAM, TRANSDUCTIVE
 from fairclip.compare.runs import Cell, Column
 from fairclip.compare.stats import Gain, Scores
 
-MARKS = {INDUCTIVE: "", TRANSDUCTIVE: " †", LABELLED: " ‡"}
+MARKS = {INDUCTIVE: "", TRANSDUCTIVE: " †", STREAM: " §", LABELLED: " ‡"}
 
 
 @dataclass(frozen=True)

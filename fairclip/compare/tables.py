@@ -8,6 +8,7 @@ from fairclip.compare import stats
 from fairclip.compare.comparison import (
     INDUCTIVE,
     LABELLED,
+    STREAM,
     TRANSDUCTIVE,
     Comparison,
     column_differences,
@@ -22,10 +23,12 @@ from fairclip.core.errors import UserError
 GROUPS = {
     INDUCTIVE: "Label-free, one test image at a time",
     TRANSDUCTIVE: "Transductive: sees all test images at once",
+    STREAM: "Stream: test images one by one, learning from those before",
     LABELLED: "Trained with labels: references",
 }
 GROUP_NOTES = {
     TRANSDUCTIVE: "†: transductive, sees all test images at once; not ranked.",
+    STREAM: "§: stream, learns from the test images before; not ranked.",
     LABELLED: "‡: trained with labels, a reference; not ranked.",
 }
 MISSING, MIXED = "missing", "not averaged"

@@ -6,11 +6,14 @@ assignments of the nearest neighbours. Every update has a closed form. The funct
 given: float64 is best.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from fairclip.method.neighbours import nearest_neighbours
 
 LIKELIHOOD_SHARE = 1 / 50  # of the log-likelihood in the assignments; public code
 SMALLEST_VARIANCE = 1e-10  # identical images have none, and would divide by it
@@ -21,27 +24,7 @@ class TransCLIP(NamedTuple):
 
     z: Tensor  # assignments, [N, K], rows sum to 1
     mu: Tensor  # means, [K, d], unit rows
-    sigma: Tensor  # variance per dimension, common to the classes, [d]
-
-
-def nearest_neighbours(features: Tensor, k: int = 3, chunk: int = 1024) -> tuple[Tensor, Tensor]:
-    """Cosines and indices of the k images nearest to each, itself left out; both [N, min(k, N - 1)].
-
-    The matrix of all cosines exists ``chunk`` rows at a time. The public code drops the nearest image, whichever it is:
-    the same, except where an image has a duplicate.
-
-    Args: features [N, d], unit rows.
-    """
-    n = len(features)
-    k = min(k, n - 1)
-    values, indices = [], []
-    for start in range(0, n, chunk):
-        cosines = features[start : start + chunk] @ features.t()
-        cosines.diagonal(offset=start).fill_(-torch.inf)
-        top = cosines.topk(k, dim=1)
-        values.append(top.values)
-        indices.append(top.indices)
-    return torch.cat(values), torch.cat(indices)
+    sigma: Tensor  # variance per dimension, common to the classes, [d]; StatA: each class has its own, [K, d]
 
 
 def neighbour_votes(z: Tensor, values: Tensor, indices: Tensor) -> Tensor:
@@ -95,6 +78,42 @@ def update_variances(features: Tensor, z: Tensor, mu: Tensor) -> Tensor:
     return (total / len(features)).clamp_min(SMALLEST_VARIANCE)
 
 
+def update_gaussians(features: Tensor, z: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """Means [K, d] and variances [d] that follow from the assignments; ``mu``: the means before."""
+    mu = update_means(features, z, mu)
+    return mu, update_variances(features, z, mu)
+
+
+def alternate(
+    features: Tensor,
+    log_prior: Tensor,
+    start: tuple[Tensor, Tensor],
+    likelihood: Callable[[Tensor, Tensor, Tensor], Tensor],
+    update: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    neighbours: int,
+    outer: int,
+    inner: int,
+    lam: float,
+) -> TransCLIP:
+    """The loop of the solver, for any Gaussians: assignments and Gaussians in turn.
+
+    Args:
+        start: the first means [K, d] and variances.
+        likelihood: of the features under means and variances, [N, K].
+        update: new means and variances, from features, assignments [N, K] and the means before.
+        neighbours, outer, inner, lam: see ``fit``.
+    """
+    values, indices = nearest_neighbours(features, neighbours)
+    z, (mu, sigma) = log_prior.exp(), start
+    for step in range(outer + 1):
+        found = likelihood(features, mu, sigma)
+        for _ in range(inner):
+            z = update_assignments(log_prior, found, neighbour_votes(z, values, indices), neighbours, lam)
+        if step < outer:
+            mu, sigma = update(features, z, mu)
+    return TransCLIP(z, mu, sigma)
+
+
 def fit(
     features: Tensor,
     log_prior: Tensor,
@@ -115,15 +134,5 @@ def fit(
         init: images per class that the first means are made of.
         lam: weight of the text classifier.
     """
-    values, indices = nearest_neighbours(features, neighbours)
-    z = log_prior.exp()
-    mu = initial_means(features, z, init)
-    sigma = torch.full_like(features[0], 1 / features.shape[1])
-    for step in range(outer + 1):
-        likelihood = log_likelihood(features, mu, sigma)
-        for _ in range(inner):
-            z = update_assignments(log_prior, likelihood, neighbour_votes(z, values, indices), neighbours, lam)
-        if step < outer:
-            mu = update_means(features, z, mu)
-            sigma = update_variances(features, z, mu)
-    return TransCLIP(z, mu, sigma)
+    start = initial_means(features, log_prior.exp(), init), torch.full_like(features[0], 1 / features.shape[1])
+    return alternate(features, log_prior, start, log_likelihood, update_gaussians, neighbours, outer, inner, lam)

@@ -24,6 +24,7 @@ class Outcome(Built):
     """The part of our trainers that tests and saves; ``fairclip.run.base`` has the rest and explains it."""
 
     transductive = False  # whether the prediction for a test image depends on the other test images
+    stream = False  # whether it depends on the test images before it, but on none that follow
     uses_labels = False  # whether training reads labels: a reference, not a competitor
     schedule_by_step = False  # whether the learning rate moves with each step, not each epoch
 
@@ -96,6 +97,7 @@ class Outcome(Built):
             "dataset": cfg.DATASET.NAME,
             "trainer": cfg.TRAINER.NAME,
             "transductive": self.transductive,
+            "stream": self.stream,
             "uses_labels": self.uses_labels,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": self.seed,

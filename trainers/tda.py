@@ -1,0 +1,92 @@
+"""TDA: a stream of test images is classified with caches of those that came before, without training.
+
+A. Karmanov, D. Guan, S. Lu, A. El Saddik, E. Xing, "Efficient Test-Time Adaptation of Vision-Language Models", arXiv
+2403.18293 (CVPR 2024).
+"""
+
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
+from yacs.config import CfgNode
+
+from fairclip.core.errors import UserError, require
+from fairclip.method.tda import Negative, Positive, stream_scores
+from fairclip.run.frozen import FrozenFeatures
+from fairclip.run.zero_shot import ZeroShotTrainer
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Defaults are the public code's for ImageNet, here for all data sets."""
+    cfg.TRAINER.TDA = CfgNode(
+        {
+            "PREC": "auto",  # auto | fp32 | amp | bf16
+            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "SLOTS": 3,  # positive cache: images of each predicted class
+            "ALPHA": 2.0,  # positive cache: its weight
+            "BETA": 5.0,  # positive cache: its sharpness
+            "NEGATIVE_SLOTS": 2,  # negative cache, the same
+            "NEGATIVE_ALPHA": 0.117,  # negative cache: its weight; 0: none
+            "NEGATIVE_BETA": 1.0,  # negative cache: its sharpness
+            "ENTROPY": (0.2, 0.5),  # images between these go into the negative cache, too
+            "MASK": (0.03, 1.0),  # the classes of theirs with probabilities between these are spoken against
+        }
+    )
+
+
+@TRAINER_REGISTRY.register()
+class TDA(FrozenFeatures, ZeroShotTrainer):
+    """Training-free dynamic adapter: a stream, that is, a prediction needs the test images before it.
+
+    Images come one by one in an order that the seed draws. Each goes into the positive cache of its predicted class, if
+    it is among the surest there, and into the negative cache if its entropy is neither low nor high. Likeness to images
+    of the positive cache speaks for their class, likeness to those of the negative cache against the classes that
+    they may be of. Earlier predictions are not revised.
+
+    Config keys (TRAINER.TDA): PREC; TEMPLATES; SLOTS, ALPHA, BETA; NEGATIVE_SLOTS, NEGATIVE_ALPHA, NEGATIVE_BETA;
+    ENTROPY; MASK.
+
+    Deviations:
+        - One setting for all data sets. The public code has ten files of settings, one a data set.
+        - The text classifier's temperature is the loaded CLIP's (100 in OpenAI's models, where the code has 100).
+        - Entropies are divided as in the public code, nats by log2 of the number of classes: ENTROPY is on that scale.
+        - Computed in float64, the code in half precision.
+    """
+
+    stream = True
+
+    def class_vectors(self) -> Tensor:
+        return self.encode_names(self.options.TEMPLATES)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Logits, [N, K]."""
+        opt = self.options
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(self.seed)).to(features.device)
+        arriving = features[order]
+        found = stream_scores(
+            arriving.double(),
+            (self.model.tau * arriving @ self.model.anchors().t()).double(),
+            Positive(opt.SLOTS, opt.ALPHA, opt.BETA),
+            Negative(opt.NEGATIVE_SLOTS, opt.NEGATIVE_ALPHA, opt.NEGATIVE_BETA, opt.ENTROPY, opt.MASK),
+        )
+        return torch.empty_like(found).index_copy_(0, order, found).float()
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        raise UserError("TDA classifies the images of a split one after another, not single ones")
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        opt = cfg.TRAINER.TDA
+        for key, least in (
+            ("SLOTS", 1),
+            ("NEGATIVE_SLOTS", 1),
+            ("ALPHA", 0),
+            ("NEGATIVE_ALPHA", 0),
+            ("BETA", 0),
+            ("NEGATIVE_BETA", 0),
+        ):
+            require(opt[key] >= least, f"TRAINER.TDA.{key} {opt[key]}: it must be at least {least}")
+        for key in ("ENTROPY", "MASK"):
+            require(
+                len(opt[key]) == 2 and all(isinstance(value, (int, float)) for value in opt[key]),
+                f"TRAINER.TDA.{key} {opt[key]}: give two numbers, such as (0.2, 0.5)",
+            )
