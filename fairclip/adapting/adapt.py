@@ -1,6 +1,5 @@
 """From unlabelled images and class names to a classifier, in one call."""
 
-import csv
 import json
 import os
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 from fairclip.adapting.settings import choose_settings, config_file
 from fairclip.adapting.summary import Answer, in_words, summarize
 from fairclip.adapting.task import Descriptions, Task, keep_task, make_task
+from fairclip.core.csv_files import as_csv
 from fairclip.core.devices import choose_device
 from fairclip.core.errors import require
 from fairclip.core.files import atomic
@@ -115,10 +115,12 @@ def report(predictor: Predictor, task: Task, folder: Path) -> None:
     before = classify(unadapted(predictor, task), paths, 1, False, 64)
     rows = zip(after.rows, before.rows, strict=True)
     answers = [Answer(new[0], new[1], float(new[2]), old[1]) for new, old in rows]
-    with atomic(folder / PREDICTIONS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "class", "probability", "class_before"])
-        writer.writerows([answer.image, answer.label, f"{answer.probability:.4f}", answer.before] for answer in answers)
+    table = as_csv(
+        ["image", "class", "probability", "class_before"],
+        ([answer.image, answer.label, f"{answer.probability:.4f}", answer.before] for answer in answers),
+    )
+    with atomic(folder / PREDICTIONS) as temporary:
+        temporary.write_text(table, encoding="utf-8")
     summary = summarize(answers, last_agreement(folder))
     with atomic(folder / SUMMARY) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
