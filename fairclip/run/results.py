@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from fairclip.core.cells import as_cell, from_cell
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
 from fairclip.core.places import HOME
@@ -87,7 +88,8 @@ def write_predictions(
         for image, label, predicted, sure in rows:
             inside = os.path.abspath(image).startswith(root + os.sep)
             name = os.path.relpath(image, root) if inside else image
-            table.writerow([name, classnames[label], classnames[predicted], f"{sure:.4f}"])
+            texts = map(as_cell, (name, classnames[label], classnames[predicted]))
+            table.writerow([*texts, f"{sure:.4f}"])
     return path
 
 
@@ -119,7 +121,8 @@ def read_predictions(folder: str | Path) -> list[tuple[str, str, str]] | None:
     path = Path(folder) / PREDICTIONS
     try:
         with open(path, encoding="utf-8", newline="") as stream:
-            return [(row["image"], row["label"], row["prediction"]) for row in csv.DictReader(stream)]
+            rows = csv.DictReader(stream)
+            return [(from_cell(row["image"]), from_cell(row["label"]), from_cell(row["prediction"])) for row in rows]
     except FileNotFoundError:
         return None
     except KeyError as error:
