@@ -168,11 +168,12 @@ def unpacked(name: str) -> Callable[[Path], Any]:
 def read_config(folder: Path) -> Any:
     from dassl.config import get_cfg_default
 
-    from fairclip.run.config import extend_cfg, merge
+    from fairclip.run.config import extend_cfg, take
+    from fairclip.run.yaml_file import read_yaml
 
-    cfg = get_cfg_default()
+    cfg, file = get_cfg_default(), str(folder / "config.yaml")
     extend_cfg(cfg, [])
-    merge(cfg, str(folder / "config.yaml"), [])
+    take(cfg, read_yaml(file), file, [])
     return cfg.dump()
 
 

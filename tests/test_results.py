@@ -11,10 +11,19 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
+from fairclip.core.csv_files import harmless, original
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
 from fairclip.run import results
-from fairclip.run.results import commit, config_hash, read_results, versions, write_results
+from fairclip.run.results import (
+    commit,
+    config_hash,
+    read_predictions,
+    read_results,
+    versions,
+    write_predictions,
+    write_results,
+)
 
 FIGURES = {"accuracy": 50.0, "macro_f1": 49.0}
 
@@ -203,3 +212,11 @@ def test_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "HOME", tmp_path)
     monkeypatch.setenv("PATH", "")
     assert commit() is None  # no git
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1 b", "-x", "@sum", "\tx", "'=a", "'quoted", "-5", "a=b", ""])
+def test_no_name_is_a_formula(tmp_path, name):
+    write_predictions(tmp_path, "/data", [name, "b"], [(f"/data/{name}.png", 0, 1, 0.5)])
+    assert read_predictions(tmp_path) == [(f"{name}.png", name, "b")]
+    cell = harmless(name)
+    assert original(cell) == name and (cell[:1] not in set("=+-@\t") or name == "-5")

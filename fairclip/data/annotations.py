@@ -1,6 +1,8 @@
 """Reading annotation files: lists of lines, and MATLAB's structs and cells."""
 
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,41 @@ def read_mat(path: Path, variable: str) -> Any:
     Raises:
         UserError: it is not a MATLAB file, or has no such variable.
     """
+    content, problem = in_a_child(load_variable, path, variable)
+    if problem:
+        raise UserError(f"{path} {problem}")
+    return np.atleast_1d(content)
+
+
+def load_variable(path: Path, variable: str) -> tuple[Any, str]:
+    """The variable, and what is wrong with the file; "": nothing."""
     from scipy.io import loadmat  # imported here: few data sets need it
 
     try:
         content = loadmat(str(path), squeeze_me=True)
     except Exception as error:  # scipy raises its own kinds, and plain ones from wherever a damaged file leads it
-        raise UserError(f"{path} cannot be read as a MATLAB file ({error})") from None
-    if variable not in content:
-        raise UserError(f"{path} has no variable {variable}")
-    return np.atleast_1d(content[variable])
+        return None, f"cannot be read as a MATLAB file ({error})"
+    return (content[variable], "") if variable in content else (None, f"has no variable {variable}")
+
+
+def in_a_child(function: Callable[..., tuple[Any, str]], *args: Any) -> tuple[Any, str]:
+    """What a function returns, called in a process of its own: scipy's reader can end the one that it is in."""
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=send_result, args=(sender, function, *args), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:  # it ended without a word
+        return None, "is damaged: reading it ended the process that did"
+    finally:
+        child.join()
+
+
+def send_result(sender: Connection, function: Callable[..., tuple[Any, str]], *args: Any) -> None:
+    sender.send(function(*args))
+    sender.close()
 
 
 def mat_rows(path: Path, variable: str, *fields: str) -> list[tuple[Any, ...]]:

@@ -15,7 +15,16 @@ from tqdm import tqdm
 from fairclip.core.errors import UserError
 
 BLOCK = 512  # what a member costs at least, so that the limit also bounds how many there are
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 class Member(NamedTuple):

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, require
 from fairclip.run.finished import different_settings, in_words
+from fairclip.run.results import read_results
 
 
 def check_same_run(state: dict[str, Any], directory: str, cfg: CfgNode, now: dict[str, Any]) -> None:
@@ -27,10 +28,12 @@ def check_same_run(state: dict[str, Any], directory: str, cfg: CfgNode, now: dic
         other.append(in_words(different_settings(directory, cfg), state["config_hash"], now["config_hash"]))
     if state["seed"] != now["seed"]:
         other.append(f"seed {state['seed']} (now {now['seed']})")
+    finished = read_results(directory) is not None
     require(
         not other,
-        f"{directory} holds an unfinished run with {' and '.join(other)}: choose another OUTPUT_DIR, or remove that "
-        "folder",
+        f"{directory} holds {'a finished' if finished else 'an unfinished'} run with {' and '.join(other)}: choose "
+        "another OUTPUT_DIR, or remove that folder"
+        + (f". For more epochs of a finished run: --resume-from {directory}" if finished else ""),
     )
     check_descriptions(state, directory, now["descriptions"], ", choose another OUTPUT_DIR, or remove that folder")
 
