@@ -169,7 +169,7 @@ def test_check_another_file_for_a_data_set(mine, capsys):
         (["check", "--classes", "x"], "--classes goes with --file"),
         (["check", "aid", "--kind", "photo"], "--kind goes with --classes"),
         (["check", "--file", "x"], "--file goes with one data set"),
-        (["check", "aid", "--file", "/nowhere.json"], "cannot read the description file /nowhere.json"),
+        (["check", "aid", "--file", "/nowhere.json"], "/nowhere.json cannot be read as a description file"),
         (["check", "--file", "x.json", "--classes", "/nowhere.txt"], "cannot read /nowhere.txt"),
         (["generate", "/nowhere.txt", "--out", "x"], "neither a text file"),
         (["generate", "aid", "--out", "x", "--count", "40"], "choose 4 to 8 sentences"),

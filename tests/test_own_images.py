@@ -208,7 +208,8 @@ def test_comments_and_classes_with_a_hash(tmp_path):
 
 
 def test_names_that_are_not_utf8_lose_nothing(tmp_path, backbone, monkeypatch):  # noqa: F811
-    from fairclip.predict.command import find_images, to_csv
+    from fairclip.core.csv_files import as_csv
+    from fairclip.predict.command import find_images
 
     make(tmp_path, [f"{part}/{name}/{BROKEN_NAME}{i}.png" for part in ("train", "test") for name in (BROKEN_NAME, "b")
                     for i in range(2)])  # fmt: skip
@@ -221,7 +222,7 @@ def test_names_that_are_not_utf8_lose_nothing(tmp_path, backbone, monkeypatch): 
     rows = list(csv.DictReader(open(tmp_path / "out/predictions.csv", encoding="utf-8")))
     assert [row["image"] for row in rows][2:] == [f"test/caf\\xe9/caf\\xe9{i}.png" for i in range(2)]
     assert {row["label"] for row in rows} == {"b", "caf\\xe9"}
-    to_csv(["image"], [[path] for path in find_images([str(tmp_path / "test")])]).encode()
+    as_csv(["image"], [[path] for path in find_images([str(tmp_path / "test")])]).encode()
 
 
 def test_half_a_sign_is_escaped(tmp_path):

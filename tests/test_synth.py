@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from fairclip.backbones.makers import pixels_of
 from fairclip.backbones.openai import load_clip
-from fairclip.backbones.pixels import pixels_of
 from fairclip.data import synth
 from fairclip.data.synth.captions import ATTRIBUTES, UNKNOWN, Car, agreement, caption
 from fairclip.data.synth.catalogue import BODIES, PARTS, catalogue, describe, random_parts
