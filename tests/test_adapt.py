@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 from commands import adapt as fair_adapt
 from PIL import Image
-from toys import CLASSES, make_data, save_clip
+from toys import CLASSES, ROOT, make_data, save_clip
 
 import fairclip
 from fairclip.adapting.settings import choose_settings
@@ -66,7 +69,7 @@ def test_a_folder_and_names(photos, backbone, tmp_path, capsys):
 
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES[:2]))
     assert fair_adapt(argv) == 2
-    assert "was adapted to other classes" in capsys.readouterr().err
+    assert "adapted with other classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["pil", "array", "paths", "dataset"])
@@ -131,3 +134,27 @@ def test_the_summary_counts():
     summary = summarize(answers, 0.75)
     assert (summary["changed"], summary["grew"], summary["shrank"], summary["empty"]) == (2, {"a": 2}, {"b": -2}, 1)
     assert in_words(summary)[:3] == ["2 of 3 images got another class than before (67 %)", "grew: a +2", "shrank: b -2"]
+
+
+def test_descriptions_have_one_order_in_every_process(tmp_path):
+    """What is kept is compared when the command is given again, and Python's sets have another order each time."""
+    code = (
+        "import json; from fairclip.adapting.task import shipped_descriptions as found; from pathlib import Path;"
+        f"names = list(json.loads(Path({str(ROOT / 'descriptions/synth_cars.json')!r}).read_text()));"
+        "print(json.dumps(found(names)))"
+    )
+    said = set()
+    for seed in ("1", "2", "3"):
+        env = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        said.add(done.stdout)
+    assert len(said) == 1 and "synth_cars.json" in said.pop()
+
+
+def test_other_settings_are_named_in_the_caller_s_words(photos, backbone, tmp_path):
+    fairclip.adapt(photos / "album", CLASSES, SENTENCES, backbone, out=tmp_path / "a", epochs=1, settings=FEW)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
+    with pytest.raises(UserError, match=r"adapted with other epochs \(1, now 2\): choose another --out"):
+        fairclip.adapt(photos / "album", CLASSES, SENTENCES, backbone, out=tmp_path / "a", epochs=2, settings=FEW)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}

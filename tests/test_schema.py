@@ -82,9 +82,9 @@ def test_what_is_stated_and_changes_nothing_is_no_mistake(modules, tmp_path):
     config(modules, "UPL", "", "OPTIM.NAME", "sgd", "OPTIM.MOMENTUM", "0.5", "INPUT.CROP_PADDING", "8")
 
 
-def test_a_comparison_gives_methods_without_steps_the_same_keys(modules, capsys):
+def test_a_comparison_gives_methods_without_steps_the_same_keys(modules, caplog):
     config(modules, "CuPL", "", "OPTIM.MAX_EPOCH", "3", "OPTIM.LR", "0.5")
-    assert "CuPL takes no training steps and does not read OPTIM.MAX_EPOCH, OPTIM.LR" in capsys.readouterr().out
+    assert "CuPL takes no training steps and does not read OPTIM.MAX_EPOCH, OPTIM.LR" in caplog.text
 
 
 @pytest.mark.parametrize("opts", [("OPTIM.LR", "1e30"), ("SEED", "-5"), ("MODEL.HEAD.NAME", "mlp"), ("SEED", "-1")])

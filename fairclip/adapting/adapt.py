@@ -67,7 +67,8 @@ def adapt(
     require(epochs >= 0 and seed >= 0, f"epochs {epochs}, seed {seed}: numbers from 0 on")
     folder, place = Path(out).expanduser(), choose_device(device)
     require(not folder.exists() or folder.is_dir(), f"{folder} is a file: name a folder for the adapted model")
-    task = make_task(images, classes, descriptions, folder)
+    own = {"backbone": backbone, "epochs": epochs, "seed": seed, "settings": list(settings)}
+    task = make_task(images, classes, descriptions, folder, **own)
     keep_task(task, folder)
     say_task(task)
     chosen = [*choose_settings(len(task.images), place.type, backbone, epochs), *settings]

@@ -27,7 +27,8 @@ class Unlabelled(LabelledDataset):
         task = read_task(root)
         if task.descriptions:
             self.descriptions_file = root / "descriptions.json"
-            write_descriptions(task.descriptions, self.descriptions_file)
+            if not self.descriptions_file.is_file():
+                write_descriptions(task.descriptions, self.descriptions_file)
         items = {"train": [(path, UNLABELLED) for path in task.images], "val": [], "test": []}
         kept = drop_corrupt(cfg, "these images", items)["train"]
         require(kept, f"not one of the {len(task.images)} images can be decoded")

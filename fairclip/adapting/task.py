@@ -29,20 +29,21 @@ class Task(NamedTuple):
     classes: list[str]
     descriptions: dict[str, list[str]]  # of the classes that have any
     source: str  # of the descriptions, in words
+    settings: dict[str, Any]  # what else decides the model, by the words of the caller
 
 
-def make_task(images: Any, classes: Any, descriptions: Descriptions, out: Path) -> Task:
+def make_task(images: Any, classes: Any, descriptions: Descriptions, out: Path, **settings: Any) -> Task:
     """The task that a caller describes; arguments as of ``adapt``.
 
     Raises:
         UserError: no images, fewer than two classes, a class named twice, or descriptions that cannot be read.
     """
     names = read_classes(classes)
-    return Task(find_images(images, out), names, *find_descriptions(descriptions, names))
+    return Task(find_images(images, out), names, *find_descriptions(descriptions, names), settings)
 
 
 def keep_task(task: Task, out: Path) -> None:
-    """Write the task into the folder of the model.
+    """Write the task into the folder of the model, unless it is there.
 
     Raises:
         UserError: the folder holds the model of another task.
@@ -50,11 +51,14 @@ def keep_task(task: Task, out: Path) -> None:
     file, content = out / FILE, task._asdict()
     if file.is_file():
         before = read_task(out)._asdict()
-        other = [name for name in content if before[name] != content[name]]
+        other = [name for name in ("images", "classes", "descriptions") if before[name] != content[name]]
+        then, now = before["settings"], content["settings"]
+        other += [f"{name} ({then.get(name)}, now {now[name]})" for name in now if then.get(name) != now[name]]
         require(
             not other,
-            f"{out} holds a model that was adapted to other {' and '.join(other)}: choose another --out, or remove it",
+            f"{out} holds a model adapted with other {' and '.join(other)}: choose another --out, or remove it",
         )
+        return
     with atomic(file) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -148,7 +152,8 @@ def shipped_descriptions(names: Sequence[str]) -> tuple[dict[str, list[str]], st
     source = ""
     for file in sorted(DESCRIPTIONS.glob("*.json")):
         table = read_table(file)
-        found = {name: table[key] for name, key in match_names(names, table).items() if table[key]}
+        keys = match_names(names, table)
+        found = {name: table[keys[name]] for name in names if name in keys and table[keys[name]]}
         if len(found) > max(len(best), len(names) / 2):
             best, source = found, file.name
     return best, source

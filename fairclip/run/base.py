@@ -178,5 +178,5 @@ class AdaptationTrainer(Outcome):
             self.test()
             self.write_results()
         else:
-            log.info(f"No test, as TEST.NO_TEST asks: the model is in {self.checkpoint_folder(self.output_dir)}")
+            log.info(f"Trained, without a test: the model is in {self.output_dir}")
         self.close_writer()

@@ -72,7 +72,7 @@ def check_registered(kind: str, name: str, known: Sequence[str], failed: dict[st
     close = difflib.get_close_matches(name, known, n=1)
     broken = "; ".join(f"{module} failed to import: {another_clip(error) or error}" for module, error in failed.items())
     raise UserError(
-        (f"there is no {kind} {name!r}" if name else f"no {kind} is given")
+        (f"there is no {kind} {name!r}" if name else f"no {kind} is given.")
         + (f", did you mean {close[0]!r}?" if close else "")
         + f" Known: {', '.join(sorted(known))}."
         + (f" Note: {broken}." if broken else "")

@@ -9,7 +9,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, few
-from fairclip.core.log import log
+from fairclip.core.log import details
 from fairclip.run.optimizers import KEYS_OF
 
 # What all our trainers read, or say themselves why it cannot be.
@@ -60,7 +60,7 @@ def check_given(cfg: CfgNode, before: CfgNode, given: Sequence[str], modules: Se
             continue
         (idle if key.startswith("OPTIM.") and not trains else unread).append(key)
     if idle:
-        log.info(f"Note: {cfg.TRAINER.NAME} takes no training steps and does not read {few(idle, 5)}")
+        details.info(f"Note: {cfg.TRAINER.NAME} takes no training steps and does not read {few(idle, 5)}")
     if unread:
         data = all(key.startswith("DATASET.") for key in unread)
         raise UserError(
