@@ -130,7 +130,7 @@ KEYS: dict[str, Rule] = {
     "OPTIM.WARMUP_CONS_LR": number(0, RATE),
     "OPTIM.WARMUP_MIN_LR": number(0, RATE),
     "OPTIM.WARMUP_RECOUNT": FLAG,
-    "TRAIN.CHECKPOINT_FREQ": whole(0),
+    "TRAIN.CHECKPOINT_FREQ": whole(-1),  # 0 and less, as some checkouts have it: none but the newest
     "TRAIN.PRINT_FREQ": whole(1, says="it counts batches, from 1 on"),
     "TRAIN.CHUNK": whole(0, says="a number of images is not negative, 0 sets no limit"),
     "TRAIN.MICRO_BATCH": whole(0, says="a number of images is not negative, 0 sets no limit"),
