@@ -7,6 +7,7 @@ nothing. Rows are methods, columns data sets; docs/comparing.md says what the fi
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from fairclip.compare.comparison import load_comparison
 from fairclip.compare.forms import as_csv, as_latex, as_markdown, as_text, runs_as_csv
 from fairclip.compare.many_sets import comparison_grids
 from fairclip.compare.methods import Method, find_table, read_methods
+from fairclip.compare.plan import OUTPUT
 from fairclip.compare.published import published_grid, read_published, select
 from fairclip.compare.runs import Column, choose_columns, choose_methods, find_configs, find_datasets
 from fairclip.compare.suites import expand
@@ -28,7 +30,8 @@ IMAGES = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("folder", type=Path, metavar="OUTPUT", help="the folder of all results")
+    usual = Path(os.environ.get("OUTPUT") or OUTPUT)
+    add("folder", type=Path, nargs="?", default=usual, metavar="OUTPUT", help=f"folder of all results ({usual})")
     add("--datasets", nargs="+", default=[], metavar="NAME[/CFG]", help="data sets or suites (default: all with runs)")
     add("--methods", default="", metavar="A,B", help="names of the table of methods (default: all with runs)")
     add("--seeds", nargs="+", type=int, default=[], metavar="N", help="default: all that there are")
