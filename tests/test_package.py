@@ -13,7 +13,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("fairclip", "trainers", "datasets", "configs", "descriptions", "toolbox")
-FACTS = ("pyproject.toml", "requirements.txt", "requirements-dev.txt", "requirements-hub.txt", "README.md", "LICENSE")
+FACTS = ["pyproject.toml", "README.md", "LICENSE", *(path.name for path in ROOT.glob("requirements*.txt"))]
 
 
 def python(*arguments: str, cwd: Path, **environment: str) -> str:
