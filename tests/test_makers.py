@@ -179,6 +179,14 @@ def test_all_kinds_of_norms(layer, count):
 # -- Devices -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("trainer", ["LinearProbe", "TransCLIP", "ZLaP", "StatA", "TDA"])
+def test_what_mps_cannot_compute_is_said_before_anything_is_loaded(
+    trainer, data, weights, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("fairclip.run.build.choose_device", lambda *args: torch.device("mps"))
+    check_refused(arguments(trainer, data, weights["vit"], tmp_path), "float64, which mps does not have", capsys)
+
+
 def test_devices(monkeypatch, data, weights, tmp_path, capsys):
     assert choose_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -53,6 +53,7 @@ class LinearProbe(FrozenFeatures):
     """
 
     uses_labels = True
+    needs_float64 = True
     lengths_count = True
 
     def build_model(self) -> None:

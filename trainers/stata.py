@@ -52,6 +52,7 @@ class StatA(FrozenFeatures, ZeroShotTrainer):
     """
 
     transductive = True
+    needs_float64 = True
 
     def class_vectors(self) -> Tensor:
         return self.encode_names(self.options.TEMPLATES)

@@ -53,6 +53,7 @@ class TDA(FrozenFeatures, ZeroShotTrainer):
     """
 
     stream = True
+    needs_float64 = True
 
     def class_vectors(self) -> Tensor:
         return self.encode_names(self.options.TEMPLATES)

@@ -56,6 +56,7 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
     """
 
     transductive = True
+    needs_float64 = True
 
     def class_vectors(self) -> Tensor:
         return self.encode_names(self.options.TEMPLATES)

@@ -57,6 +57,7 @@ class ZLaP(FrozenFeatures, ZeroShotTrainer):
     """
 
     transductive = False
+    needs_float64 = True
 
     def class_vectors(self) -> Tensor:
         return self.encode_names(self.options.TEMPLATES)

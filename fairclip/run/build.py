@@ -21,6 +21,7 @@ from fairclip.backbones.precision import choose_precision
 from fairclip.backbones.towers import ImageClassifier, Passes, channels_last
 from fairclip.core.devices import choose_device
 from fairclip.core.distributed import from_main, main_first
+from fairclip.core.errors import UserError
 from fairclip.core.log import as_details, core_as_details, log, show_messages
 from fairclip.run import checks, texts
 from fairclip.run.loaders import Loaders
@@ -36,6 +37,7 @@ class Built(TrainerX):
 
     reads: tuple[str, ...] = ()  # config keys besides those of ``fairclip.run.unread`` and its own node; * is any
     cfg: CfgNode
+    needs_float64: bool
     loader: Callable[..., DataLoader]  # batches of images: ``Loaders.make``
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -61,6 +63,8 @@ class Built(TrainerX):
 
     def build_data_loader(self) -> None:
         self.device = choose_device(self.cfg.get("DEVICE", ""), self.cfg.USE_CUDA)
+        if self.device.type == "mps" and self.needs_float64:
+            raise UserError(f"{self.cfg.TRAINER.NAME} computes in float64, which mps does not have: give DEVICE cpu")
         # An impossible precision ends here, before anything is loaded. All processes compute in the same one.
         self.prec, self.why_prec = from_main(choose_precision(self.device, self.options.PREC))
         log.info(f"{self.cfg.TRAINER.NAME} on {self.cfg.DATASET.NAME}, seed {self.seed}, on {self.device}")

@@ -49,7 +49,7 @@ def accuracy(scores: Tensor, labels: Sequence[int]) -> float:
 def more_figures(logits: Tensor, labels: Sequence[int]) -> dict[str, float]:
     """In percent, of logits [N, K]: the mean over classes of how many of a class's images are right, where it has any;
     and, with more than five classes, how many images have the true class among the five likeliest."""
-    truth = torch.tensor(labels, device=logits.device)
+    logits, truth = logits.cpu(), torch.tensor(labels)  # not every device has float64
     right = (logits.argmax(dim=1) == truth).double()
     count = torch.bincount(truth, minlength=logits.shape[1]).double()
     hits = torch.bincount(truth, weights=right, minlength=logits.shape[1])

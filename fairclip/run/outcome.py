@@ -25,6 +25,7 @@ class Outcome(Built):
 
     transductive = False  # whether the prediction for a test image depends on the other test images
     stream = False  # whether it depends on the test images before it, but on none that follow
+    needs_float64 = False  # whether it computes in a precision that mps does not have
     uses_labels = False  # whether training reads labels: a reference, not a competitor
     schedule_by_step = False  # whether the learning rate moves with each step, not each epoch
 
