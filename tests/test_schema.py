@@ -8,6 +8,7 @@ from toys import ROOT
 
 from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
+from fairclip.run.settings import own_settings
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ WRONG = [
     ("USE_CUDA", "1"),
 ]
 UNREAD = [
-    ("OPTIM.LR_SCHEDULER", "single_step"),
+    ("OPTIM.LR_SCHEDULER", "multi_step"),
     ("OPTIM.MOMENTUM", "0.5"),
     ("MODEL.HEAD.NAME", "mlp"),
     ("TRAINER.UPL.TOP_K", "3"),
@@ -154,3 +155,10 @@ def test_flags_are_checked_too(capsys, flags, message):
     assert train(["--trainer", "FAIR", "--dataset-config-file", "configs/datasets/synth_cars.yaml", *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: ") and message in error and "Traceback" not in error
+
+
+def test_the_config_that_a_run_leaves_can_be_given_again(modules, tmp_path):
+    """As `fair eval` does: it states every default, also of keys that FAIR does not read."""
+    cfg = config(modules, "FAIR", "", "DATASET.NAME", "SynthCars", "OPTIM.LR", "0.01")
+    (tmp_path / "config.yaml").write_text(own_settings(cfg).dump())
+    assert config(modules, "FAIR", tmp_path / "config.yaml").dump() == cfg.dump()

@@ -186,7 +186,8 @@ def fitting(key: str, value: Any, default: object) -> Any:
     if rule.kind is tuple and isinstance(value, list | tuple):
         value = type(default)(value) if isinstance(default, list | tuple) else tuple(value)
     check_value(key, value, rule)
-    return value
+    # Dassl has some defaults as whole numbers, and what says the same keeps the same hash.
+    return default if type(default) is int and value == default else value
 
 
 def literal(text: str) -> Any:

@@ -56,7 +56,7 @@ def check_given(cfg: CfgNode, before: CfgNode, given: Sequence[str], modules: Se
             ok = not matches(key, others)
         else:
             ok = matches(key, read) or (key, value) == OWN_SCHEDULE
-        if ok or (value == value_of(before, key) and key != OWN_SCHEDULE[0]):
+        if ok or value == value_of(before, key):
             continue
         (idle if key.startswith("OPTIM.") and not trains else unread).append(key)
     if idle:
