@@ -1,6 +1,7 @@
 """Before any test module is imported: one thread, the repository on the path, and a Dassl."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ if DASSL == "upstream":
 
 def pytest_report_header() -> str:
     return f"dassl: {DASSL}"
+
+
+@pytest.fixture
+def console(monkeypatch):
+    """For modules whose runs replace sys.stdout, as Dassl's setup_logger does: give it back after each test."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="session")

@@ -20,13 +20,9 @@ from fairclip.predict import draw
 from fairclip.predict.examples import choose_images, explain_examples
 from fairclip.views.views import crop_boxes, resize_box, to_bytes
 
+pytestmark = pytest.mark.usefixtures("console")
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -120,9 +120,8 @@ HOLDS = """
 import os, sys, time
 from fairclip.core.lock import locked
 with locked(sys.argv[1]):
-    if os.fork() == 0:
-        time.sleep(60)
-    print("held", flush=True)
+    if os.fork() == 0:  # a child that runs has given up the lock
+        print("held", flush=True)
     time.sleep(60)
 """
 

@@ -2,13 +2,14 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from commands import train
 from toys import arguments, check_refused, check_same_end, checkpoint, make_data, run, run_killed, save_clip, untimed
+
+pytestmark = pytest.mark.usefixtures("console")
 
 BY_EPOCH = ("FAIR", "UPL", "LaFTer", "PromptLearning")  # the first epoch has the same learning rate in every schedule
 BY_STEP = ("DPA", "MUST")
@@ -22,12 +23,6 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory) -> Path:
     return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

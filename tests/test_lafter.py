@@ -28,7 +28,8 @@ from fairclip.run import config as configs
 from fairclip.run import launch
 from fairclip.views.lafter_views import RandomBlur, WeakStrong
 
-data, backbone, console = test_fair.data, test_fair.backbone, test_fair.console  # fixtures
+data, backbone = test_fair.data, test_fair.backbone  # fixtures
+pytestmark = pytest.mark.usefixtures("console")
 
 
 def generator(seed: int = 0) -> torch.Generator:

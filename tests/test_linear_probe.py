@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 
 import pytest
@@ -13,6 +12,8 @@ from toys import CLASSES, arguments, build, check_refused, make_data, permute_la
 from fairclip.core.errors import UserError
 from fairclip.method.linear_probe import fit_logistic_regression, regularisation_path
 from fairclip.views import features as features_module
+
+pytestmark = pytest.mark.usefixtures("console")
 
 
 def loop_loss_and_gradient(features, labels, weight, bias, penalty):
@@ -100,12 +101,6 @@ def test_permuted_classes_permute_the_logits():
 
 
 # -- Runs --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 import yaml
 from commands import predict
 from PIL import Image
-from test_fair import CLASSES, backbone, console, data, finished, run, save_clip  # noqa: F401
+from test_fair import CLASSES, backbone, data, finished, run, save_clip  # noqa: F401
 
 from fairclip import Predictor
 from fairclip.backbones.backbone import UnknownBackbone, fingerprint
@@ -26,6 +26,8 @@ from fairclip.predict import command as predict_command
 from fairclip.predict import draw
 from fairclip.predict.images import read_image
 from fairclip.views.views import resize_box, to_bytes
+
+pytestmark = pytest.mark.usefixtures("console")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ from toys import build, checkpoint, make_data, run, save_clip
 
 from fairclip import Predictor
 from fairclip.core.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("console")
 
 # Trainer, its options, and what its logits have besides cosines.
 METHODS = [
@@ -32,12 +33,6 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory) -> Path:
     return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

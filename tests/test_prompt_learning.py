@@ -1,7 +1,6 @@
 """Prompt learning with labels, through train.py."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,8 @@ from fairclip.views.loading import mixed_seed
 from trainers.prompt_learning import PromptLearning
 from trainers.upl import UPL
 
+pytestmark = pytest.mark.usefixtures("console")
+
 NAME = "PromptLearning"
 
 
@@ -43,12 +44,6 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory) -> Path:
     return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from made_up_runs import finish, load
-from test_draw_crops import backbone, console, data, train_fair  # noqa: F401 (fixtures)
+from test_draw_crops import backbone, data, train_fair  # noqa: F401 (fixtures)
 
 from fairclip.compare import classes, curves, page, published, runs, tables
 from fairclip.compare.methods import read_methods
+
+pytestmark = pytest.mark.usefixtures("console")
 
 METHODS = {m.key: m for m in read_methods()}
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,6 +17,8 @@ from toys import CLASSES, ROOT, make_data, run, save_clip
 from fairclip import Predictor
 from fairclip.core.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("console")
+
 FILES = ["README.md", "fair.json", "model.safetensors"]
 
 
@@ -28,12 +30,6 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory) -> Path:
     return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """StatA: its updates against a loop in float64, and runs through train.py."""
 
 import math
-import sys
 
 import pytest
 import torch
@@ -11,6 +10,8 @@ from toys import arguments, build, check_refused, make_data, permute_labels, run
 from fairclip.core.errors import UserError
 from fairclip.method.stata import claimed_share, fit
 from fairclip.method.transclip import SMALLEST_VARIANCE
+
+pytestmark = pytest.mark.usefixtures("console")
 
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
 
@@ -102,12 +103,6 @@ def test_permuted_classes_and_images_permute_the_result():
 
 
 # -- Runs --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """TDA: the stream against a loop in float64, and runs through train.py."""
 
 import math
-import sys
 
 import pytest
 import torch
@@ -10,6 +9,8 @@ from toys import arguments, build, check_refused, make_data, permute_labels, run
 
 from fairclip.core.errors import UserError
 from fairclip.method.tda import Negative, Positive, stream_scores
+
+pytestmark = pytest.mark.usefixtures("console")
 
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
 
@@ -78,12 +79,6 @@ def test_permuted_classes_permute_the_result():
 
 
 # -- Runs --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

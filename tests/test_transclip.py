@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,8 @@ from fairclip.method.transclip import (
     update_variances,
 )
 from fairclip.text.embeddings import name_prompts
+
+pytestmark = pytest.mark.usefixtures("console")
 
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
 
@@ -239,12 +240,6 @@ def test_the_matrix_of_cosines_is_never_whole(monkeypatch):
 
 
 # -- Runs --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

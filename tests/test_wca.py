@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +14,8 @@ from toys import arguments, build, check_refused, make_data, run, save_clip
 from fairclip.backbones.openai import clip_module, load_clip
 from fairclip.method.anchors import description_anchors, relevance_mean
 from fairclip.method.wca import cross_alignment
+
+pytestmark = pytest.mark.usefixtures("console")
 
 
 def dot(a, b):
@@ -88,12 +89,6 @@ def test_unit_sums_are_the_weighted_anchors():
 
 
 # -- Runs --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

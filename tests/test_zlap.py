@@ -1,7 +1,6 @@
 """ZLaP: its graph and its scores against loops in float64, and runs through train.py."""
 
 import math
-import sys
 
 import pytest
 import torch
@@ -10,6 +9,8 @@ from toys import arguments, build, check_refused, make_data, permute_labels, run
 from fairclip.core.errors import UserError
 from fairclip.method import zlap
 from fairclip.method.neighbours import nearest_to
+
+pytestmark = pytest.mark.usefixtures("console")
 
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
 
@@ -131,12 +132,6 @@ def test_the_graph_is_sparse():
 
 
 # -- Runs --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def console(monkeypatch):
-    """setup_logger replaces sys.stdout; give it back after each test."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from fairclip.adapting.task import read_task
 from fairclip.core.errors import require
 from fairclip.core.files import atomic
 from fairclip.data.labelled import LabelledDataset, drop_corrupt
-
-UNLABELLED = -1
+from fairclip.data.own_folder import UNLABELLED
 
 
 @DATASET_REGISTRY.register()

@@ -15,6 +15,7 @@ from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
 from fairclip.core.image_files import images_below
 from fairclip.core.places import DESCRIPTIONS
+from fairclip.core.reading import read_json, read_text, reading
 from fairclip.text.descriptions import load_descriptions, match_names, read_table
 
 FILE = "task.json"  # in the folder of the adapted model
@@ -64,10 +65,10 @@ def keep_task(task: Task, out: Path) -> None:
 
 
 def read_task(out: Path) -> Task:
-    try:
-        return Task(**json.loads((out / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{out / FILE} cannot be read: {error}. Remove the folder to begin anew") from error
+    what, advice = "what a model was adapted to", "Remove the folder to begin anew"
+    content = read_json(out / FILE, what, advice)
+    with reading(out / FILE, what, advice):
+        return Task(**content)
 
 
 # -- Images ------------------------------------------------------------------------------------------------------------
@@ -119,10 +120,7 @@ def read_classes(classes: Any) -> list[str]:
     if isinstance(classes, str | os.PathLike):
         file = Path(classes).expanduser()
         require(file.is_file(), f"there is no file {file}: one class name a line")
-        try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file} is not in UTF-8: {error}") from error
+        lines = read_text(file, "a text file with a class name a line").splitlines()
         classes = [line.strip() for line in lines if line.strip()]
     names = [str(name).strip() for name in classes]
     require(all(names), "a class name is empty")

@@ -63,7 +63,7 @@ def _begin(path: Path, folder: bool) -> tuple[Path, int]:
             return temporary, os.open(os.devnull, os.O_RDONLY)
         with suppress(FileNotFoundError):
             lock = os.open(temporary, os.O_RDONLY)
-            if _hold(lock) and _is(temporary, lock):
+            if _hold(lock) and is_still(temporary, lock):
                 return temporary, lock
             os.close(lock)
         # somebody who sweeps was quicker
@@ -80,7 +80,8 @@ def _hold(lock: int) -> bool:
     return True
 
 
-def _is(path: Path, file: int) -> bool:
+def is_still(path: Path, file: int) -> bool:
+    """Whether a path leads to the file that was opened by it, which somebody may have removed since."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file))
     except OSError:

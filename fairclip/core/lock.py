@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fairclip.core.errors import UserError
+from fairclip.core.files import is_still
 
 try:
     import fcntl
@@ -59,18 +60,11 @@ def _take(path: Path) -> int:
             ) from None
         except OSError:  # a file system without locks
             pass
-        if _is_there(path, descriptor):
+        if is_still(path, descriptor):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n".encode())
             return descriptor
         os.close(descriptor)  # its holder has removed it just now
-
-
-def _is_there(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _forget() -> None:

@@ -80,12 +80,7 @@ def read_json(path: str | Path, what: str, advice: str = "") -> dict[str, Any]:
     Raises:
         UserError: anything else.
     """
-    text = read_text(path, what, advice)
-    with reading(path, what, advice):
-        content = parse_json(text)
-        if not isinstance(content, dict):
-            raise ValueError("it is not a JSON object")
-        return content
+    return _read_mapping(path, what, advice, parse_json, "it is not a JSON object")
 
 
 def parse_json(text: str, objects: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -95,7 +90,7 @@ def parse_json(text: str, objects: Callable[[list[tuple[str, Any]]], Any] | None
         ValueError, RecursionError: it is not valid, has a key twice, NaN, or halves of characters ("\\ud800").
     """
     try:
-        content = json.loads(text, object_pairs_hook=objects or _once, parse_constant=_no_number)
+        content = json.loads(text, object_pairs_hook=objects or each_once, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON, {error}") from error
     if "\\ud" in text.lower():  # pairs of these are one character, and a single one cannot be written anywhere
@@ -103,7 +98,8 @@ def parse_json(text: str, objects: Callable[[list[tuple[str, Any]]], Any] | None
     return content
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dictionary, which would keep the last of two equal keys. Raises ValueError for these."""
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -121,11 +117,18 @@ def read_yaml(path: str | Path, what: str, advice: str = "") -> dict[str, Any]:
     Raises:
         UserError: anything else.
     """
+    return _read_mapping(path, what, advice, parse_yaml, "it holds no settings, KEY: VALUE")
+
+
+def _read_mapping(
+    path: str | Path, what: str, advice: str, parse: Callable[[str], Any], otherwise: str
+) -> dict[str, Any]:
+    """Args: otherwise, what is said of a file that holds something else."""
     text = read_text(path, what, advice)
     with reading(path, what, advice):
-        content = parse_yaml(text)
+        content = parse(text)
         if not isinstance(content, dict):
-            raise ValueError("it holds no settings, KEY: VALUE")
+            raise ValueError(otherwise)
         return content
 
 

@@ -8,15 +8,14 @@ as split_zhou_*.json. Those that we make say so under "made_by", which CoOp's re
 import json
 import os
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dassl.data.datasets import Datum
 
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
+from fairclip.core.reading import each_once
 
 PARTS = ("train", "val", "test")
 MOST_CLASSES = 100_000  # a label above this is a mistake: names and vectors are made for all labels below the largest
@@ -36,7 +35,7 @@ def load_split(path: str | Path, hint: str = "") -> Split:
     """Reads a split file. Raises UserError, ending with `hint`, if it is missing or has another format: labels must be
     whole numbers, and no key of an object may be there twice."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=each_once)
         split = Split({part: [_item(*item) for item in content[part]] for part in PARTS})
     except FileNotFoundError:
         raise UserError(f"split file not found: {path}{hint}") from None
@@ -47,14 +46,6 @@ def load_split(path: str | Path, hint: str = "") -> Split:
         ) from None
     split.made_by = str(content.get("made_by", ""))
     return split
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object as a dictionary, which would keep the last of two equal keys."""
-    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"the key '{twice[0]}' is there twice")
-    return dict(pairs)
 
 
 def _item(key: object, label: object, name: object) -> tuple[str, int, str]:
