@@ -245,6 +245,32 @@ def test_gains_pair_what_both_have(one_set):
     assert stats.interval([0.0, 2.0]) == pytest.approx(12.7062, abs=1e-4)  # t(0.975, 1), deviation sqrt(2), n 2
 
 
+def test_gains_are_over_methods_with_all_the_seeds(one_set, capsys):
+    plain = one_set / "synth_cars/FAIR/tiny_plain"
+    for seed in (1, 10):
+        (plain / f"seed{seed}/results.json").unlink()
+    finish(plain / "seed2", 90)  # one seed that happens to be the best
+    rows = cells(shown(one_set, capsys=capsys))
+    assert rows["Gain of FAIR"][0] == "+14.00 [+9.70, +18.30] over Zero-shot, descriptions"
+
+
+def test_intervals_take_three_seeds(one_set, capsys):
+    rows = cells(shown(one_set, "--seeds", "1", "2", capsys=capsys))
+    assert rows["Gain of FAIR"][0] == "+10.50 over Plain self-training"
+    assert stats.interval([0.0, 2.0], stats.SEEDS) is None and stats.interval([0.0, 1.0, 2.0], stats.SEEDS) is not None
+    assert stats.interval([1.0, 2.0, 3.0, 4.0], stats.SETS) is None
+
+
+def test_the_average_is_ranked_among_those_that_have_all_seeds(two_sets, capsys):
+    for name in ("synth_cars", "synth_cars_s2"):
+        for seed in (1, 2):
+            (two_sets / name / f"FAIR/tiny_plain/seed{seed}/results.json").unlink()
+        finish(two_sets / name / "FAIR/tiny_plain/seed10", 99)
+    text = shown(two_sets, "--format", "markdown", capsys=capsys)
+    rows = cells(text)
+    assert rows["Plain self-training"][2] == "99.00" and rows["FAIR"][2] == "**64.00 ± 1.00**"
+
+
 def test_columns_and_their_configs(one_set, capsys):
     methods = read_methods()
     assert runs.choose_columns(one_set, [], "", methods) == [Column("synth_cars", "tiny")]

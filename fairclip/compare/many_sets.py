@@ -62,7 +62,7 @@ def gain_entries(comparison: Comparison, method: Method, other: Method) -> list[
     differences = stats.differences_over_sets(comparison, method, other)
     if method == other or not differences:
         return [Entry("" if method == other else "–")] * 2
-    mean, half = statistics.mean(differences), stats.interval(differences)
+    mean, half = statistics.mean(differences), stats.interval(differences, stats.SETS)
     text = f"{mean:+.2f}" + (f" [{mean - half:+.2f}, {mean + half:+.2f}]" if half is not None else "")
     better = sum(difference > 0 for difference in differences)
     return [Entry(text, sort=mean), Entry(f"{better} of {len(differences)}", sort=better)]

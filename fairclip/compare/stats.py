@@ -10,6 +10,7 @@ from fairclip.compare.methods import Method
 from fairclip.compare.runs import Column
 
 LEVEL = 0.95
+SEEDS, SETS = 3, 5  # from so many on an interval is shown: that of two values would be wider than any difference
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Gain:
 
     other: Method
     mean: float
-    half: float | None  # half the width of the interval; None of a single seed
+    half: float | None  # half the width of the interval; None of too few seeds
     seeds: int
 
 
@@ -63,17 +64,19 @@ def rank(
     """1 for the best mean and 2 for the second among the label-free inductive methods; equal means share a rank.
 
     Args:
-        column: what the scores are of; methods that lack seeds there are not ranked. None: the average.
+        column: what the scores are of; methods that lack seeds there are not ranked. None: the average, where those
+            that lack seeds on any data set are not.
     """
-    whole = [m for m in found if column is None or not comparison.cell(m, column).missing]
+    columns = comparison.columns if column is None else [column]
+    whole = [m for m in found if not any(comparison.cell(m, c).missing for c in columns)]
     means = {m: s.mean for m in whole if (s := found[m]) is not None and comparison.group(m) == INDUCTIVE}
     best = sorted(set(means.values()), reverse=True)[:2]
     return {m: best.index(mean) + 1 for m, mean in means.items() if mean in best} if len(means) > 1 else {}
 
 
-def interval(differences: Sequence[float], level: float = LEVEL) -> float | None:
-    """Half the width of Student's t interval of the mean; None of fewer than two values."""
-    if len(differences) < 2:
+def interval(differences: Sequence[float], least: int = 2, level: float = LEVEL) -> float | None:
+    """Half the width of Student's t interval of the mean; None of fewer than ``least`` values, which is 2 or more."""
+    if len(differences) < least:
         return None
     from scipy.stats import t  # takes a second to import
 
@@ -104,16 +107,17 @@ def differences_over_sets(comparison: Comparison, a: Method, b: Method) -> list[
 
 
 def gain(comparison: Comparison, method: Method, found: Mapping[Method, Scores | None]) -> Gain | None:
-    """What ``method`` is ahead of the best other label-free inductive method: that with the highest mean.
+    """What ``method`` is ahead of the best other label-free inductive method that has all its seeds: that with the
+    highest mean over them.
 
-    None if either has no scores or they share no seed.
+    None if ``method`` has no scores, or no other has all its seeds.
     """
-    others = {m: s for m, s in found.items() if m != method and s is not None and comparison.group(m) == INDUCTIVE}
     own = found.get(method)
-    if own is None or not others:
+    if own is None:
         return None
-    best = max(others, key=lambda m: others[m].mean)
-    differences = paired_differences(own, others[best])
-    if not differences:
+    others = {m: s for m, s in found.items() if m != method and s is not None and comparison.group(m) == INDUCTIVE}
+    ahead = {m: paired_differences(own, s) for m, s in others.items() if s.once or set(s.by_seed) >= set(own.by_seed)}
+    if not ahead:
         return None
-    return Gain(best, statistics.mean(differences), interval(differences), len(differences))
+    best = min(ahead, key=lambda m: statistics.mean(ahead[m]))
+    return Gain(best, statistics.mean(ahead[best]), interval(ahead[best], SEEDS), len(ahead[best]))

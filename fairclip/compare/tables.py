@@ -119,8 +119,15 @@ def comparison_notes(comparison: Comparison, gains: bool) -> list[str]:
         "Views: per image and training step."
     )
     if gains:
-        how = f", paired by seed, with a {stats.LEVEL * 100:g} % interval (Student's t)" if several else ""
-        notes.append(f"Gain: over the best other label-free method that sees one test image at a time{how}.")
+        how = (
+            f", paired by seed, from {stats.SEEDS} seeds on with a {stats.LEVEL * 100:g} % interval (Student's t)"
+            if several
+            else ""
+        )
+        notes.append(
+            "Gain: over the best other label-free method that sees one test image at a time and has the same seeds"
+            f"{how}."
+        )
     groups = {comparison.group(m) for m in comparison.methods}
     notes += [note for group, note in GROUP_NOTES.items() if group in groups]
     with_crops = [
