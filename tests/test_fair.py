@@ -77,7 +77,7 @@ def test_a_run_leaves_its_results(finished, data, backbone):
     assert (results["dataset"], results["trainer"], results["seed"]) == ("Toy", "FAIR", 1)
     assert results["backbone"] == str(backbone)
     assert 0 <= results["accuracy"] <= 100 and 0 <= results["macro_f1"] <= 100
-    assert {"seconds", "versions", "commit", "config_hash"} <= results.keys()
+    assert {"seconds", "versions", "commit", "config_hash"} <= results.keys() and "core" in results["hardware"]
     assert results["views_per_image"] == 6
     described = data / "descriptions.json"
     digest = hashlib.sha256(described.read_bytes()).hexdigest()
@@ -112,6 +112,9 @@ def test_predictions_are_kept(finished, data):
     accuracy = 100 * sum(row["label"] == row["prediction"] for row in rows) / len(rows)
     assert accuracy == pytest.approx(json.loads((finished / "results.json").read_text())["accuracy"])
     assert all(1 / 3 <= float(row["confidence"]) <= 1 for row in rows)
+    for row in rows:
+        own, sure = float(row["label_probability"]), float(row["confidence"])
+        assert abs(own - sure) < 1e-4 if row["label"] == row["prediction"] else own <= min(sure, 1 - sure) + 1e-4
 
 
 def test_testing_every_epoch_changes_nothing_else(finished, data, backbone, tmp_path):

@@ -218,5 +218,8 @@ def test_commit(tmp_path, monkeypatch):
 def test_no_name_is_a_formula(tmp_path, name):
     write_predictions(tmp_path, "/data", [name, "b"], [(f"/data/{name}.png", 0, 1, 0.5)])
     assert read_predictions(tmp_path) == [(f"{name}.png", name, "b")]
+    write_predictions(tmp_path, "/data", [name, "b"], [(f"/data/{name}.png", 0, 1, 0.5)], [1e-20])
+    assert read_predictions(tmp_path) == [(f"{name}.png", name, "b")]
+    assert (tmp_path / "predictions.csv").read_text().splitlines()[1].endswith(",0.5000,1e-20")
     cell = harmless(name)
     assert original(cell) == name and (cell[:1] not in set("=+-@\t") or name == "-5")

@@ -38,8 +38,10 @@ def original(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
-def read_csv(path: str | Path, columns: Sequence[str], what: str, advice: str = "") -> list[tuple[str, ...]]:
-    """These columns of a table that ``as_csv`` made.
+def read_csv(
+    path: str | Path, columns: Sequence[str], what: str, advice: str = "", optional: Sequence[str] = ()
+) -> list[tuple[str, ...]]:
+    """These columns of a table that ``as_csv`` made; the ``optional`` follow, empty where it does not have them.
 
     Raises:
         UserError: it lacks a column, a line is longer or shorter than the head, or it is no CSV at all.
@@ -50,9 +52,10 @@ def read_csv(path: str | Path, columns: Sequence[str], what: str, advice: str = 
         head = next(table, [])
         if lacking := [name for name in columns if name not in head]:
             raise ValueError(f"it has no column {', '.join(lacking)}")
-        places, rows = [head.index(name) for name in columns], []
+        places = [head.index(name) if name in head else None for name in (*columns, *optional)]
+        rows = []
         for row in table:
             if len(row) != len(head):
                 raise ValueError(f"line {table.line_num} has {len(row)} cells, and the head has {len(head)}")
-            rows.append(tuple(original(row[place]) for place in places))
+            rows.append(tuple("" if place is None else original(row[place]) for place in places))
         return rows

@@ -77,4 +77,6 @@ def save_predictions(
     """predictions.csv: what is said of each of N images, by its logits [N, K]."""
     sure, predicted = logits.softmax(dim=1).max(dim=1)
     rows = zip(paths, labels, predicted.tolist(), sure.tolist(), strict=True)
-    write_predictions(folder, root, classnames, rows)
+    # In float64, as the probability of a label may be less than float32 can hold; not every device has float64.
+    of_labels = logits.cpu().double().softmax(dim=1)[range(len(labels)), list(labels)]
+    write_predictions(folder, root, classnames, rows, of_labels.tolist())

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from fairclip.core.distributed import is_main, world
 from fairclip.core.errors import UserError, require
+from fairclip.core.hardware import hardware
 from fairclip.core.log import log
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.run import checkpoints, resume
@@ -103,6 +104,7 @@ class Outcome(Built):
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": self.seed,
             "device": str(self.device),
+            "hardware": hardware(self.device.type),
             "prec": self.prec,
             "processes": world(),
             **self.results,

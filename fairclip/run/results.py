@@ -34,7 +34,7 @@ RULES = {
     "seed": Rule(rules.or_null(rules.is_whole), "a whole number", optional=True),
     **{
         name: Rule(rules.or_null(rules.is_string), "text", optional=True)
-        for name in ("trainer", "dataset", "backbone", "split", "config_hash", "prec", "device", "commit")
+        for name in ("trainer", "dataset", "backbone", "split", "config_hash", "prec", "device", "hardware", "commit")
     },
     **{
         name: Rule(rules.is_amount, "a number from 0 on", optional=True)
@@ -95,14 +95,19 @@ def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
 
 
 def write_predictions(
-    folder: str | Path, root: str, classnames: Sequence[str], rows: Iterable[tuple[str, int, int, float]]
+    folder: str | Path,
+    root: str,
+    classnames: Sequence[str],
+    rows: Iterable[tuple[str, int, int, float]],
+    of_labels: Sequence[float] = (),
 ) -> Path:
-    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence. In names
-    that are not UTF-8 the other bytes are escaped.
+    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence and, where it
+    is given, label_probability. In names that are not UTF-8 the other bytes are escaped.
 
     Args:
         root: the data folder; images below it are named relative to it.
         rows: path, label, predicted label and probability of the prediction, for each image.
+        of_labels: the probability of the label, for each image; none: there is no such column.
     """
     root = os.path.abspath(os.path.expanduser(root))
     path = Path(folder) / PREDICTIONS
@@ -111,10 +116,12 @@ def write_predictions(
         inside = os.path.abspath(image).startswith(root + os.sep)
         return os.path.relpath(image, root) if inside else image
 
-    table = as_csv(
-        ["image", "label", "prediction", "confidence"],
-        ((named(image), classnames[label], classnames[guess], f"{sure:.4f}") for image, label, guess, sure in rows),
-    )
+    said = ([named(image), classnames[label], classnames[guess], f"{sure:.4f}"] for image, label, guess, sure in rows)
+    head = ["image", "label", "prediction", "confidence"]
+    if of_labels:  # small ones count too: NLL is made of their logarithms
+        head.append("label_probability")
+        said = ([*cells, f"{p:.4g}"] for cells, p in zip(said, of_labels, strict=True))
+    table = as_csv(head, said)
     with atomic(path) as temporary:
         temporary.write_bytes(table.encode("utf-8", "backslashreplace"))  # names of files may be any bytes
     return path
