@@ -2,13 +2,14 @@
 
     fair draw-crops --run output/synth_cars/FAIR/tiny/seed1 --output crops.png
 
-A row for each image: its N local crops with the k selected ones numbered by relevance r_i; those crops as the model
-gets them, with their weights w_i; and the likeliest classes by the Learned Alignment Score of the crops and by the
-whole image. RUN is the folder of a finished run with crops, and needs no Dassl; without it, the backbone and the
-anchors are untrained, and the images are those of SynthCars.
+A row for each image: where its crops are, those of most weight, at most four, numbered by relevance r_i, with thicker
+lines for more weight; these crops as the model gets them, with their weights w_i; and the likeliest classes by the
+Learned Alignment Score of the crops and by the XX are untrained, and the images are those of SynthCars.
 
-The images are the first test images of evenly spaced classes: what the model makes of them plays no part. The places of
-the crops, relative to the image, are the same for all images and in every call, as in `fair predict --crops`.
+First come images on which the crops turn a wrong answer right, then as many on which they turn a right one wrong: both
+evenly spaced among those of up to 256 test images. Where there are too few, the first images of evenly spaced classes
+follow. The places of the crops, relative to the image, are the same for all images and in every call, as in
+`fair predict --crops`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
 from fairclip.core.places import CONFIGS, DATA
 from fairclip.predict.draw import draw_page, save_page
-from fairclip.predict.examples import choose_images, explain_examples
+from fairclip.predict.examples import telling_examples
 from fairclip.predict.predictor import Predictor
 from fairclip.predict.runs import TrainedModel, read_config
 from fairclip.run.results import read_predictions
@@ -82,8 +83,10 @@ def draw(predictor: Predictor, images: Sequence[tuple[str, str]], count: int, ou
     predictor.check_crops()
     names = predictor.classnames
     require(1 <= count <= len(names), f"--images {count}: give a number from 1 to {len(names)}, the number of classes")
-    page = draw_page(explain_examples(predictor, choose_images(images, names, count)), names)
+    chosen = telling_examples(predictor, images, count)
+    page = draw_page(chosen.examples, names)
     save_page(page, output)
+    log.info(chosen.rule)
     log.info(f"Wrote {output} ({page.width} x {page.height} pixels)")
 
 

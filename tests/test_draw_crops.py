@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from commands import draw_crops, train
-from PIL import Image
+from PIL import Image, ImageColor
 
 from fairclip import Predictor
 from fairclip import draw_crops as command
 from fairclip.data import synth
 from fairclip.predict import draw
-from fairclip.predict.examples import choose_images, explain_examples
+from fairclip.predict.examples import choose_images, explain_examples, telling_examples
+from fairclip.predict.explanation import Example, Explanation
 from fairclip.views.views import crop_boxes, resize_box, to_bytes
 
 pytestmark = pytest.mark.usefixtures("console")
@@ -130,6 +131,59 @@ def test_the_first_image_of_evenly_spaced_classes_is_chosen():
     assert choose_images(images, names, 9) == [("a1", "a"), ("b1", "b"), ("c1", "c"), ("d1", "d")]
 
 
+class Guesses:
+    """Answers for images called "<truth><by the whole image><by crops>", of classes 0 to 3."""
+
+    classnames = ["0", "1", "2", "3"]
+
+    def explain(self, paths):
+        def certain(label):
+            return torch.nn.functional.one_hot(torch.tensor(int(label)), 4).float()
+
+        return [
+            Explanation(path, [], [], [], [], [], certain(path[2]), certain(path[2]), certain(path[1]))
+            for path in paths
+        ]
+
+
+def test_images_are_shown_where_crops_help_and_where_they_harm():
+    def chosen(count, *paths):
+        found = telling_examples(Guesses(), [(path, path[0]) for path in paths], count)
+        return [example.image for example in found.examples], (found.looked_at, found.helped, found.harmed)
+
+    paths = ["000", "010", "001", "112", "110", "101", "121", "220", "222", "333", "331"]
+    shown, counts = chosen(4, *paths)
+    assert counts == (11, 3, 5) and shown == ["010", "101", "001", "110"]
+    assert chosen(2, *paths)[0] == ["010", "001"]
+    # Those that are missing on one side are taken from the other, and then from the rest.
+    assert chosen(3, "000", "010", "111", "121", "222")[0] == ["010", "121", "000"]
+    assert chosen(2, "001", "112", "000")[0] == ["001", "112"]
+    assert telling_examples(Guesses(), [("010", "0")], 1).examples[0].effect == "Crops help: right only with them"
+    assert telling_examples(Guesses(), [("001", "0")], 1).examples[0].effect == "Crops harm: right only without them"
+    many = telling_examples(Guesses(), [("010", "0")] * 300, 1)
+    assert (many.looked_at, many.helped) == (128, 128)
+
+
+def test_boxes_can_be_told_apart():
+    """Four at most, the thicker the more they count, each with its number at another corner."""
+    widths = [draw.line_width(weight) for weight in (1.0, 0.5, 0.25, 0.0)]
+    assert widths == sorted(widths, reverse=True) and len(set(widths)) == 4 and widths[-1] > 0
+    box = (10, 10, 300, 300)
+    places = [draw.place_label(box, (80, 21), [], rank) for rank in range(draw.SHOWN)]
+    assert len(set(places)) == draw.SHOWN == len(draw.COLOURS)
+    crops, whole = [Image.new("RGB", (8, 8))] * 6, torch.ones(4) / 4
+    weights = [0.4, 0.3, 0.15, 0.1, 0.03, 0.02]
+    example = Example(
+        Image.new("RGB", (100, 100), "gray"),
+        [(i, i, 80 + i, 80 + i) for i in range(6)],
+        list(range(6)),
+        *(weights, weights, crops, whole, whole, whole),
+        truth=0,
+    )
+    colours = {colour for _, colour in draw.draw_boxes(example).getcolors(100000)}
+    assert all(ImageColor.getrgb(colour) in colours for colour, _ in draw.COLOURS)
+
+
 @pytest.fixture(scope="module")
 def finished(data, backbone, tmp_path_factory) -> Path:
     stdout = sys.stdout
@@ -145,7 +199,7 @@ def test_a_run_is_drawn_with_its_trained_model(data, finished, tmp_path):
     assert [Path(path).name for path, _ in images] == [f"{label}_test_{i}.png" for label in range(3) for i in range(2)]
     assert len(explain_examples(predictor, images[:1])[0].crops) == 3
     assert draw_crops(["--run", str(finished), "--images", "3", "--output", str(tmp_path / "run.png")]) == 0
-    expected = draw.draw_page(explain_examples(Predictor.load(finished), images[::2]), predictor.classnames)
+    expected = draw.draw_page(telling_examples(Predictor.load(finished), images, 3).examples, predictor.classnames)
     draw.save_page(expected, tmp_path / "expected.png")
     assert (tmp_path / "run.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 

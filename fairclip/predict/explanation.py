@@ -11,6 +11,14 @@ from fairclip.method.anchors import AnchorClassifier
 from fairclip.method.crop_alignment import crop_weights, mean_of_crops, select_crops
 from fairclip.views.views import Box
 
+# By whether the whole image is right, and whether the crops are.
+EFFECTS = {
+    (False, True): "Crops help: right only with them",
+    (True, False): "Crops harm: right only without them",
+    (True, True): "Right with and without crops",
+    (False, False): "Wrong with and without crops",
+}
+
 
 @dataclass
 class Explanation:
@@ -33,6 +41,16 @@ class Example(Explanation):
 
     truth: int | None = None  # the true class; None: not known
     caption: str = ""  # in place of the true class where that is not known
+
+    @property
+    def outcome(self) -> tuple[bool, bool]:
+        """Whether the whole image's answer is right, and whether the crops' is."""
+        return int(self.whole.argmax()) == self.truth, int(self.local.argmax()) == self.truth
+
+    @property
+    def effect(self) -> str:
+        """What the crops do to the answer, in words; "" where the true class is not known."""
+        return "" if self.truth is None else EFFECTS[self.outcome]
 
 
 @dataclass
