@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,8 +9,8 @@ import pytest
 from made_up_runs import finish, load
 from test_draw_crops import backbone, data, train_fair  # noqa: F401 (fixtures)
 
-from fairclip.compare import classes, curves, page, published, runs, tables
-from fairclip.compare.methods import read_methods
+from fairclip.compare import classes, curves, looks, page, published, runs, tables
+from fairclip.compare.methods import Method, read_methods
 
 pytestmark = pytest.mark.usefixtures("console")
 
@@ -46,8 +44,18 @@ def test_curves():
     assert curves.ticks(15, 41) == [10, 20, 30, 40, 50] and len(curves.ticks(70.02, 70.03)) >= 2
     assert curves.ticks(50, 50)[0] <= 50 <= curves.ticks(50, 50)[-1]
     assert "h8" in curves.draw("one epoch", [curves.Curve("A", 0, [{1: 5.0}])], {}, "id")
-    looks = [curves.look_classes(i) for i in range(len(METHODS))]
-    assert len(set(looks)) == len(looks)
+
+
+def test_a_method_looks_the_same_in_every_report():
+    known = looks.known_keys()
+    assert set(METHODS) <= set(known) and known[0] == "fair"
+    shown = [looks.look_classes(i) for i in range(len(known))]
+    assert len(set(shown)) == len(known)  # colours with dashes
+    assert len({look.split()[0] for look in shown[: looks.COLOURS]}) == looks.COLOURS
+    some = [METHODS["upl"], METHODS["fair"]]
+    own = Method("mine", "Mine", "", False, "Mine")
+    few, many = looks.looks([own, *some]), looks.looks([*METHODS.values(), own])
+    assert all(few[m] == many[m] for m in some) and len(set(many.values())) == len(many)
 
 
 # The page
@@ -143,14 +151,15 @@ def test_page_can_be_read_by_all(rich):
     assert ("html", {"lang": "en"}) in found.tags and 'name="viewport" content="width=device-width' in text
     levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
-    assert len(found.all("caption")) == len(found.all("table")) == 4
+    assert len(found.all("caption")) == len(found.all("table")) == 5
     assert all(attributes.get("scope") in ("col", "row", "rowgroup") for attributes in found.all("th"))
     assert all(attributes.get("alt") for attributes in found.all("img"))
     assert all(a.get("role") == "img" or a.get("aria-hidden") for a in found.all("svg"))
     assert "prefers-color-scheme: dark" in text and "color-scheme: light dark" in text
     # Wide tables scroll by themselves, with the keyboard too, and not the page.
     regions = [a for a in found.all("div") if a.get("role") == "region" and a.get("tabindex") == "0"]
-    assert len(regions) == len(found.all("table")) and all(a["aria-label"] for a in regions)
+    matrices = 2
+    assert len(regions) == len(found.all("table")) + matrices and all(a["aria-label"] for a in regions)
 
 
 def luminance(colour: str) -> float:
@@ -165,7 +174,7 @@ def test_colours_can_be_told_from_the_paper():
     light, dark = (dict(re.findall(r"--([\w]+): (#\w{6})", block)) for block in css.split("@media", 2)[:2])
     for colours in (light, dark):
         texts = [(name, 4.5, on) for name in ("ink", "faint", "link", "up", "down") for on in ("paper", "band")]
-        for name, least, on in [*texts, *((f"c{i}", 3, "paper") for i in range(curves.COLOURS))]:
+        for name, least, on in [*texts, *((f"c{i}", 3, "paper") for i in range(looks.COLOURS))]:
             a, b = sorted((luminance(colours[name]), luminance(colours[on])))
             assert (b + 0.05) / (a + 0.05) >= least, (name, on)
 
@@ -178,8 +187,56 @@ def test_page_shows_the_results(rich):
     assert "FAIR is ahead of Zero-shot, descriptions on 2 of 3 classes and behind on 0" in text
     assert "pairs that zero-shot CLIP mixes up most" in text
     assert "No example images: " in text and "The methods have no predictions.csv" in text  # the second data set
-    svgs = [attributes for attributes in found.all("svg") if attributes.get("role") == "img"]
-    assert len(svgs) == 4  # two measures on two data sets
+    drawn = [title for title in found.text if re.search("accuracy|labels|Confusion|Reliability", title)]
+    for title, times in {
+        "Pseudo-label accuracy on the training images, synth_cars": 1,
+        "Test accuracy, synth_cars_s2": 3,  # by epoch, as dots, and small
+        "FAIR and true labels, synth_cars": 1,
+        "Confusion matrix of FAIR, synth_cars": 1,
+        "Reliability of FAIR, synth_cars": 1,
+    }.items():
+        assert drawn.count(title) == times, title
+
+
+def test_the_head_says_what_when_and_on_what(rich):
+    newer = rich / "synth_cars/FAIR/tiny/seed1"
+    told = json.loads((newer / "results.json").read_text())
+    told |= {"hardware": "NVIDIA <H200>", "versions": {"torch": "2.9", "cuda": None}, "commit": "0123456789-dirty"}
+    (newer / "results.json").write_text(json.dumps(told))
+    found = Page(build(rich, command="fair table 'a b'", date="2026-01-31"))
+    terms = [text for text in found.text if text.strip()]
+    said = dict(reversed(list(zip(terms, terms[1:], strict=False))))  # the first of each
+    assert said["Made"] == "2026-01-31" and said["Command"] == "fair table 'a b'"
+    assert said["Hardware"] == "NVIDIA <H200>" and said["Versions"] == "torch 2.9" and said["Commit"] == "0123456-dirty"
+    assert said["Test images"] == "synth_cars: 4" and said["Runs"].endswith("methods on 2 data sets")
+
+
+def test_labels_tests_crops_and_true_labels_are_in_one_picture(two_sets):
+    finish(two_sets / "synth_cars/FAIR/tiny_oracle/seed1", 90, uses_labels=True)
+    for seed in (1, 2, 10):
+        finish(two_sets / f"synth_cars/FAIR/tiny/seed{seed}", 60, crop_accuracy=70 + seed)
+    text = " ".join(Page(build(two_sets)).text)
+    assert (
+        "At the last one: Its labels of the training images: 59.0; Test: 60.0; "
+        "Test of FAIR with true labels: 90.0; Test with crops too, last epoch: 74.3." in text
+    )
+
+
+def test_the_matrix_is_a_picture_up_to_sixty_classes(tmp_path):
+    for name, number in (("few", 3), ("sixty", 60), ("many", 61)):
+        rows = [(f"c{i:02}", f"c{(i + 1) % number:02}" if i % 2 else f"c{i:02}") for i in range(number)]
+        for trainer in ("FAIR", "CuPL"):
+            finish(tmp_path / f"{name}/{trainer}/tiny/seed1", predictions=rows)
+    text = build(tmp_path)
+    found = Page(text)
+    drawn = [title for title in found.text if title.startswith("Confusion matrix of FAIR, ")]
+    assert [title.split()[-1] for title in drawn] == ["few", "sixty"] and "61 classes are too many" in text
+    assert "Right: 66.7 %. Most often taken for another: c01 for c02, 1 of 1 images." in text
+    cells = re.findall(r'class="(right|wrong) s10" d="([^"]*)"', text)
+    assert {(kind, path.count("M")) for kind, path in cells} == {
+        *(("right", 2), ("wrong", 1)),
+        *(("right", 30), ("wrong", 30)),
+    }
 
 
 def test_page_without_curves_or_classes(tmp_path):
@@ -202,115 +259,3 @@ def test_example_images_of_a_real_run(data, backbone, tmp_path):  # noqa: F811
     (run / "fair/checkpoint").unlink()
     assert f"No example images: {run} has no checkpoint" in " ".join(Page(build(tmp_path / "output")).text)
     assert "No example images were asked for" in " ".join(Page(build(tmp_path / "output", images=0)).text)
-
-
-# The script of the page
-
-
-# A page of two tables' worth of objects that answer as the browser's would.
-NODE_TEST = r"""
-const assert = require("assert");
-const { compareCells, sortedIndices, nextDirection, enhance } = require(process.argv[2]);
-const number = (n) => ({ number: n, text: "" }), text = (t) => ({ number: null, text: t });
-
-assert(compareCells(number(9), number(10), false) < 0 && compareCells(number(9), number(10), true) > 0);
-assert(compareCells(number(-1), number(null), false) < 0 && compareCells(number(-1), number(null), true) < 0);
-assert(compareCells(text("b"), text("a"), false) > 0 && compareCells(text("seed 9"), text("seed 10"), false) < 0);
-assert(compareCells(text(""), text("a"), false) > 0 && compareCells(text(""), text("a"), true) > 0);
-assert.deepEqual(sortedIndices([[number(1)], [number(3)], [number(null)], [number(3)]], 0, true), [1, 3, 0, 2]);
-assert.deepEqual(["descending", "ascending"], [nextDirection(null, true), nextDirection(null, false)]);
-
-class Element {
-  constructor(textContent, attributes = {}) { Object.assign(this, { textContent, attributes, classes: [] }); }
-  getAttribute(name) { return name in this.attributes ? this.attributes[name] : null; }
-  hasAttribute(name) { return name in this.attributes; }
-  setAttribute(name, value) { this.attributes[name] = value; }
-  removeAttribute(name) { delete this.attributes[name]; }
-  addEventListener(kind, action) { this["on" + kind] = action; }
-  replaceChildren(child) { this.child = child; }
-  get classList() { return { contains: (name) => this.classes.includes(name) }; }
-}
-const cell = (n) => new Element(String(n), { "data-number": "", "data-sort": n === null ? "" : String(n) });
-const row = (name, n) => Object.assign(new Element(""), { cells: [new Element(name), cell(n)] });
-const body = (rows) => ({ rows, appendChild(r) { this.rows.splice(this.rows.indexOf(r), 1); this.rows.push(r); } });
-const group = Object.assign(new Element("group"), { cells: [], classes: ["group"] });
-const first = body([group, row("b", 60.5), row("a", null), row("c", 71)]), second = body([row("z", 99), row("y", 5)]);
-const heads = [new Element("Method"), new Element("Accuracy")];
-const table = { tHead: { rows: [{ cells: heads }] }, tBodies: [first, second] };
-const status = new Element("");
-enhance({ getElementById: () => status, querySelectorAll: () => [table], createElement: () => new Element("") });
-
-const names = (b) => b.rows.filter((r) => r !== group).map((r) => r.cells[0].textContent).join("");
-heads[1].child.onclick();
-assert.equal(names(first) + names(second), "cbazy");
-assert.equal(first.rows[0], group);
-assert.equal(heads[1].getAttribute("aria-sort"), "descending");
-assert.equal(status.textContent, "Sorted by Accuracy, descending.");
-heads[1].child.onclick();
-assert.equal(names(first) + names(second), "bcayz");
-heads[0].child.onclick();
-assert.equal(names(first) + names(second), "abcyz");
-assert.equal(heads[1].getAttribute("aria-sort"), null);
-console.log("fine");
-"""
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-def test_sorting_in_node(tmp_path):
-    (tmp_path / "test.js").write_text(NODE_TEST)
-    done = subprocess.run(
-        ["node", str(tmp_path / "test.js"), str(ROOT / "fairclip/compare/page.js")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
-
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-# Runs in the page: sorts as a reader would, and leaves what came of it in an attribute.
-PROBE = """<script>
-addEventListener("load", () => {
-  const buttons = [...document.querySelectorAll("#table th button")];
-  buttons[1].click();
-  const rows = [...document.querySelectorAll("#table tbody tr:not(.group)")];
-  document.body.setAttribute("data-probe", JSON.stringify({
-    order: rows.map((row) => row.cells[0].textContent), said: document.getElementById("status").textContent,
-    wide: document.documentElement.scrollWidth > innerWidth + 1,
-    dark: matchMedia("(prefers-color-scheme: dark)").matches, paper: getComputedStyle(document.body).backgroundColor,
-    images: [...document.images].every((image) => image.complete && image.naturalWidth > 0),
-  }));
-});
-</script></body>"""
-
-
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome")
-@pytest.mark.parametrize("size, dark", [("1280,900", False), ("390,844", True)])
-def test_page_in_a_browser(rich, tmp_path, size, dark):
-    file = tmp_path / "page.html"
-    file.write_text(build(rich).replace("</body>", PROBE), encoding="utf-8")
-    command = [
-        BROWSER,
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--window-size={size}",
-        "--virtual-time-budget=5000",
-        *(["--force-dark-mode"] if dark else []),
-        "--dump-dom",
-        file.as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    seen = json.loads(next(attributes for tag, attributes in tags(done.stdout) if tag == "body")["data-probe"])
-    assert seen["order"][0] == "FAIR" and seen["said"].startswith("Sorted by synth_cars, descending")
-    assert not seen["wide"] and seen["images"] and seen["dark"] == dark
-    assert seen["paper"] == ("rgb(24, 25, 27)" if dark else "rgb(255, 255, 255)")
-
-
-def tags(text: str) -> list[tuple[str, dict]]:
-    found = []
-    parser = HTMLParser()
-    parser.handle_starttag = lambda tag, attrs: found.append((tag, dict(attrs)))
-    parser.feed(text)
-    return found

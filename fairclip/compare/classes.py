@@ -16,6 +16,11 @@ class Confusions:
     images: Counter[str]  # by label
     counts: Counter[tuple[str, str]]  # by label and prediction
 
+    @property
+    def classes(self) -> list[str]:
+        """All that have images or are predicted, by name."""
+        return sorted({*self.images, *(predicted for _, predicted in self.counts)})
+
     def accuracy(self, label: str) -> float:
         """Of the images of that class, in percent."""
         return 100 * self.counts[label, label] / self.images[label]

@@ -4,13 +4,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
+from fairclip.compare.looks import look_classes
+from fairclip.compare.markup import svg
 from fairclip.compare.runs import Cell
 
 WIDTH, HEIGHT = 420, 290
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 40
-COLOURS, DASHES = 8, 4
 
 Points = dict[int, float]  # epoch -> value
 
@@ -41,11 +41,6 @@ def read_curve(cell: Cell, measure: str) -> list[Points]:
     return found
 
 
-def look_classes(look: int) -> str:
-    """CSS classes: colours first, then colours with other dashes."""
-    return f"c{look % COLOURS} d{(look // COLOURS + look) % DASHES}"
-
-
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About ``count`` round numbers from at most ``low`` to at least ``high``."""
     span = max(high - low, 1e-9)
@@ -55,27 +50,37 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
-def draw(title: str, curves: Sequence[Curve], levels: Mapping[str, tuple[float, int]], ident: str) -> str:
+def draw(
+    title: str,
+    curves: Sequence[Curve],
+    levels: Mapping[str, tuple[float, int]],
+    ident: str,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    limits: Sequence[float] = (),
+) -> str:
     """An SVG picture.
 
     Args:
         curves: those without points are left out; there must be one with points.
         levels: values to draw as horizontal lines, with their look, by name.
         ident: an id that is unique on the page.
+        size: width and height.
+        limits: values that must be on the picture too, so that several have one scale.
     """
     curves = [curve for curve in curves if curve.mean]
+    width, height = size
     values = [v for curve in curves for points in curve.seeds for v in points.values()]
-    values += [value for value, _ in levels.values()]
+    values += [*limits, *(value for value, _ in levels.values())]
     epochs = [e for curve in curves for points in curve.seeds for e in points]
     y_ticks = ticks(min(values), max(values))
     first, last = min(epochs), max(epochs)
     x_ticks = [t for t in ticks(first, last, 6) if first <= t <= last and t == int(t)]
 
     def x(epoch: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * ((epoch - first) / (last - first) if last > first else 0.5)
+        return LEFT + (width - LEFT - RIGHT) * ((epoch - first) / (last - first) if last > first else 0.5)
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return height - BOTTOM - (height - TOP - BOTTOM) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
 
     def path(points: Points, kind: str) -> str:
         if len(points) == 1:  # a line of one point would not show
@@ -84,35 +89,22 @@ def draw(title: str, curves: Sequence[Curve], levels: Mapping[str, tuple[float, 
         line = "L".join(f"{x(e):.1f} {y(v):.1f}" for e, v in sorted(points.items()))
         return f'<path class="{kind}" d="M{line}"/>'
 
-    ends = "; ".join(f"{c.name} ends at {c.mean[max(c.mean)]:.1f}" for c in curves)
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}-t {ident}-d">',
-        f'<title id="{ident}-t">{escape(title)}</title>',
-        f'<desc id="{ident}-d">By epoch, in percent. {escape(ends)}.</desc>',
-    ]
+    parts = []
     for tick in y_ticks:
         parts.append(
-            f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/>'
+            f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{width - RIGHT}"/>'
             f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
         )
     for tick in x_ticks:
-        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.1f}" y="{HEIGHT - 5}" text-anchor="middle">epoch</text>')
+        parts.append(f'<text x="{x(tick):.1f}" y="{height - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
+    parts.append(f'<text x="{(LEFT + width - RIGHT) / 2:.1f}" y="{height - 5}" text-anchor="middle">epoch</text>')
     for value, look in levels.values():
-        parts.append(f'<path class="level {look_classes(look)}" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path class="level {look_classes(look)}" d="M{LEFT} {y(value):.1f}H{width - RIGHT}"/>')
     for curve in curves:
         classes = look_classes(curve.look)
         if len(curve.seeds) > 1:
             parts += [path(points, f"seed {classes}") for points in curve.seeds]
         parts.append(path(curve.mean, f"line {classes}"))
-    return "".join([*parts, "</svg>"])
-
-
-def legend(names: Mapping[str, int]) -> str:
-    """A list that says which line is whose."""
-    items = [
-        f'<li><svg viewBox="0 0 40 12" aria-hidden="true"><path class="line {look_classes(look)}" d="M0 6H40"/></svg>'
-        f"{escape(name)}</li>"
-        for name, look in names.items()
-    ]
-    return f'<ul class="legend">{"".join(items)}</ul>'
+    ends = [f"{c.name} ends at {c.mean[max(c.mean)]:.1f}" for c in curves]
+    ends += [f"{name}: {value:.1f}" for name, (value, _) in levels.items()]
+    return svg(title, f"By epoch, in percent. {'; '.join(ends)}.", width, height, parts, ident)

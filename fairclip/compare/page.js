@@ -59,6 +59,7 @@ function enhance(document) {
       button.addEventListener("click", () => {
         status.textContent = `Sorted by ${name}, ${sortTable(table, column)}.`;
       });
+      if (head.firstElementChild) button.prepend(head.firstElementChild); // a method's colour
       head.replaceChildren(button);
     });
   }

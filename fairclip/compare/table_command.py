@@ -7,7 +7,9 @@ nothing. Rows are methods, columns data sets; docs/comparing.md says what the fi
 """
 
 import argparse
+import datetime
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,7 +137,7 @@ def show_comparison(
     def html() -> str:
         from fairclip.compare.page import make_page
 
-        return make_page(comparison, grids, data, images)
+        return make_page(comparison, grids, data, images, own_command(), datetime.date.today().isoformat())
 
     forms: dict[str, Callable[[], str]] = {
         "table": lambda: "\n\n".join(map(as_text, grids)),
@@ -151,3 +153,9 @@ def show_comparison(
         with atomic(path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
         print(f"Wrote {path}", file=sys.stderr)
+
+
+def own_command() -> str:
+    """The command line of this process, as it would be typed."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["fair" if program in ("fair", "__main__.py") else program, *sys.argv[1:]])
