@@ -41,6 +41,18 @@ def test_a_run_has_its_folder_and_its_command(experiment):
     ]
 
 
+def test_a_variant_may_have_a_config_of_its_own(experiment, tmp_path, monkeypatch):
+    usual, own = tmp_path / "trainers/DPA/tiny.yaml", tmp_path / "trainers/DPA/tiny_descriptions.yaml"
+    usual.parent.mkdir(parents=True)
+    monkeypatch.setattr(plan, "CONFIGS", tmp_path)
+    for file in (usual, own):
+        file.touch()
+        (alone, described) = jobs(experiment, "synth_cars_s4", "tiny", "dpa dpa_descriptions", 1)
+        assert str(usual) in alone.arguments and str(file) in described.arguments
+    assert described.folder == experiment.output / "synth_cars_s4/DPA/tiny_descriptions/seed1"
+    assert plan.configs_of("DPA") == ["tiny"]  # the other is no config that one could ask for
+
+
 def test_methods_seeds_and_tag_in_the_order_asked_for(experiment):
     tagged = Experiment(experiment.data, experiment.output, "try.2", ("A.KEY", "$(x) 'y' *"))
     found = jobs(tagged, "synth_cars_s4", "tiny", "plain fair", 2, 1, 2, options=("B.KEY", "1"))

@@ -43,6 +43,7 @@ def extend_cfg(cfg: CfgNode) -> None:
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
             "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set, as in the public code
+            "DESCRIPTIONS": False,  # start from the mean of each class's descriptions, ours; False: from the names
             "IMAGE_SHARE": 0.5,  # a. Public code: 0.2 for DTD and Food101, 0.01 for Oxford Pets
             "QUEUE": 32,  # batches whose mean prediction distribution alignment divides by
             "FAIRNESS": 1.0,  # Public code: 0.2 for SUN397
@@ -72,6 +73,8 @@ class DPA(AdaptationTrainer):
     - The last batch of an epoch is dropped where it is smaller, as Dassl does. Its images keep their place in memory.
     - tau is the loaded CLIP's own; there it is 100, which OpenAI's models have.
     - The greatest probabilities that weights are relative to are taken as they are; there they are 1e-7 greater.
+    - DESCRIPTIONS True, ours: Z starts as CuPL's classifier. On classes whose names a backbone has never seen, names
+      label at chance, and self-training stays there. The first memory and P follow from Z.
     - The memory of the start is made in each run; there a file keeps it by model and data set.
     - ResNets run too, with BatchNorm's statistics kept; the public code knows ViTs alone.
     """
@@ -83,7 +86,7 @@ class DPA(AdaptationTrainer):
 
     def build_model(self) -> None:
         opt = self.options
-        text = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
+        text = self.encode_classes(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
         self.model = AnchorClassifier(self.backbone.visual, text, self.tau, self.prec)  # its anchors are Z
         del self.backbone  # the text tower has done its work
 

@@ -37,6 +37,7 @@ def extend_cfg(cfg: CfgNode) -> None:
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
             "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set, as in the public code
+            "DESCRIPTIONS": False,  # start from the mean of each class's descriptions, ours; False: from the names
             "THRESHOLD": 0.5,  # confidence. Public code: 0.7 for Pets, Caltech101 and Food101, 0.4 for DTD and SUN397
             "FAIRNESS": 1.0,  # the paper: 0.2 for SUN397
             "EMA_START": 0.99,  # decay at the first step. Public code: 0.999 for Food101
@@ -70,6 +71,8 @@ class MUST(AdaptationTrainer):
     Deviations from the paper and its public code:
     - Left out: the reconstruction of masked patches and the alignment of local and global features. That leaves what
       the public code does with its switch ``mask`` off.
+    - DESCRIPTIONS True, ours: W starts as CuPL's classifier. On classes whose names a backbone has never seen, names
+      label at chance, and self-training stays there.
     - The last epoch is reported. There, the best of all epochs on the test images is; for Pets and Caltech101 as a mean
       over classes (macro-averaged recall), here as plain accuracy.
     - A batch without a confident image has no self-training loss, and fairness still counts; there the run ends.
@@ -92,7 +95,7 @@ class MUST(AdaptationTrainer):
 
     def build_model(self) -> None:
         opt = self.options
-        text = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
+        text = self.encode_classes(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
         self.model = LinearClassifier(self.backbone.visual, text, self.tau, self.prec)
         del self.backbone  # the text tower has done its work
         self.model.requires_grad_(True)

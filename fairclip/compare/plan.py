@@ -42,7 +42,16 @@ def known_suites() -> str:
 
 
 def configs_of(trainer: str) -> list[str]:
-    return names_in(CONFIGS / "trainers" / trainer)
+    """Without those of variants, which ``config_file`` finds."""
+    ends = tuple(f"_{variant}" for variant in variants())
+    return [name for name in names_in(CONFIGS / "trainers" / trainer) if not name.endswith(ends)]
+
+
+def config_file(method: Method, cfg: str) -> Path:
+    """The variant's own file, where there is one: settings of one backbone do not belong into the row of all."""
+    folder = CONFIGS / "trainers" / method.trainer
+    own = folder / f"{cfg}_{method.variant}.yaml"
+    return own if own.is_file() else folder / f"{cfg}.yaml"
 
 
 @dataclass(frozen=True)
@@ -201,7 +210,7 @@ def plan(
                         *("--root", str(experiment.data), "--output-dir", str(folder), "--seed", str(seed)),
                         *("--trainer", method.trainer),
                         *("--dataset-config-file", str(CONFIGS / "datasets" / f"{dataset.file}.yaml")),
-                        *("--config-file", str(CONFIGS / "trainers" / method.trainer / f"{cfg}.yaml")),
+                        *("--config-file", str(config_file(method, cfg))),
                         # The last of a key counts.
                         *for_trainer(method.trainer, (*dataset.options, *options, *experiment.options)),
                         *method.options,

@@ -23,6 +23,7 @@ from fairclip.core.devices import choose_device
 from fairclip.core.distributed import from_main, main_first
 from fairclip.core.errors import UserError
 from fairclip.core.log import as_details, core_as_details, log, show_messages
+from fairclip.method.anchors import description_anchors
 from fairclip.run import checks, texts
 from fairclip.run.loaders import Loaders
 from fairclip.run.memory import MemoryGuard
@@ -177,6 +178,14 @@ class Built(TrainerX):
     def encode_names(self, templates: tuple[str, ...] = ()) -> Tensor:
         """Name prompts t_c, [K, d], unit rows. Without templates: the data set's usual one."""
         return texts.encode_names(self.backbone, self.cfg, self.classnames, templates)
+
+    def encode_classes(self, templates: tuple[str, ...] = ()) -> Tensor:
+        """Where a classifier made of text starts, [K, d], unit rows: the name prompts, or with DESCRIPTIONS True in the
+        trainer's node, the mean of each class's descriptions, as CuPL's. A class without any has its name prompt."""
+        names = self.encode_names(templates)
+        if not self.options.DESCRIPTIONS:
+            return names
+        return description_anchors(names, *self.encode_descriptions(), scale=1.0, mode="mean")
 
     def encode_descriptions(self, path: str = "") -> tuple[Tensor, Tensor]:
         """Class descriptions g(d_cm), [K, M, d], unit rows, and the mask of those that exist, [K, M]."""

@@ -32,11 +32,12 @@ def encode_descriptions(
     """
     file, source = find_descriptions(path, dataset), None
     if file is None:
-        node = f"TRAINER.{cfg.TRAINER.NAME.upper()}.DESCRIPTIONS"
+        node = cfg.TRAINER.NAME.upper()
+        switch = cfg.TRAINER[node].get("DESCRIPTIONS") is True  # which names no file
         log.warning(
             f"there are no class descriptions for {cfg.DATASET.NAME}, so its classes are known by "
-            f"their names alone. Put a file into descriptions/ (JSON, class name -> list of sentences) or name one "
-            f"by {node}"
+            f"their names alone. Put a file into descriptions/ (JSON, class name -> list of sentences)"
+            + ("" if switch else f" or name one by TRAINER.{node}.DESCRIPTIONS")
         )
         sentences: list[list[str]] = [[] for _ in classnames]
     else:

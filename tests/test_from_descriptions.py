@@ -1,0 +1,92 @@
+"""DESCRIPTIONS True of DPA and MUST: they start at CuPL's classifier, and are otherwise what they were."""
+
+import shutil
+
+import pytest
+import torch
+from toys import (
+    EPOCHS,
+    arguments,
+    build,
+    check_labels_unused,
+    check_refused,
+    check_same_end,
+    make_data,
+    permute_labels,
+    run,
+    save_clip,
+)
+
+RATE = ("OPTIM.LR", "1e-3", "TRAIN.CHECKPOINT_FREQ", "1")
+TRAINERS = ("DPA", "MUST")
+
+pytestmark = pytest.mark.usefixtures("console")
+
+
+def described(trainer: str) -> tuple[str, ...]:
+    return (*RATE, f"TRAINER.{trainer}.DESCRIPTIONS", "True")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
+
+
+def start(trainer: str, data, backbone, out, *opts: str) -> torch.Tensor:
+    return build(trainer, data, backbone, out, *opts).model.anchors.weight.detach()
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_the_start_is_the_classifier_of_cupl(trainer, data, backbone, tmp_path):
+    cupl = start("CuPL", data, backbone, tmp_path / "cupl")
+    built = build(trainer, data, backbone, tmp_path, *described(trainer))
+    torch.testing.assert_close(built.model.anchors.weight.detach(), cupl, rtol=0, atol=1e-6)
+    if trainer == "DPA":
+        torch.testing.assert_close(built.prototypes, cupl, rtol=0, atol=1e-6)  # P of an empty memory
+    else:
+        torch.testing.assert_close(built.teacher.model.anchors.weight, cupl, rtol=0, atol=1e-6)
+    assert not torch.allclose(start(trainer, data, backbone, tmp_path / "names", *RATE), cupl, atol=1e-2)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_runs_use_no_labels_and_go_on_as_before(trainer, data, backbone, tmp_path):
+    whole = run(trainer, data, backbone, tmp_path / "whole", *described(trainer))
+    assert whole["descriptions"]["file"] == str(data / "descriptions.json")
+
+    mixed = run(trainer, permute_labels(data, tmp_path / "mixed"), backbone, tmp_path / "other", *described(trainer))
+    check_labels_unused(trainer, tmp_path / "other", mixed, tmp_path / "whole", whole)
+
+    shutil.copytree(tmp_path / "whole", half := tmp_path / "half")
+    (half / "results.json").unlink()
+    for epoch in range(2, EPOCHS + 1):
+        (half / trainer.lower() / f"model.pth.tar-{epoch}").unlink()
+    (half / trainer.lower() / "checkpoint").write_text("model.pth.tar-1\n")
+    resumed = run(trainer, data, backbone, half, *described(trainer))
+    assert len(resumed["epochs"]) == EPOCHS
+    check_same_end(trainer, half, resumed, tmp_path / "whole", whole)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_without_descriptions_it_is_said_and_the_names_start(trainer, data, backbone, tmp_path, monkeypatch, capsys):
+    names = start(trainer, data, backbone, tmp_path / "names", *RATE)
+    monkeypatch.setattr("fairclip.run.texts.find_descriptions", lambda path, dataset: None)
+    assert torch.equal(start(trainer, data, backbone, tmp_path, *described(trainer)), names)
+    said = capsys.readouterr()
+    said = said.out + said.err
+    assert "there are no class descriptions for Toy, so its classes are known by their names alone" in said
+    assert "Put a file into descriptions/" in said and "name one by" not in said  # the key is a switch, and names none
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_mistakes(trainer, data, backbone, tmp_path, capsys):
+    key = f"TRAINER.{trainer}.DESCRIPTIONS"
+    check_refused(arguments(trainer, data, backbone, tmp_path, key, "mine.json"), key, capsys)
+    without = permute_labels(data, tmp_path / "without")
+    (without / "descriptions.json").unlink()
+    argv = arguments(trainer, without, backbone, tmp_path, *described(trainer))
+    check_refused(argv, f"the description file {without / 'descriptions.json'} does not exist", capsys)
