@@ -41,7 +41,7 @@ OPTIONS = {
     ),
     "MUST": ("OPTIM.NAME", "sgd", "OPTIM.LR", "0.1", "TRAINER.MUST.THRESHOLD", "0.4"),
     "DPA": ("OPTIM.LR", "1e-3"),
-    "microCLIP": ("OPTIM.NAME", "sgd", "OPTIM.LR", "0.1", "TRAINER.MICROCLIP.N_CROPS", "2"),
+    "microCLIP": ("OPTIM.NAME", "sgd", "OPTIM.LR", "0.01", "TRAINER.MICROCLIP.N_CROPS", "2"),
     "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
     "UPL": ("OPTIM.LR", "0.02", "TRAINER.UPL.ENSEMBLE", "2", "OPTIM.WARMUP_EPOCH", "0"),
     "PromptLearning": ("OPTIM.LR", "0.02", "OPTIM.WARMUP_EPOCH", "0"),

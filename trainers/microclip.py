@@ -94,7 +94,8 @@ class microCLIP(AdaptationTrainer):  # noqa: N801 - its name
         names = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
         descriptions, mask = self.encode_descriptions(opt.DESCRIPTIONS)
         start = description_anchors(names, descriptions, mask, 0.0, "mean")
-        self.fixed = likeness_anchors(names, descriptions, mask)  # W_0
+        # W_0. It could be made again, but not to the bit on another machine: it is kept.
+        self.keep("fixed", likeness_anchors(names, descriptions, mask))
         if opt.CROPS_ONLY:
             self.model = AnchorClassifier(visual, start, self.tau, self.prec)
         else:
