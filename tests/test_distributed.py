@@ -41,6 +41,7 @@ OPTIONS = {
     ),
     "MUST": ("OPTIM.NAME", "sgd", "OPTIM.LR", "0.1", "TRAINER.MUST.THRESHOLD", "0.4"),
     "DPA": ("OPTIM.LR", "1e-3"),
+    "microCLIP": ("OPTIM.NAME", "sgd", "OPTIM.LR", "0.01", "TRAINER.MICROCLIP.N_CROPS", "2"),
     "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
     "UPL": ("OPTIM.LR", "0.02", "TRAINER.UPL.ENSEMBLE", "2", "OPTIM.WARMUP_EPOCH", "0"),
     "PromptLearning": ("OPTIM.LR", "0.02", "OPTIM.WARMUP_EPOCH", "0"),
@@ -185,7 +186,7 @@ def test_two_processes_equal_one(trainer, one, two):
 
 def test_training_moved_the_parameters(one, data, backbone, tmp_path):
     """Else the comparison above would say little."""
-    for trainer in ("FAIR", "MUST", "DPA", "LaFTer", "UPL", "PromptLearning"):
+    for trainer in ("FAIR", "MUST", "DPA", "microCLIP", "LaFTer", "UPL", "PromptLearning"):
         losses = [record["loss"] for record in json.loads((one / trainer / "results.json").read_text())["epochs"]]
         assert abs(losses[1] - losses[0]) > 1e-3 * losses[0], trainer
 

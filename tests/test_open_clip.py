@@ -222,6 +222,6 @@ def test_what_cannot_be_downloaded(monkeypatch, tmp_path):
 
 
 def test_methods_that_need_openais_modules_say_so_first(data, tmp_path, capsys):
-    for trainer in ("UPL", "LaFTer", "MUST"):
+    for trainer in ("UPL", "LaFTer", "MUST", "microCLIP"):
         argv = arguments(trainer, data, "open_clip:ViT-B-32/laion2b_e16", tmp_path / trainer)
         check_refused(argv, "needs a CLIP in OpenAI's layout", capsys)

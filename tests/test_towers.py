@@ -33,7 +33,7 @@ TEXT = ("TRAINER.LAFTER.TEXT_STEPS", "2", "TRAINER.LAFTER.N_PROMPTS", "2")
 
 
 def settings(trainer: str) -> tuple[str, ...]:
-    return {"FAIR": CROPS, "LaFTer": TEXT}.get(trainer, ())
+    return {"FAIR": CROPS, "LaFTer": TEXT, "microCLIP": ("TRAINER.MICROCLIP.N_CROPS", "2")}.get(trainer, ())
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_micro_batches_have_the_gradients_of_the_batch(tiny_clip, prec):
         assert gradient.dtype == torch.float32 and error <= share * gradient.abs().max().clamp_min(1.0), name
 
 
-@pytest.mark.parametrize("trainer", ["FAIR", "MUST", "DPA", "LaFTer"])
+@pytest.mark.parametrize("trainer", ["FAIR", "MUST", "DPA", "LaFTer", "microCLIP"])
 def test_every_trainer_of_the_tower_keeps_to_its_pieces(data, backbone, tmp_path, trainer):
     batch, gradients = None, []
     for limits in ((), ("TRAIN.CHUNK", "3", "TRAIN.MICRO_BATCH", "3")):
@@ -382,6 +382,7 @@ ALL = [
     "TDA",
     "ZeroshotCLIP",
     "ZeroshotCLIP2",
+    "microCLIP",
 ]
 
 
@@ -418,7 +419,7 @@ class Waiting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("trainer", ["FAIR", "MUST", "DPA", "LaFTer", "PromptLearning"])
+@pytest.mark.parametrize("trainer", ["FAIR", "MUST", "DPA", "LaFTer", "PromptLearning", "microCLIP"])
 def test_a_step_reads_nothing_back(data, backbone, tmp_path, trainer):
     built = build(trainer, data, backbone, tmp_path, *EPOCH, *settings(trainer))
     built.num_batches, built.batch_idx = 2, 0

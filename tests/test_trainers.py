@@ -17,6 +17,7 @@ SMALL = {  # what makes a run short
     "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
     "PromptLearning": ("DATASET.NUM_SHOTS", "1"),
     "WCA": ("TRAINER.WCA.N_CROPS", "2"),
+    "microCLIP": ("TRAINER.MICROCLIP.N_CROPS", "2"),
 }
 
 
@@ -52,7 +53,7 @@ def test_every_trainer(trainer, tower, cars, tmp_path, monkeypatch, capsys):
             *SMALL.get(trainer, ()),
         )
     )
-    if (trainer, shape) == ("LaFTer", "resnet"):
+    if trainer in ("LaFTer", "microCLIP") and shape == "resnet":
         assert status == 2 and "ViT" in capsys.readouterr().err
         return
     assert status == 0

@@ -13,19 +13,29 @@ if TYPE_CHECKING:
     from clip.model import VisionTransformer
 
 
-def check_vit(visual: nn.Module) -> None:
-    """Raises UserError if the image tower is no Vision Transformer: others have no tokens to put prompts among."""
+USE = "LaFTer puts prompt tokens into"  # what it needs a Vision Transformer for
+
+
+def check_vit(visual: nn.Module, use: str = USE) -> None:
+    """Raises UserError if the image tower is no Vision Transformer of CLIP's layout: others have no such tokens."""
     parts = ("conv1", "class_embedding", "positional_embedding", "ln_pre", "transformer", "ln_post", "proj")
     if not all(hasattr(visual, part) for part in parts):
-        raise UserError(vit_needed(f"this backbone's image tower is a {type(visual).__name__}"))
+        raise UserError(vit_needed(f"this backbone's image tower is a {type(visual).__name__}", use))
 
 
-def vit_needed(instead: str) -> str:
+def vit_needed(instead: str, use: str = USE) -> str:
     """The message for a backbone that is no Vision Transformer; ``instead`` says what it is."""
     return (
-        f"LaFTer puts prompt tokens into a Vision Transformer, and {instead}. Set MODEL.BACKBONE.NAME to a ViT: "
+        f"{use} a Vision Transformer, and {instead}. Set MODEL.BACKBONE.NAME to a ViT: "
         "ViT-B/32, ViT-B/16, ViT-L/14 or tiny"
     )
+
+
+def first_tokens(visual: "VisionTransformer", images: Tensor) -> Tensor:
+    """What the first block takes, but for the order of its axes: the class token and the patches, [B, 1 + P, width]."""
+    patches = visual.conv1(images).flatten(2).transpose(1, 2)  # [B, patches, width]
+    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    return visual.ln_pre(torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype))
 
 
 def initial_prompts(visual: "VisionTransformer", n: int, generator: torch.Generator) -> Tensor:
@@ -49,9 +59,7 @@ def encode_with_prompts(visual: "VisionTransformer", images: Tensor, prompts: Te
     Returns:
         [B, d], of any length.
     """
-    patches = visual.conv1(images).flatten(2).transpose(1, 2)  # [B, patches, width]
-    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-    tokens = visual.ln_pre(torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype))
+    tokens = first_tokens(visual, images)
     among = prompts.to(tokens.dtype).expand(len(tokens), -1, -1)
     tokens = torch.cat([tokens[:, :1], among, tokens[:, 1:]], dim=1)
     tokens = visual.transformer(tokens.transpose(0, 1))  # CLIP's blocks take [tokens, B, width]

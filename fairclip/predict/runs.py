@@ -116,9 +116,9 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
     if anchors is None:
         raise UserError(
             f"{folder} is a run of {trainer}, whose model is more than an image tower with one vector per class (as "
-            "LaFTer's, whose prompts go through the tower), or whose checkpoint is from before it had the vectors "
-            "(UPL, PromptLearning, MUST, LinearProbe: train again). Its predictions are in predictions.csv, and "
-            "train.py --eval-only makes them for a data set"
+            "LaFTer's, whose prompts go through the tower, and microCLIP's, which pools patches), or whose checkpoint "
+            "is from before it had the vectors (UPL, PromptLearning, MUST, LinearProbe: train again). Its predictions "
+            "are in predictions.csv, and train.py --eval-only makes them for a data set"
         )
     by_epochs = state.get("optimizer") is not None  # a closed-form fit has no optimizer, and does not count epochs
     if epoch is None and by_epochs and state["epoch"] < last:
