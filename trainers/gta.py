@@ -76,7 +76,7 @@ class GTA(AdaptationTrainer):
     - No language model adds descriptions of classes that are confused: they are those of the file, all along. A class
       without any has its name prompt.
     - The last round is reported. There, it is the best of all rounds on the test images.
-    - All parameters of both towers are trained, but not the temperature. The public code trains that one, and leaves out
+    - All parameters of both towers are trained, but not the temperature. The public code trains it and leaves out
       all with "proj" in their names but the last projections: attention's matrices and the second ones of the MLPs.
     - The descriptions are drawn for all images of a round at its start.
     - The last batch of a round is dropped where it is smaller, as Dassl does.
