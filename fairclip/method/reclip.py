@@ -43,7 +43,8 @@ def affinity_graph(nodes: Tensor, k: int) -> Tensor:
     """
     cosines, ends = nearest_neighbours(nodes, k)
     starts = torch.arange(len(nodes), device=ends.device)[:, None].expand_as(ends)
-    return both_ways(starts.flatten(), ends.flatten(), (cosines.flatten() + 1) / 2, len(nodes))
+    weights = (cosines.flatten() + 1).clamp_min(0) / 2  # rounding takes the cosine of opposites below -1
+    return both_ways(starts.flatten(), ends.flatten(), weights, len(nodes))
 
 
 def propagate_labels(graph: Tensor, classes: int, alpha: float, columns: int = COLUMNS) -> Tensor:
