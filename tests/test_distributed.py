@@ -45,7 +45,7 @@ OPTIONS = {
     "UPL": ("OPTIM.LR", "0.02", "TRAINER.UPL.ENSEMBLE", "2", "OPTIM.WARMUP_EPOCH", "0"),
     "PromptLearning": ("OPTIM.LR", "0.02", "OPTIM.WARMUP_EPOCH", "0"),
     "ReCLIP": ("OPTIM.LR", "1e-2", "TRAINER.RECLIP.VISUAL_WEIGHT", "1.0"),
-    "GTA": ("OPTIM.NAME", "sgd", "OPTIM.LR", "1e-3"),
+    "GTA": ("OPTIM.LR", "1e-4"),
     "LinearProbe": (),
     "TransCLIP": ("TRAINER.TRANSCLIP.INDUCTIVE", "True"),
     "ZLaP": (),
