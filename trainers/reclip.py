@@ -36,12 +36,11 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.RECLIP = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
-            # Of the class names; (): CLIP's ensemble for the data set. T is trained with the first alone.
-            "TEMPLATES": (),
+            "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set. T trains with the first alone
             "DIRECTIONS": 0,  # singular directions that the projection ends before; 0: 768, above 500 classes 250
             "NEIGHBOURS": 20,  # of a text or image in the graph
             "ALPHA": 0.99,  # share of a node's label that comes from its neighbours
-            "VISUAL_WEIGHT": 1 / 64,  # of V's loss; see the second deviation below
+            "VISUAL_WEIGHT": 1 / 64,  # of V's loss; 1: as T's. The public code has 1 / batch size
         }
     )
 
@@ -83,7 +82,7 @@ class ReCLIP(AdaptationTrainer):
         self.first_texts = self.encode_names(templates)  # of CLIP as it was: what V's labels start from, [K, d]
         self.tokens = name_tokens(self.backbone.tokenizer, self.classnames, templates).to(self.device)
         self.model = TwoLearners(self.backbone, self.first_texts, self.prec)
-        texts = self.model.of_texts_alone(norm_parameters(self.backbone.text))
+        texts = self.model.of_texts_alone(norm_parameters(self.backbone.text, "text"))
         del self.backbone
 
         trained = [*norm_parameters(self.model.visual).values(), *texts.values()]
