@@ -45,6 +45,8 @@ OPTIONS = {
     "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
     "UPL": ("OPTIM.LR", "0.02", "TRAINER.UPL.ENSEMBLE", "2", "OPTIM.WARMUP_EPOCH", "0"),
     "PromptLearning": ("OPTIM.LR", "0.02", "OPTIM.WARMUP_EPOCH", "0"),
+    "ReCLIP": ("OPTIM.LR", "1e-2", "TRAINER.RECLIP.VISUAL_WEIGHT", "1.0"),
+    "GTA": ("OPTIM.LR", "1e-4"),
     "LinearProbe": (),
     "TransCLIP": ("TRAINER.TRANSCLIP.INDUCTIVE", "True"),
     "ZLaP": (),
@@ -186,7 +188,7 @@ def test_two_processes_equal_one(trainer, one, two):
 
 def test_training_moved_the_parameters(one, data, backbone, tmp_path):
     """Else the comparison above would say little."""
-    for trainer in ("FAIR", "MUST", "DPA", "microCLIP", "LaFTer", "UPL", "PromptLearning"):
+    for trainer in ("FAIR", "MUST", "DPA", "microCLIP", "LaFTer", "UPL", "PromptLearning", "ReCLIP", "GTA"):
         losses = [record["loss"] for record in json.loads((one / trainer / "results.json").read_text())["epochs"]]
         assert abs(losses[1] - losses[0]) > 1e-3 * losses[0], trainer
 

@@ -179,7 +179,7 @@ def test_all_kinds_of_norms(layer, count):
 # -- Devices -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trainer", ["LinearProbe", "TransCLIP", "ZLaP", "StatA", "TDA"])
+@pytest.mark.parametrize("trainer", ["LinearProbe", "TransCLIP", "ZLaP", "StatA", "TDA", "ReCLIP", "GTA"])
 def test_what_mps_cannot_compute_is_said_before_anything_is_loaded(
     trainer, data, weights, tmp_path, monkeypatch, capsys
 ):

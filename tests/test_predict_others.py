@@ -21,6 +21,7 @@ METHODS = [
     ("PromptLearning", ("TRAINER.PROMPTLEARNING.CSC", "True"), set()),
     ("DPA", (), set()),
     ("MUST", ("OPTIM.LR", "1e-2"), {"lengths"}),
+    ("GTA", ("OPTIM.LR", "1e-3"), {"lengths", "bias"}),
     ("LinearProbe", (), {"lengths", "bias"}),
 ]
 

@@ -14,8 +14,10 @@ from fairclip.run.settings import own_settings
 TRAINERS = sorted(folder.name for folder in (ROOT / "configs" / "trainers").iterdir())
 SMALL = {  # what makes a run short
     "FAIR": ("TRAINER.FAIR.N_CROPS", "2", "TRAINER.FAIR.TOP_K", "1"),
+    "GTA": ("TRAINER.GTA.PER_CLASS", "1"),
     "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
     "PromptLearning": ("DATASET.NUM_SHOTS", "1"),
+    "ReCLIP": ("TRAINER.RECLIP.TEMPLATES", "('a photo of a {}.',)"),
     "WCA": ("TRAINER.WCA.N_CROPS", "2"),
     "microCLIP": ("TRAINER.MICROCLIP.N_CROPS", "2"),
 }

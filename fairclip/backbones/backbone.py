@@ -130,19 +130,19 @@ class TextTower(nn.Module):
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 
 
-def norm_parameters(visual: nn.Module) -> dict[str, nn.Parameter]:
-    """Affine parameters of the image tower's normalisation layers, by name, in module order.
+def norm_parameters(tower: nn.Module, which: str = "image") -> dict[str, nn.Parameter]:
+    """Affine parameters of a tower's normalisation layers, by name, in module order. ``which``: for the message.
 
     Torch's layers and their subclasses, and others that are called norms (timm's RmsNorm and LayerNorm2d).
     """
     found = {
         f"{prefix}.{name}".lstrip("."): parameter
-        for prefix, module in visual.named_modules()
+        for prefix, module in tower.named_modules()
         if isinstance(module, NORMS) or type(module).__name__.lower().removesuffix("2d").endswith("norm")
         for name, parameter in module.named_parameters(recurse=False)
     }
     if not found:
-        raise UserError("the image tower has no normalisation layers with parameters: nothing to adapt")
+        raise UserError(f"the {which} tower has no normalisation layers with parameters: nothing to adapt")
     return found
 
 

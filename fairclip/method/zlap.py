@@ -34,10 +34,15 @@ def similarity_graph(features: Tensor, texts: Tensor, k: int = 5, gamma: float =
     weights = torch.cat(edge_weights(image_cosines, text_cosines, gamma), dim=1)
     ends = torch.cat([images + classes, nearest_texts], dim=1)
     starts = torch.arange(classes, nodes, device=ends.device)[:, None].expand_as(ends)
-    both_ways = torch.stack([torch.cat([starts, ends]).flatten(), torch.cat([ends, starts]).flatten()])
-    w = _sparse(both_ways, torch.cat([weights, weights]).flatten(), nodes).coalesce()
+    return both_ways(starts.flatten(), ends.flatten(), weights.flatten(), nodes)
+
+
+def both_ways(starts: Tensor, ends: Tensor, weights: Tensor, nodes: int) -> Tensor:
+    """D^-1/2 (W + W^T) D^-1/2, sparse, [nodes, nodes]; W has these edges and weights, all [E], and D the row sums."""
+    places = torch.stack([torch.cat([starts, ends]), torch.cat([ends, starts])])
+    w = _sparse(places, torch.cat([weights, weights]), nodes).coalesce()
     rows, columns = w.indices()
-    degrees = features.new_zeros(nodes).index_add_(0, rows, w.values())
+    degrees = weights.new_zeros(nodes).index_add_(0, rows, w.values())
     scale = torch.where(degrees > 0, degrees, 1.0).rsqrt()
     return _sparse(w.indices(), w.values() * scale[rows] * scale[columns], nodes).coalesce()
 

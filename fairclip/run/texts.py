@@ -24,13 +24,21 @@ def encode_descriptions(
     backbone: Backbone, cfg: CfgNode, dataset: object, classnames: list[str], path: str = ""
 ) -> tuple[Tensor, Tensor, dict[str, Any] | None]:
     """Class descriptions g(d_cm), [K, M, d], unit rows, the mask of those that exist, [K, M], and which file they are
-    from: its name and SHA-256.
+    from: its name and SHA-256. Arguments as of ``read_descriptions``."""
+    sentences, source = read_descriptions(cfg, dataset, classnames, path)
+    return *encode_ragged(backbone, sentences), source
 
-    Without a file of descriptions no class has any, and every anchor will be its name prompt.
+
+def read_descriptions(
+    cfg: CfgNode, dataset: object, classnames: list[str], path: str = ""
+) -> tuple[list[list[str]], dict[str, Any] | None]:
+    """The sentences on each of K classes, and which file they are from: its name and SHA-256.
+
+    Without a file of descriptions no class has any, and every class is known by its name prompt.
 
     Args: path, of the file; "": the data set's own.
     """
-    file, source = find_descriptions(path, dataset), None
+    file = find_descriptions(path, dataset)
     if file is None:
         node = cfg.TRAINER.NAME.upper()
         switch = cfg.TRAINER[node].get("DESCRIPTIONS") is True  # which names no file
@@ -39,9 +47,7 @@ def encode_descriptions(
             f"their names alone. Put a file into descriptions/ (JSON, class name -> list of sentences)"
             + ("" if switch else f" or name one by TRAINER.{node}.DESCRIPTIONS")
         )
-        sentences: list[list[str]] = [[] for _ in classnames]
-    else:
-        sentences = load_descriptions(file, classnames)
-        source = {"file": str(file), "sha256": checksum_of(file, "SHA-256")}
-        log.info(f"Descriptions: {sum(map(len, sentences))} for {len(sentences)} classes from {file}")
-    return *encode_ragged(backbone, sentences), source
+        return [[] for _ in classnames], None
+    sentences = load_descriptions(file, classnames)
+    log.info(f"Descriptions: {sum(map(len, sentences))} for {len(sentences)} classes from {file}")
+    return sentences, {"file": str(file), "sha256": checksum_of(file, "SHA-256")}
