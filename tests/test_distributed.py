@@ -43,6 +43,8 @@ OPTIONS = {
     "DPA": ("OPTIM.LR", "1e-3"),
     "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
     "UPL": ("OPTIM.LR", "0.02", "TRAINER.UPL.ENSEMBLE", "2", "OPTIM.WARMUP_EPOCH", "0"),
+    "CPL": ("OPTIM.WARMUP_EPOCH", "0", "TRAINER.CPL.ROUND_EPOCHS", "1", "TRAINER.CPL.STEP", "0.5"),
+    "GRIP": ("OPTIM.WARMUP_EPOCH", "0", "TRAINER.GRIP.ROUND_EPOCHS", "1", "TRAINER.GRIP.STEP", "0.5"),
     "PromptLearning": ("OPTIM.LR", "0.02", "OPTIM.WARMUP_EPOCH", "0"),
     "LinearProbe": (),
     "TransCLIP": ("TRAINER.TRANSCLIP.INDUCTIVE", "True"),
