@@ -30,4 +30,5 @@ def test_every_key_of_fair_has_its_default_and_a_meaning(capsys):
 @pytest.mark.parametrize("name", ["Fair", "CoOp"])
 def test_an_unknown_trainer(name, capsys):
     assert config([name]) == 2
-    assert f"there is no trainer '{name}' with settings of its own. Known: CuPL, DPA, FAIR" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"there is no trainer '{name}' with settings of its own. Known: CPL, CuPL, DPA, FAIR" in error

@@ -19,6 +19,8 @@ METHODS = [
     ("UPL", (), set()),
     ("UPL", ("TRAINER.UPL.ENSEMBLE", "3"), {"lengths"}),
     ("PromptLearning", ("TRAINER.PROMPTLEARNING.CSC", "True"), set()),
+    ("CPL", ("TRAINER.CPL.ROUND_EPOCHS", "1"), set()),
+    ("GRIP", ("TRAINER.GRIP.ROUND_EPOCHS", "1"), set()),
     ("DPA", (), set()),
     ("MUST", ("OPTIM.LR", "1e-2"), {"lengths"}),
     ("GTA", ("OPTIM.LR", "1e-3"), {"lengths", "bias"}),

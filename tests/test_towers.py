@@ -372,6 +372,8 @@ ALL = [
     "DPA",
     "LaFTer",
     "UPL",
+    "CPL",
+    "GRIP",
     "PromptLearning",
     "LinearProbe",
     "WCA",

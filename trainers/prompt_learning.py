@@ -3,6 +3,7 @@
 K. Zhou, J. Yang, C. C. Loy, Z. Liu, "Learning to Prompt for Vision-Language Models" (CoOp), arXiv 2109.01134.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -38,7 +39,7 @@ class PromptTrainer(FrozenFeatures):
     WARMUP_CONS_LR; INPUT.TRANSFORMS, the augmentation of training images.
     """
 
-    reads = ("OPTIM.LR_SCHEDULER", "OPTIM.WARMUP_TYPE", "OPTIM.WARMUP_CONS_LR", "INPUT.*")
+    reads: tuple[str, ...] = ("OPTIM.LR_SCHEDULER", "OPTIM.WARMUP_TYPE", "OPTIM.WARMUP_CONS_LR", "INPUT.*")
 
     @property
     def members(self) -> int:
@@ -50,23 +51,31 @@ class PromptTrainer(FrozenFeatures):
         return self.members > 1
 
     def build_model(self) -> None:
-        opt, cfg = self.options, self.cfg.OPTIM
+        opt = self.options
         clip = self.backbone.openai
         shape = (opt.N_CTX, clip.token_embedding.weight.shape[1])
         contexts = torch.zeros(self.members, *((self.num_classes, *shape) if opt.CSC else shape))
         self.model = ContextClassifier(clip, self.classnames, contexts.to(self.device), self.prec)
         del self.backbone  # its towers are in the model
         # Trained are the contexts, nothing else.
-        rates = warmup_cosine(cfg.MAX_EPOCH, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR / cfg.LR)
-        self.set_up_training([{"params": [self.model.contexts]}], partial(LambdaLR, lr_lambda=rates))
+        self.set_up_training([{"params": [self.model.contexts]}], partial(LambdaLR, lr_lambda=self.rates()))
+
+    def rates(self) -> Callable[[int], float]:
+        """Share of the learning rate in each epoch, from 0."""
+        cfg = self.cfg.OPTIM
+        return warmup_cosine(cfg.MAX_EPOCH, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR / cfg.LR)
 
     def before_train(self) -> None:
-        """The members start at random, each from a seed of its own; a resumed run brings them along."""
+        """The members start at random; a resumed run brings them along."""
         super().before_train()
         if self.start_epoch == 0:
-            with torch.no_grad():
-                for i, context in enumerate(self.model.contexts):
-                    context.copy_(initial_context(mixed_seed(self.seed, i), *context.shape))
+            self.draw_contexts()
+
+    @torch.no_grad()
+    def draw_contexts(self) -> None:
+        """Each member's start, from a seed of its own."""
+        for i, context in enumerate(self.model.contexts):
+            context.copy_(initial_context(mixed_seed(self.seed, i), *context.shape))
 
     def learn(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of every member on the same images. Returns the mean of their losses.

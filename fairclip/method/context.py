@@ -136,5 +136,6 @@ class ContextClassifier(ImageClassifier):
         return self.class_features().mean(dim=0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of each member, [E, B, K]."""
-        return self.tau * self.encode(images) @ self.class_features().transpose(1, 2)
+        """Logits of each member, [E, B, K], of images [B, 3, H, W] or of their features f(x), [B, d]."""
+        features = images if images.ndim == 2 else self.encode(images)
+        return self.tau * features @ self.class_features().transpose(1, 2)

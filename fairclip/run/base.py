@@ -75,12 +75,18 @@ class AdaptationTrainer(Outcome):
             return {}
         return {"pseudo_accuracy": 100 * (y == labels.to(y.device, non_blocking=True)).float().mean()}
 
-    def descend(self, loss: Tensor) -> None:
-        """One step of the optimizer. Change kept state only after it: until then it may be repeated."""
+    def descend(self, loss: Tensor, max_norm: float = math.inf) -> None:
+        """One step of the optimizer. Change kept state only after it: until then it may be repeated.
+
+        Args: max_norm, of the gradient; a longer one is shortened to it.
+        """
         (name,) = self.get_model_names()
         self._optims[name].zero_grad()
         self.scaler.scale(loss).backward()
         self.memory_guard.moved = True
+        if max_norm < math.inf:
+            self.scaler.unscale_(self._optims[name])
+            nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], max_norm)
         self.scaler.step(self._optims[name])
         self.scaler.update()
         if self.schedule_by_step:

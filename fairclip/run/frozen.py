@@ -5,13 +5,31 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fairclip.core.log import log
 from fairclip.run.base import AdaptationTrainer
 from fairclip.views.features import encode_images
 from fairclip.views.loading import Images, images_of
+
+
+class FeatureRows(Images):
+    """Features in the place of images: `img` of an item is a row [d].
+
+    Args:
+        images: N of them.
+        features: theirs, [N, d].
+        chosen: positions in both, [S]: the items of this set.
+    """
+
+    def __init__(self, images: Images, features: Tensor, chosen: Tensor) -> None:
+        positions = chosen.tolist()
+        super().__init__([images.paths[i] for i in positions], [images.labels[i] for i in positions], nn.Identity())
+        self.features = features[chosen].cpu()
+
+    def __getitem__(self, index: int) -> dict:
+        return {"img": self.features[index], "label": self.labels[index], "index": index}
 
 
 class FrozenFeatures(AdaptationTrainer):
