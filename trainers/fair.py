@@ -31,10 +31,13 @@ from fairclip.method.label_weights import SCHEMES, self_training_weight
 from fairclip.method.losses import MANY_CLASSES, fairness, weighted_cross_entropy
 from fairclip.method.memory import LabelMemory, Queue
 from fairclip.method.prototypes import align_distribution
+from fairclip.method.rates import layer_groups
 from fairclip.run.base import AdaptationTrainer
 from fairclip.run.checks import check_label_free, check_own_schedule
 from fairclip.text.priors import read_prior
 from fairclip.views.views import FixedCrops, Views
+
+LAYER_DECAY = 0.65  # of the learning rate, from each block to the one below, with TOWER_RATE [F: MUST]
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -49,6 +52,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "ANCHOR_SCALE": math.exp(2),  # s_t [F: WCA], of the weighted ones
             "LEARN_ANCHORS": True,  # train the anchors
             "LEARN_NORM": True,  # train the image tower's norms
+            "TOWER_RATE": 0.0,  # learning rate of the tower's other parameters, in OPTIM.LR; 0: they stay as they are
             # Views and alignment score
             "N_CROPS": 4,  # N [O]
             "TOP_K": 4,  # k, crops that label; 0: the whole image labels
@@ -103,11 +107,15 @@ class FAIR(AdaptationTrainer):
         del self.backbone  # the text tower has done its work
 
         # Trained: the anchors, which make the classifier adaptive [A], and the affine parameters of the image tower's
-        # norms [F]. The norms are not decayed: that would pull them to 0, away from CLIP's values.
-        norms = list(norm_parameters(self.model.visual).values()) if opt.LEARN_NORM else []
+        # norms [F]. The norms are not decayed: that would pull them to 0, away from CLIP's values. With TOWER_RATE also
+        # the rest of the tower, as in MUST, lower layers more slowly [O].
+        visual, norms = self.model.visual, norm_parameters(self.model.visual) if opt.LEARN_NORM else {}
+        others = [(name, p) for name, p in visual.named_parameters() if name not in norms] if opt.TOWER_RATE else []
+        tower = layer_groups(others, visual, opt.TOWER_RATE * self.cfg.OPTIM.LR, LAYER_DECAY) if others else []
         learned = list(self.model.anchors.parameters()) if opt.LEARN_ANCHORS else []
         schedule = partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN)
-        self.set_up_training([{"params": norms, "weight_decay": 0.0}, {"params": learned}], schedule)
+        groups = [{"params": list(norms.values()), "weight_decay": 0.0}, {"params": learned}, *tower]
+        self.set_up_training(groups, schedule)
 
         self.prior = read_prior(opt.PRIOR, self.classnames).to(self.device) if opt.PRIOR else None  # pi
         self.recent = self.memory = None
@@ -276,11 +284,14 @@ class FAIR(AdaptationTrainer):
         require(
             0 < opt.ALPHA <= opt.BETA <= 1, f"{node}.ALPHA {opt.ALPHA}, BETA {opt.BETA}: need 0 < ALPHA <= BETA <= 1"
         )
-        for key in ("ANCHOR_SCALE", "SHARPNESS", "FAIRNESS"):
+        for key in ("ANCHOR_SCALE", "SHARPNESS", "FAIRNESS", "TOWER_RATE"):
             require(0 <= opt[key] < math.inf, f"{node}.{key} {opt[key]}: a number from 0 on")
         file = Path(opt.PRIOR).expanduser()
         require(not opt.PRIOR or file.is_file(), f"{node}.PRIOR: there is no file {file}")
         require(0 <= opt.LABEL_MEMORY < 1, f"{node}.LABEL_MEMORY {opt.LABEL_MEMORY}: a share lies in [0, 1), 0: none")
-        require(opt.LEARN_ANCHORS or opt.LEARN_NORM, f"{node}.LEARN_ANCHORS and LEARN_NORM are both off: nothing to do")
+        require(
+            opt.LEARN_ANCHORS or opt.LEARN_NORM or opt.TOWER_RATE,
+            f"{node}.LEARN_ANCHORS, LEARN_NORM and TOWER_RATE are all off: nothing to learn",
+        )
         require(opt.ALIGN_QUEUE >= 0, f"{node}.ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0: no alignment")
         require(cfg.OPTIM.LR >= opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below {node}.LR_MIN {opt.LR_MIN}")

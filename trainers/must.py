@@ -22,7 +22,7 @@ from fairclip.method.anchors import AnchorClassifier
 from fairclip.method.confidence import confident_labels, masked_cross_entropy
 from fairclip.method.ema import EMA, ramped_decay
 from fairclip.method.losses import MANY_CLASSES, fairness
-from fairclip.method.rates import cosine, layer_depths
+from fairclip.method.rates import cosine, layer_groups
 from fairclip.run.base import AdaptationTrainer
 from fairclip.run.checks import check_label_free, check_openai, check_own_schedule
 from fairclip.text.templates import prompts_of
@@ -111,16 +111,8 @@ class MUST(AdaptationTrainer):
 
         Vectors (biases, norms, the class token) are spared weight decay.
         """
-        depths, head = layer_depths(self.model.visual)
-        members: dict[tuple[int, bool], list[Tensor]] = {}
-        for name, parameter in self.model.named_parameters():
-            depth = depths.get(name.removeprefix("visual."), head)
-            members.setdefault((depth, parameter.ndim > 1), []).append(parameter)
-        return [
-            {"params": parameters, "lr": rate * self.options.LAYER_DECAY ** (head - depth)}
-            | ({} if decayed else {"weight_decay": 0.0})
-            for (depth, decayed), parameters in sorted(members.items(), key=lambda item: item[0], reverse=True)
-        ]
+        named = [(name.removeprefix("visual."), parameter) for name, parameter in self.model.named_parameters()]
+        return layer_groups(named, self.model.visual, rate, self.options.LAYER_DECAY)
 
     def train_transform(self) -> Views:
         """One decoded image -> weak view, strong view."""

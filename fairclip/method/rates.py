@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from fairclip.core.errors import UserError
 
@@ -52,3 +52,26 @@ def layer_depths(visual: nn.Module) -> tuple[dict[str, int], int]:
         inside = block.match(name)
         depths[name] = int(inside[1]) + shift if inside else 0 if first.match(name) else head
     return depths, head
+
+
+def layer_groups(
+    parameters: Iterable[tuple[str, Tensor]], visual: nn.Module, rate: float, share: float
+) -> list[dict[str, Any]]:
+    """Groups for torch's optimizers in which each layer has `share` of the learning rate of the layer above.
+
+    Those of the head come first, with `rate`. Matrices are decayed as the optimizer says, vectors are not.
+
+    Args:
+        parameters: by their names within `visual`; others count to the head.
+
+    Raises:
+        UserError: the tower is neither a ViT nor a ResNet of CLIP's form.
+    """
+    depths, head = layer_depths(visual)
+    members: dict[tuple[int, bool], list[Tensor]] = {}
+    for name, parameter in parameters:
+        members.setdefault((depths.get(name, head), parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": found, "lr": rate * share ** (head - depth)} | ({} if decayed else {"weight_decay": 0.0})
+        for (depth, decayed), found in sorted(members.items(), key=lambda item: item[0], reverse=True)
+    ]
