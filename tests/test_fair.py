@@ -111,7 +111,7 @@ def test_predictions_are_kept(finished, data):
     assert (data / rows[0]["image"]).is_file()
     accuracy = 100 * sum(row["label"] == row["prediction"] for row in rows) / len(rows)
     assert accuracy == pytest.approx(json.loads((finished / "results.json").read_text())["accuracy"])
-    assert all(1 / 3 <= float(row["confidence"]) <= 1 for row in rows)
+    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
 
 
 def test_testing_every_epoch_changes_nothing_else(finished, data, backbone, tmp_path):

@@ -177,7 +177,7 @@ def build_and_run(args: argparse.Namespace, cfg: CfgNode, training: bool) -> Non
     details.info(f"** Config **\n{own_settings(trainer.cfg) if ours else trainer.cfg}")
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        trainer.test()
+        trainer.test() if not ours or trainer.has_labels(trainer.cfg.TEST.SPLIT) else trainer.only_predict()
     elif training:
         if not ours:  # ours write it themselves
             write_config(trainer.cfg, cfg.OUTPUT_DIR, whole=True)

@@ -97,12 +97,12 @@ def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
 def write_predictions(
     folder: str | Path, root: str, classnames: Sequence[str], rows: Iterable[tuple[str, int, int, float]]
 ) -> Path:
-    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence. In names
+    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, probability. In names
     that are not UTF-8 the other bytes are escaped.
 
     Args:
         root: the data folder; images below it are named relative to it.
-        rows: path, label, predicted label and probability of the prediction, for each image.
+        rows: path, label (negative: none is known), predicted label and its probability, for each image.
     """
     root = os.path.abspath(os.path.expanduser(root))
     path = Path(folder) / PREDICTIONS
@@ -112,8 +112,11 @@ def write_predictions(
         return os.path.relpath(image, root) if inside else image
 
     table = as_csv(
-        ["image", "label", "prediction", "confidence"],
-        ((named(image), classnames[label], classnames[guess], f"{sure:.4f}") for image, label, guess, sure in rows),
+        ["image", "label", "prediction", "probability"],
+        (
+            (named(image), classnames[label] if label >= 0 else "", classnames[guess], f"{sure:.4f}")
+            for image, label, guess, sure in rows
+        ),
     )
     with atomic(path) as temporary:
         temporary.write_bytes(table.encode("utf-8", "backslashreplace"))  # names of files may be any bytes
