@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
+from fairclip.core.bars import bar
 from fairclip.core.csv_files import as_csv
 from fairclip.core.errors import UserError, require
 from fairclip.core.files import atomic
@@ -91,12 +91,12 @@ def read_batches(
     paths: Sequence[str], size: int, problems: list[str], upright: bool
 ) -> Iterator[dict[str, Image.Image]]:
     """Up to ``size`` images at a time, by path. Those that cannot be read are left out: ``problems`` says why."""
-    bar = tqdm(total=len(paths), desc="predict", unit="image", leave=False, disable=None)
-    with bar, ThreadPoolExecutor(THREADS) as pool:
+    progress = bar(None, "predict", "image", total=len(paths))
+    with progress, ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(paths), size):
             part = paths[start : start + size]
             read = dict(zip(part, pool.map(partial(try_to_read, upright=upright), part), strict=True))
-            bar.update(len(read))
+            progress.update(len(read))
             problems += [image for image in read.values() if isinstance(image, str)]
             if images := {path: image for path, image in read.items() if not isinstance(image, str)}:
                 yield images
