@@ -17,7 +17,7 @@ from fairclip.core.devices import choose_device
 from fairclip.core.errors import require
 from fairclip.core.files import atomic
 from fairclip.core.image_files import printable
-from fairclip.core.log import log
+from fairclip.core.log import log, show_messages
 from fairclip.core.toolbox import use_dassl
 from fairclip.method.anchors import AnchorClassifier, text_anchors
 from fairclip.predict.classifier import backbone_of, build_classifier, precision_on
@@ -68,6 +68,7 @@ def adapt(
     Raises:
         UserError: what is wrong with which argument.
     """
+    show_messages()  # a notebook should see how far it is
     require(epochs >= 0 and seed >= 0, f"epochs {epochs}, seed {seed}: numbers from 0 on")
     folder, place = Path(out).expanduser(), choose_device(device)
     require(not folder.exists() or folder.is_dir(), f"{folder} is a file: name a folder for the adapted model")
