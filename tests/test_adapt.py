@@ -90,19 +90,20 @@ def test_a_folder_and_names(photos, backbone, tmp_path, capsys, loaded):
     assert "adapted with other classes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", ["pil", "array", "paths", "dataset"])
+@pytest.mark.parametrize("form", ["pil", "array", "paths", "dataset", "one"])
 def test_images_of_any_form(form, photos, backbone, tmp_path):
-    paths = sorted((photos / "album").glob("*.png"))[:2]  # fewer images than classes
+    paths = sorted((photos / "album").glob("*.png"))[: 1 if form == "one" else 2]  # fewer images than classes
     opened = [Image.open(path).convert("RGB") for path in paths]
     given = {
         "pil": opened,
         "array": [np.array(image) for image in opened],
         "paths": paths,
+        "one": paths,
         "dataset": [(torch.from_numpy(np.array(image)).permute(2, 0, 1), 7) for image in opened],
     }[form]
     out = tmp_path / "model"
     predictor = fairclip.adapt(given, CLASSES, SENTENCES, backbone, out=out, epochs=1, settings=FEW)
-    assert predictor.classnames == CLASSES and len(rows(out)) == 2
+    assert predictor.classnames == CLASSES and len(rows(out)) == len(paths)
     expected = predictor(paths)
     assert torch.allclose(predictor([answer["image"] for answer in rows(out)]), expected)
 

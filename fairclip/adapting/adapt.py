@@ -32,6 +32,7 @@ from fairclip.run.checkpoints import find_checkpoint, read_checkpoint
 
 PREDICTIONS, SUMMARY, PICTURE = "predictions.csv", "summary.json", "crops.png"
 DRAWN = 6  # images in the picture
+FEW = 5  # images a class, below which a warning says that these are few
 
 
 def adapt(
@@ -86,6 +87,8 @@ def say_task(task: Task) -> None:
         f"{len(task.images):,} images, {len(task.classes)} classes"
         + (f"; {len(task.apart):,} images of test/ and val/ are predicted, and not adapted to" if task.apart else "")
     )
+    if len(task.images) < FEW * len(task.classes):
+        log.warning(f"fewer than {FEW} images a class: look closely at what changed. Some dozens a class would help")
     known = len(task.descriptions)
     if known:
         log.info(f"Class descriptions: {known} of {len(task.classes)} classes, from {task.source}")

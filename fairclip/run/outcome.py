@@ -100,7 +100,7 @@ class Outcome(Built):
     def only_predict(self) -> None:
         _, images = self.predict_split(self.cfg.TEST.SPLIT)
         log.info(
-            f"No accuracy, as the test images have no labels. Predictions of {len(images):,} images: "
+            f"No accuracy, as the test images have no labels. Predictions ({len(images):,} images): "
             f"{self.output_dir} (predictions.csv)"
         )
 
