@@ -14,6 +14,8 @@ from test_house import ALLOWED
 from toys import CLASSES, ROOT, make_data, save_clip
 
 from fairclip.cli import COMMANDS, build_parser, split_options
+from fairclip.core.rules import check
+from fairclip.run.results import RULES
 
 ELSEWHERE = ("README.md", "toolbox/README.md", "datasets/classes/README.md")
 PAGES = [*map(ROOT.joinpath, ELSEWHERE), *sorted(ROOT.glob("docs/*.md"))]
@@ -188,6 +190,17 @@ def test_functions_are_where_the_page_says():
             assert any(defines(module, name) for module in modules), f"{name} in {where}"
             checked += 1
     assert checked >= 60
+
+
+# -- docs/runs.md ------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_results_is_one_and_its_fields_are_explained():
+    page = ROOT / "docs/runs.md"
+    example = json.loads(block(page, "json"))
+    check(example, RULES, page)
+    explained = {name for row in rows(page) for name in names(row[0])}
+    assert set(example) - explained == set() and "crop_accuracy" in example
 
 
 # -- docs/comparing.md -------------------------------------------------------------------------------------------------
