@@ -42,7 +42,6 @@ def download(url: str, target: str | Path, checksum: str, largest: int = LARGEST
         log.warning(f"{target} is damaged (wrong {kind}): downloading it again")
     require(_can_write(target.parent), f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
     part = target.with_name(target.name + ".part")
-    log.info(f"Downloading {url}")
     reason: Exception
     by_hand = f"Or put the file at {target} yourself (from {url}, {kind} {checksum})."
     for attempt in range(ATTEMPTS):
