@@ -3,7 +3,8 @@
 <DATASET.ROOT>/<DATASET.FOLDER>/
     train/<class>/*.jpg   or, without labels, train/*.jpg
     test/<class>/*.jpg    what the result is measured on; without it, val/<class>/;
-                          with TEST.NO_TEST True it may be absent
+                          with TEST.NO_TEST True it may be absent;
+                          test/*.jpg, without labels, get predictions and no accuracy
     classes.txt           needed without labels: one class a line, in the order of the labels; where its folder has
                           another name, that follows behind a tab
     labels.csv            instead of class folders: a line for each image, in the columns path,label[,split]
@@ -17,7 +18,7 @@ from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, few
 from fairclip.data.folders import find_below
-from fairclip.data.labelled import LabelledDataset, drop_corrupt
+from fairclip.data.labelled import LabelledDataset, datum, drop_corrupt
 from fairclip.data.messages import tell_once, warn_once
 from fairclip.data.own_folder import UNLABELLED, read_own_folder
 from fairclip.data.settings import data_root
@@ -76,9 +77,6 @@ class ImageFolder(LabelledDataset):
                 "none"
             )
         self._all_names = names  # LabelledDataset takes the classes from here
-        val, test = (
-            [Datum(impath=path, label=label, classname=names[label]) for path, label in items[part]]
-            for part in ("val", "test")
-        )
+        val, test = ([datum(path, label, names) for path, label in items[part]] for part in ("val", "test"))
         train = [Datum(impath=path, label=UNLABELLED) for path, _ in items["train"]]
         DatasetBase.__init__(self, train_x=train, val=val, test=test)

@@ -4,12 +4,14 @@ fair compare synth_cars --methods fair,upl
 """
 
 import argparse
+import difflib
 import importlib
 import os
 import select
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from fairclip.core.errors import UserError, in_one_line
 from fairclip.core.log import show_messages
@@ -59,9 +61,29 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
 GROUPS = {"data": "look after data sets", "describe": "look after class descriptions"}
 
 
+class Parser(argparse.ArgumentParser):
+    """Its mistakes are one message, as all others are, and not the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"Error: {self.prog}: {message} ({self.prog} --help lists what it takes)\n")
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """What a command does not know ends here, where the command's own options are known."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unknown arguments: {' '.join(rest)}{self.meant(rest[0])}")
+        return found, rest
+
+    def meant(self, word: str) -> str:
+        """The option that a wrong one may stand for, in words."""
+        flag, known = word.partition("=")[0], list(self._option_string_actions)
+        close = [name for name in known if name.startswith(flag)] or difflib.get_close_matches(flag, known)
+        return f", did you mean {close[0]}?" if word.startswith("--") and close else ""
+
+
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser; of the commands, only the one that ``argv`` names is imported."""
-    parser = argparse.ArgumentParser("fair", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("fair", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words, commands, subparsers = list(argv), COMMANDS, parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in commands.items():
         if isinstance(command, Command):

@@ -32,9 +32,9 @@ import torch.nn.functional as F
 from clip import clip
 from clip.model import CLIP
 from PIL import Image
-from tqdm import tqdm
 
 from fairclip.backbones.pixels import CLIP_PIXELS
+from fairclip.core.bars import bar
 from fairclip.core.places import PACKAGE
 from fairclip.data.synth.captions import Car, agreement, caption
 from fairclip.data.synth.catalogue import BODIES, COLOURS, PARTS, catalogue, random_parts
@@ -169,7 +169,7 @@ def _draw_all(cars: list[Car], seed: int, workers: int, pixels: Path, places: Pa
     images = np.lib.format.open_memmap(pixels, "w+", np.uint8, (len(cars), SIZE, SIZE, 3))
     boxes = []
     with ProcessPoolExecutor(workers) as pool:
-        for k, (drawn, found) in enumerate(tqdm(pool.map(_draw_shard, jobs), total=len(jobs), desc="render")):
+        for k, (drawn, found) in enumerate(bar(pool.map(_draw_shard, jobs), "render", total=len(jobs))):
             images[k * shard : k * shard + len(drawn)] = drawn
             boxes += found
     images.flush()
@@ -226,7 +226,7 @@ def warm_up_text(model: CLIP, pairs: Pairs, steps: int, batch: int, seed: int) -
     )
     seen = torch.zeros(TEXT["vocab_size"], dtype=torch.bool)
     scale = model.logit_scale.detach().exp()
-    for step in tqdm(range(steps), desc="text", mininterval=10):
+    for step in bar(range(steps), "text", mininterval=10):
         rng = random.Random(f"text-{seed}-{step}")
         first, second, claims = pairs.paraphrases(batch, rng)
         tokens = clip.tokenize(first + second).to(scale.device)

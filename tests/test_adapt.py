@@ -15,9 +15,10 @@ from PIL import Image
 from toys import CLASSES, ROOT, make_data, save_clip
 
 import fairclip
+from fairclip.adapting.adapt import below_common
 from fairclip.adapting.settings import choose_settings
 from fairclip.adapting.summary import Answer, in_words, summarize
-from fairclip.adapting.task import shipped_descriptions
+from fairclip.adapting.task import find_images, keep_image, shipped_descriptions
 from fairclip.core.errors import UserError
 
 FEW = ("TRAINER.FAIR.N_CROPS", "2", "TRAINER.FAIR.TOP_K", "2", "TRAINER.FAIR.PREC", "fp32")
@@ -40,12 +41,24 @@ def photos(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture
+def loaded(monkeypatch) -> list[tuple]:
+    """The arguments of each call that loads a backbone."""
+    from fairclip.predict import classifier
+    from fairclip.run import build
+
+    calls, real = [], classifier.load_backbone
+    for module in (classifier, build):
+        monkeypatch.setattr(module, "load_backbone", lambda *args: calls.append(args) or real(*args))
+    return calls
+
+
 def rows(out: Path) -> list[dict[str, str]]:
     with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_a_folder_and_names(photos, backbone, tmp_path, capsys):
+def test_a_folder_and_names(photos, backbone, tmp_path, capsys, loaded):
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES) + "\n\n")
     (tmp_path / "said.json").write_text(json.dumps(SENTENCES))
     out = tmp_path / "model"
@@ -55,14 +68,19 @@ def test_a_folder_and_names(photos, backbone, tmp_path, capsys):
     said = capsys.readouterr()
     assert "of 9 images got another class" in said.out + said.err and "broken.jpg" in said.out + said.err
     answers, summary = rows(out), json.loads((out / "summary.json").read_text())
-    assert len(answers) == 9 == summary["images"] and {answer["class"] for answer in answers} <= set(CLASSES)
-    assert summary["changed"] == sum(answer["class"] != answer["class_before"] for answer in answers)
+    assert len(answers) == 9 == summary["images"] and {answer["prediction"] for answer in answers} <= set(CLASSES)
+    assert summary["changed"] == sum(answer["prediction"] != answer["prediction_before"] for answer in answers)
     with Image.open(out / "crops.png") as picture:
         assert picture.height > 6 * 300
 
+    loads = [args[0] for args in loaded]
+    assert len(loads) == 2  # by the run, and by what is said afterwards
+
     # The answers are those of a predictor that is loaded; the same call once more trains nothing and says the same.
     predictor = fairclip.Predictor.load(out)
-    assert [predictor.top(answer["image"], 1)[0][0] for answer in answers] == [answer["class"] for answer in answers]
+    assert [predictor.top(answer["image"], 1)[0][0] for answer in answers] == [
+        answer["prediction"] for answer in answers
+    ]
     before = (out / "fair/model.pth.tar-2").stat().st_mtime_ns
     assert fair_adapt(argv) == 0
     assert rows(out) == answers and (out / "fair/model.pth.tar-2").stat().st_mtime_ns == before
@@ -72,21 +90,48 @@ def test_a_folder_and_names(photos, backbone, tmp_path, capsys):
     assert "adapted with other classes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", ["pil", "array", "paths", "dataset"])
+@pytest.mark.parametrize("form", ["pil", "array", "paths", "dataset", "one"])
 def test_images_of_any_form(form, photos, backbone, tmp_path):
-    paths = sorted((photos / "album").glob("*.png"))[:2]  # fewer images than classes
+    paths = sorted((photos / "album").glob("*.png"))[: 1 if form == "one" else 2]  # fewer images than classes
     opened = [Image.open(path).convert("RGB") for path in paths]
     given = {
         "pil": opened,
         "array": [np.array(image) for image in opened],
         "paths": paths,
+        "one": paths,
         "dataset": [(torch.from_numpy(np.array(image)).permute(2, 0, 1), 7) for image in opened],
     }[form]
     out = tmp_path / "model"
     predictor = fairclip.adapt(given, CLASSES, SENTENCES, backbone, out=out, epochs=1, settings=FEW)
-    assert predictor.classnames == CLASSES and len(rows(out)) == 2
+    assert predictor.classnames == CLASSES and len(rows(out)) == len(paths)
     expected = predictor(paths)
     assert torch.allclose(predictor([answer["image"] for answer in rows(out)]), expected)
+
+
+def test_images_in_memory_are_those_that_a_predictor_sees(tmp_path):
+    grey = Image.fromarray(np.full((4, 6), 40_000, np.uint16))
+    clear = Image.new("RGBA", (6, 4))
+    for number, (image, colour) in enumerate([(grey, 156), (clear, 255), (torch.full((1, 4, 6), 0.5), 128)]):
+        with Image.open(keep_image(image, number, tmp_path)) as kept:
+            assert kept.mode == "RGB" and kept.getpixel((0, 0)) == (colour,) * 3
+    for image in (torch.randn(3, 4, 6), np.zeros((4, 6), np.uint8)):
+        with pytest.raises(UserError, match="image 7: "):
+            keep_image(image, 7, tmp_path)
+
+
+def test_a_folder_with_a_test_of_its_own(tmp_path):
+    for place in ("train/a.png", "val/b.png", "testing/deep/c.png", "d.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    trained, apart = ([os.path.relpath(p, tmp_path) for p in part] for part in find_images(tmp_path, tmp_path / "out"))
+    assert (trained, apart) == (["d.png", "train/a.png"], ["testing/deep/c.png", "val/b.png"])
+    (tmp_path / "train/a.png").unlink()
+    assert len(find_images(tmp_path, tmp_path / "out")[0]) == 3
+
+
+def test_titles_are_relative_to_the_folder():
+    assert below_common(["/p/a/1.png"], ["/p/a/1.png", "/p/2.png"]) == ["a/1.png"]
+    assert below_common(["/p/a/1.png"], ["/p/a/1.png"]) == ["1.png"]
 
 
 def test_without_descriptions_and_with_those_of_the_project(photos, backbone, tmp_path, caplog):
@@ -103,7 +148,7 @@ def test_without_descriptions_and_with_those_of_the_project(photos, backbone, tm
         ("nowhere", CLASSES, None, "there is no folder nowhere"),
         ([], CLASSES, None, "there are no images"),
         (["nowhere.jpg"], CLASSES, None, "there is no image nowhere.jpg"),
-        ([3], CLASSES, None, "image 0 is a int"),
+        ([3], CLASSES, None, "image 0: what is of the type int is no image"),
         ("PHOTOS", ["one"], None, "at least two classes"),
         ("PHOTOS", ["one", "two", "one"], None, "named twice: one"),
         ("PHOTOS", ["one", " "], None, "a class name is empty"),

@@ -33,4 +33,20 @@ def test_an_unknown_command_is_one_message(words, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(words)
     err = capsys.readouterr().err
-    assert end.value.code == 2 and "Traceback" not in err and "error: " in err
+    assert end.value.code == 2 and "Traceback" not in err and err.startswith("Error: fair") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--dataset", "x"], "fair train: unknown arguments: --dataset, did you mean --dataset-config-file?"),
+        (["predict", "run", "--otput=x"], "fair predict: unknown arguments: --otput=x, did you mean --output?"),
+        (["data", "doctor", "--fly"], "fair data doctor: unknown arguments: --fly (fair data doctor --help lists"),
+        (["adapt", "photos"], "fair adapt: the following arguments are required: --classes"),
+    ],
+)
+def test_an_unknown_option_is_told_by_the_command_that_was_meant(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    err = capsys.readouterr().err
+    assert end.value.code == 2 and err.startswith(f"Error: {message}") and err.count("\n") == 1

@@ -1,6 +1,7 @@
 """Digests, leftovers of killed runs, and files of ours that somebody has changed."""
 
 import os
+import stat
 import subprocess
 import sys
 import zipfile
@@ -158,6 +159,17 @@ def test_the_first_writing_sweeps(tmp_path, monkeypatch):
         with work_folder(tmp_path / "b") as folder:
             assert folder.is_dir()
     assert sorted(os.listdir(tmp_path)) == [".results.json.12-01234567.tmp", "a"]
+
+
+def test_files_have_the_rights_of_the_umask_whoever_wrote_them(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic(tmp_path / "a") as file:
+            file.unlink()
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # as safetensors does
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
 # -- Text --------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,14 +13,16 @@ import pytest
 from test_house import ALLOWED
 from toys import CLASSES, ROOT, make_data, save_clip
 
-from fairclip.cli import COMMANDS
+from fairclip.cli import COMMANDS, build_parser, split_options
+from fairclip.core.rules import check
+from fairclip.run.results import RULES
 
 ELSEWHERE = ("README.md", "toolbox/README.md", "datasets/classes/README.md")
 PAGES = [*map(ROOT.joinpath, ELSEWHERE), *sorted(ROOT.glob("docs/*.md"))]
 HOUSE = ROOT / "docs/house.md"
 # Paths of this repository begin with one of its folders. Those with a placeholder are left out, and so are folders that
 # are made when something runs (data/, output/, dist/).
-FOLDERS = "fairclip trainers datasets configs descriptions toolbox scripts tests docs .ci".split()
+FOLDERS = "fairclip trainers datasets configs descriptions toolbox scripts tests docs examples .ci".split()
 PATH = re.compile(rf"(?<![\w./>-])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./<>*…-]*")
 # What the reader makes, and what earlier versions had.
 OTHERS = {"trainers/mine.py", "configs/trainers/Mine/tiny.yaml", "trainers/two_towers.py"}
@@ -72,6 +75,66 @@ def test_commands_exist(page):
         assert word in COMMANDS, word
         group = COMMANDS[word]
         assert not (isinstance(group, dict) and second) or second in group, (word, second)
+
+
+# -- Every command is done by a test, or it is said why not ------------------------------------------------------------
+
+LIST = ROOT / "tests/doc_commands.txt"
+SCRIPTS = {  # what these scripts call
+    "scripts/compare.sh": ["compare"],
+    "scripts/fair/ablation.sh": ["compare", "--table", "ablation"],
+    "scripts/fair/main.sh": ["run", "fair"],
+    "scripts/run.sh": ["run", "--trainer"],
+}
+
+
+def commands(page: Path) -> set[str]:
+    """The commands of the blocks of bash: each in one line, without its comment."""
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = (re.sub(r"(^|\s)#.*$", "", line) for block in blocks for line in block.replace("\\\n", "").splitlines())
+    return {" ".join(line.split()) for line in lines} - {""}
+
+
+def listed() -> dict[str, str]:
+    """The commands of the list, each with what stands above it: a test, or why there is none."""
+    found, above = {}, ""
+    for line in LIST.read_text(encoding="utf-8").splitlines():
+        if line.startswith("    "):
+            assert line.strip() not in found, f"twice in {LIST.name}: {line.strip()}"
+            found[line.strip()] = above
+        elif line and not line.startswith("#"):
+            above = line
+    return found
+
+
+def test_every_command_is_done_by_a_test_or_it_is_said_why_not():
+    said, known = {command for page in PAGES for command in commands(page)}, listed()
+    assert not sorted(said - known.keys()), f"in no test: add them to {LIST.name}"
+    assert not sorted(known.keys() - said), f"on no page: remove them from {LIST.name}"
+    for how in sorted(set(known.values())):
+        if how.startswith("not here: "):
+            continue
+        file, _, name = how.partition("::")
+        assert re.search(rf"^def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), how
+
+
+def words_of(command: str) -> list[str]:
+    """The arguments of `fair` in a command, by the script that calls it too; none in others, or with a placeholder."""
+    words = [word for word in shlex.split(command.partition(" > ")[0]) if not re.fullmatch(r"[A-Z_]+=.*", word)]
+    if re.search(r"[…\[]", command):
+        return []
+    if words[0] == "bash" and words[1] in SCRIPTS:
+        return [*SCRIPTS[words[1]], *words[2:]]
+    return words[1:] if words[0] == "fair" and "--help" not in words else []
+
+
+def test_every_command_of_ours_has_options_that_there_are():
+    """Those that no test does, too."""
+    checked = [words for words in map(words_of, listed()) if words]
+    for words in checked:
+        plain, _ = split_options(words)
+        build_parser(plain).parse_args(plain)
+    assert len(checked) > 50
 
 
 def test_enough_is_found():
@@ -127,6 +190,17 @@ def test_functions_are_where_the_page_says():
             assert any(defines(module, name) for module in modules), f"{name} in {where}"
             checked += 1
     assert checked >= 60
+
+
+# -- docs/runs.md ------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_results_is_one_and_its_fields_are_explained():
+    page = ROOT / "docs/runs.md"
+    example = json.loads(block(page, "json"))
+    check(example, RULES, page)
+    explained = {name for row in rows(page) for name in names(row[0])}
+    assert set(example) - explained == set() and "crop_accuracy" in example
 
 
 # -- docs/comparing.md -------------------------------------------------------------------------------------------------

@@ -111,9 +111,9 @@ def test_predictions_are_kept(finished, data):
     assert (data / rows[0]["image"]).is_file()
     accuracy = 100 * sum(row["label"] == row["prediction"] for row in rows) / len(rows)
     assert accuracy == pytest.approx(json.loads((finished / "results.json").read_text())["accuracy"])
-    assert all(1 / 3 <= float(row["confidence"]) <= 1 for row in rows)
+    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
     for row in rows:
-        own, sure = float(row["label_probability"]), float(row["confidence"])
+        own, sure = float(row["label_probability"]), float(row["probability"])
         assert abs(own - sure) < 1e-4 if row["label"] == row["prediction"] else own <= min(sure, 1 - sure) + 1e-4
 
 

@@ -146,7 +146,7 @@ def test_a_run_leaves_its_results_and_predicts(finished, data, backbone, tmp_pat
     torch.testing.assert_close(answers, logits.softmax(dim=1), atol=1e-5, rtol=0)
     best = answers.max(dim=1)
     assert [predictor.classnames[i] for i in best.indices] == [row["prediction"] for row in said]
-    assert best.values.tolist() == pytest.approx([float(row["confidence"]) for row in said], abs=6e-5)
+    assert best.values.tolist() == pytest.approx([float(row["probability"]) for row in said], abs=6e-5)
 
     # The head is that of a transduction after the last round.
     trainer.transduct()

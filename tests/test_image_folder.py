@@ -186,7 +186,7 @@ def test_what_needs_labels_is_refused(tmp_path, opts):
         (["images/1.jpg"], "", "no folder train/, only images"),
         (["train/.keep/1.jpg", "test/a/1.jpg"], "", "train holds no images"),
         (["train/a/1.jpg"], "", "nothing to test on"),
-        (["train/a/1.jpg", "test/1.jpg"], "", "test need labels"),
+        (["train/a/1.jpg", "val/1.jpg"], "", "nothing to test on"),
         (["train/1.jpg", "test/a/1.jpg"], "", "classes.txt must say what classes there are"),
         (["train/1.jpg", "test/a/1.jpg"], "# none\n", "names no class"),
         (["train/1.jpg", "train/a/1.jpg", "test/a/1.jpg"], "a\n", r"both images and folders with images \(a\)"),

@@ -209,7 +209,7 @@ def test_missing_test_labels_are_named_with_their_source(tmp_path):
     (home / "cars_test_annos_withlabels.mat").unlink()
     with pytest.raises(UserError) as error:
         build(tmp_path)
-    for part in ("no split_zhou_StanfordCars.json", "withlabels.mat is missing", "issues/7545", "gdown"):
+    for part in ("no split_zhou_StanfordCars.json", "withlabels.mat is missing", "fair data doctor"):
         assert part in str(error.value)
     (home / "split_zhou_StanfordCars.json").write_text(json.dumps(miniatures.cars_zhou()))
     assert sizes(build(tmp_path)) == (18, 6, 12)
@@ -240,7 +240,7 @@ def test_a_class_number_that_is_counted_from_zero_is_an_error(tmp_path):
 def test_nothing_there(tmp_path):
     for folder in ("stanford_cars/devkit", "stanford_cars/cars_train"):
         (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(UserError, match=r"(?s)nothing that is known lies in .*stanford_cars.*is expected as.*--root"):
+    with pytest.raises(UserError, match=r"(?s)nothing that is known lies in .*stanford_cars.*fair data doctor.*--root"):
         build(tmp_path)
     with pytest.raises(UserError, match=r"not in .*elsewhere"):
         build(tmp_path / "elsewhere")
@@ -266,7 +266,7 @@ def test_few_missing_images_are_a_warning_or_with_strict_an_error(tmp_path, caps
 def test_most_of_a_part_missing_is_always_an_error(tmp_path):
     home = stanford_cars(tmp_path, zhou=True)
     shutil.rmtree(home / "cars_test")
-    with pytest.raises(UserError, match=r"(?s)12 of the 12 test images are missing.*00001\.jpg.*is expected as"):
+    with pytest.raises(UserError, match=r"(?s)12 of the 12 test images are missing.*00001\.jpg.*fair data doctor"):
         build(tmp_path)
 
 

@@ -263,7 +263,7 @@ def test_a_label_outside_of_the_classes(tmp_path):
 def test_a_missing_annotation_file_is_named(tmp_path, name, layout, file, message):
     build(tmp_path, name, layout)
     (tmp_path / MINIS[name].dataset_dir / file).unlink()
-    with pytest.raises(UserError, match=f"(?s){message}.*is expected as"):
+    with pytest.raises(UserError, match=f"(?s){message}.*fair data doctor"):
         load(tmp_path, name)
 
 
@@ -281,9 +281,11 @@ def test_lists_of_another_kind(tmp_path):
 def test_what_is_not_there_is_explained(tmp_path, name):
     with pytest.raises(UserError, match=f"{name} was not found: not in") as error:
         load(tmp_path, name)
-    for text in (str(tmp_path / MINIS[name].dataset_dir), "is expected as", "How to get it", "DATA=/path"):
-        assert text in str(error.value)
-    assert "{" not in str(error.value)
+    said = str(error.value)
+    for text in (f"fair data doctor {MINIS[name].dataset_dir} --root {tmp_path}", "DATA=/path"):
+        assert text in said
+    assert "{" not in said and len(said.splitlines()) == 3
+    assert "How to get it" in DATASET_REGISTRY.get(name).help(tmp_path)
 
 
 @pytest.mark.parametrize("name", MINIS)

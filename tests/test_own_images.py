@@ -277,7 +277,7 @@ def test_a_table_may_leave_training_images_without_labels(tmp_path):
         (["path,label", "images/1.jpg,a", "images/1.jpg,b"], "images/1.jpg twice"),
         (["path,label,split", "images/1.jpg,a,foo"], "split 'foo' of row 2"),
         (["path,label,split", "images/1.jpg,a,train", "images/2.jpg,,train"], "1 of 2 training images have no label"),
-        (["path,label,split", "images/1.jpg,a,train", "images/2.jpg,,test"], "test images need labels"),
+        (["path,label,split", "images/1.jpg,a,train", "images/2.jpg,,val"], "val images need labels"),
         (["path,label,split", "images/1.jpg,a,train"], "nothing to test on"),
         ([], "needs the columns"),
     ],
@@ -314,7 +314,6 @@ def test_images_alone_are_adapted_to_and_saved(tmp_path, backbone, capsys):  # n
     arguments += ["--backbone", str(backbone), "--dataset-config-file", str(CONFIG)]
     arguments += ["--config-file", str(ROOT / "configs/trainers/FAIR/tiny.yaml")]
     settings = ["DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "1"]
-    assert train([*arguments, *settings]) == 2
     (tmp_path / "test").rename(tmp_path / "elsewhere")
     assert train([*arguments, *settings]) == 2
     assert "TEST.NO_TEST True" in capsys.readouterr().err
@@ -325,3 +324,20 @@ def test_images_alone_are_adapted_to_and_saved(tmp_path, backbone, capsys):  # n
     from fairclip import Predictor
 
     assert Predictor.load(tmp_path / "out")(sorted(images_below(tmp_path / "train").values())).shape == (4, 2)
+
+    # With a test of images that have no labels there are predictions, and no accuracy.
+    messages.tell_once.cache_clear()
+    arguments[arguments.index("--output-dir") + 1] = str(tmp_path / "predicted")
+    assert train([*arguments, *settings, "TEST.EVERY_EPOCH", "True"]) == 0
+    out = capsys.readouterr().out
+    assert "they get predictions, and there is no accuracy" in out and "No accuracy, as the test images" in out
+    assert not (tmp_path / "predicted/results.json").exists() and "test accuracy" not in out
+    (row,) = csv.DictReader(open(tmp_path / "predicted/predictions.csv", encoding="utf-8"))
+    assert (row["image"], row["label"]) == ("test/1.jpg", "") and row["prediction"] in ("a", "b")
+    evaluation = ["--eval-only", "--model-dir", str(tmp_path / "predicted"), *settings]
+    assert train([*arguments, *evaluation]) == 0 and "No accuracy" in capsys.readouterr().out
+
+
+def test_a_table_may_have_a_test_without_labels(tmp_path):
+    lines = ["images/1.jpg,a,train", "images/2.jpg,b,train", "images/3.jpg,,test"]
+    assert [item.label for item in load(write_table(tmp_path, "path,label,split", *lines)).test] == [-1]

@@ -41,7 +41,7 @@ def assert_same_as_the_run(predictor: Predictor, folder: Path, data: Path) -> No
     rows = predictions(folder)
     best = predictor([data / row["image"] for row in rows], batch=5).max(dim=1)
     assert [predictor.classnames[i] for i in best.indices] == [row["prediction"] for row in rows]
-    assert best.values.tolist() == pytest.approx([float(row["confidence"]) for row in rows], abs=6e-5)
+    assert best.values.tolist() == pytest.approx([float(row["probability"]) for row in rows], abs=6e-5)
 
 
 def copy_of(folder: Path, to: Path) -> Path:
@@ -426,7 +426,7 @@ def test_a_folder_becomes_a_table(finished, images, tmp_path, capsys):
     assert "2 of 5 images were skipped" in message.err
     with open(output, newline="") as stream:
         head, *rows = csv.reader(stream)
-    assert head == ["image", "class_1", "probability_1", "class_2", "probability_2", "likeness_1"]
+    assert head == ["image", "prediction", "probability", "prediction_2", "probability_2", "likeness"]
     paths = [str(images / place) for place in ("0.png", "deep/1.png", "deep/er/2.png")]
     assert [row[0] for row in rows] == paths
     predictor = Predictor.load(finished)
@@ -579,8 +579,8 @@ def test_none_of_these_and_features_on_the_command_line(finished, data, tmp_path
     )
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     for row, cosine in zip(rows, likeness.tolist(), strict=True):
-        assert float(row["likeness_1"]) == pytest.approx(cosine, abs=1e-4)
-        assert (row["class_1"] == "none of these") == (cosine < float(least))
+        assert float(row["likeness"]) == pytest.approx(cosine, abs=1e-4)
+        assert (row["prediction"] == "none of these") == (cosine < float(least))
     stored = np.load(tmp_path / "f.npz", allow_pickle=False)
     assert stored["images"].tolist() == paths
     np.testing.assert_allclose(stored["features"], Predictor.load(finished).features(paths).numpy(), atol=1e-6)

@@ -57,7 +57,7 @@ def test_predictions_are_those_of_the_run(trainer, opts, beyond, data, backbone,
     torch.testing.assert_close(answers, expected, atol=1e-5, rtol=0)
     best = answers.max(dim=1)
     assert [predictor.classnames[i] for i in best.indices] == [row["prediction"] for row in said]
-    assert best.values.tolist() == pytest.approx([float(row["confidence"]) for row in said], abs=6e-5)
+    assert best.values.tolist() == pytest.approx([float(row["probability"]) for row in said], abs=6e-5)
 
     assert {"lengths", "bias"} & predictor.settings.keys() == beyond
     small = Predictor.load(predictor.save(tmp_path / "small.pt"))
@@ -77,8 +77,8 @@ def test_the_lengths_of_an_ensemble_count(data, backbone, tmp_path, capsys):
     capsys.readouterr()
     assert predict([str(tmp_path), str(image), "--top", "1"]) == 0
     (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
-    assert float(row["probability_1"]) == pytest.approx(predictor(image).max().item(), abs=1e-4)
-    assert float(row["likeness_1"]) <= 1
+    assert float(row["probability"]) == pytest.approx(predictor(image).max().item(), abs=1e-4)
+    assert float(row["likeness"]) <= 1
     assert export([str(tmp_path), "--to", "openai", "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "logits are more than cosines" in error and "have lengths" in error and not (tmp_path / "out").exists()

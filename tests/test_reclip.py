@@ -177,7 +177,7 @@ def test_a_run_leaves_its_results(finished, data, backbone, tmp_path):
         said = list(csv.DictReader(stream))
     best = logits.softmax(dim=1).max(dim=1)
     assert [trainer.classnames[i] for i in best.indices] == [row["prediction"] for row in said]
-    assert best.values.tolist() == pytest.approx([float(row["confidence"]) for row in said], abs=6e-5)
+    assert best.values.tolist() == pytest.approx([float(row["probability"]) for row in said], abs=6e-5)
     images = torch.cat([batch["img"] for batch in trainer.test_loader])
     torch.testing.assert_close(trainer.model_inference(images[3:5]), logits[3:5], rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="a run of ReCLIP, whose model is more than"):

@@ -11,23 +11,28 @@ import torch
 from fairclip.adapting.settings import choose_settings, config_file
 from fairclip.adapting.summary import Answer, in_words, summarize
 from fairclip.adapting.task import Descriptions, Task, keep_task, make_task
+from fairclip.backbones.backbone import Backbone
 from fairclip.core.csv_files import as_csv
 from fairclip.core.devices import choose_device
 from fairclip.core.errors import require
 from fairclip.core.files import atomic
-from fairclip.core.log import log
+from fairclip.core.image_files import printable
+from fairclip.core.log import log, show_messages
 from fairclip.core.toolbox import use_dassl
 from fairclip.method.anchors import AnchorClassifier, text_anchors
+from fairclip.predict.classifier import backbone_of, build_classifier, precision_on
 from fairclip.predict.command import classify
 from fairclip.predict.draw import draw_page, save_page
 from fairclip.predict.examples import even
 from fairclip.predict.explanation import Example
 from fairclip.predict.predictor import Predictor
+from fairclip.predict.runs import read_trained
 from fairclip.run import launch
 from fairclip.run.checkpoints import find_checkpoint, read_checkpoint
 
 PREDICTIONS, SUMMARY, PICTURE = "predictions.csv", "summary.json", "crops.png"
 DRAWN = 6  # images in the picture
+FEW = 5  # images a class, below which a warning says that these are few
 
 
 def adapt(
@@ -64,6 +69,7 @@ def adapt(
     Raises:
         UserError: what is wrong with which argument.
     """
+    show_messages()  # a notebook should see how far it is
     require(epochs >= 0 and seed >= 0, f"epochs {epochs}, seed {seed}: numbers from 0 on")
     folder, place = Path(out).expanduser(), choose_device(device)
     require(not folder.exists() or folder.is_dir(), f"{folder} is a file: name a folder for the adapted model")
@@ -73,13 +79,16 @@ def adapt(
     say_task(task)
     chosen = [*choose_settings(len(task.images), place.type, backbone, epochs), *settings]
     train(folder, backbone, str(place), seed, chosen)
-    predictor = Predictor.load(folder, device=str(place))
-    report(predictor, task, folder)
-    return predictor
+    return report(task, folder, place)
 
 
 def say_task(task: Task) -> None:
-    log.info(f"{len(task.images):,} images, {len(task.classes)} classes")
+    log.info(
+        f"{len(task.images):,} images, {len(task.classes)} classes"
+        + (f"; {len(task.apart):,} images of test/ and val/ are predicted, and not adapted to" if task.apart else "")
+    )
+    if len(task.images) < FEW * len(task.classes):
+        log.warning(f"fewer than {FEW} images a class: look closely at what changed. Some dozens a class would help")
     known = len(task.descriptions)
     if known:
         log.info(f"Class descriptions: {known} of {len(task.classes)} classes, from {task.source}")
@@ -109,15 +118,20 @@ def train(folder: Path, backbone: str, device: str, seed: int, settings: Sequenc
     launch.run(launch.parse_args([*words, *keys, *settings]))
 
 
-def report(predictor: Predictor, task: Task, folder: Path) -> None:
-    """Predictions, summary and picture, in the folder and in words."""
-    after = classify(predictor, task.images, 1, False, 64)
-    paths = [row[0] for row in after.rows]
-    before = classify(unadapted(predictor, task), paths, 1, False, 64)
+def report(task: Task, folder: Path, device: torch.device) -> Predictor:
+    """Predictions, summary and picture, in the folder and in words; returns the adapted model."""
+    trained = read_trained(folder, None)
+    backbone = backbone_of(trained, "", device)
+    # First the model as it was: the backbone is loaded once, and the trained parameters go into its very tower.
+    start = Predictor(unadapted(backbone, task, precision_on(trained, device)), trained, device)
+    before = classify(start, [*task.images, *task.apart], 1, False, 64)
+    paths = [row[0] for row in before.rows]
+    predictor = Predictor(build_classifier(trained, folder, backbone, device), trained, device)
+    after = classify(predictor, paths, 1, False, 64)
     rows = zip(after.rows, before.rows, strict=True)
     answers = [Answer(new[0], new[1], float(new[2]), old[1]) for new, old in rows]
     table = as_csv(
-        ["image", "class", "probability", "class_before"],
+        ["image", "prediction", "probability", "prediction_before"],
         ([answer.image, answer.label, f"{answer.probability:.4f}", answer.before] for answer in answers),
     )
     with atomic(folder / PREDICTIONS) as temporary:
@@ -129,19 +143,25 @@ def report(predictor: Predictor, task: Task, folder: Path) -> None:
         log.info(line)
     if predictor.settings["crops"]:
         shown = even(paths, DRAWN)
-        examples = zip(shown, predictor.explain(shown), strict=True)
-        page = draw_page([Example(caption=path, **vars(found)) for path, found in examples], predictor.classnames)
+        examples = zip(below_common(shown, paths), predictor.explain(shown), strict=True)
+        page = draw_page([Example(caption=name, **vars(found)) for name, found in examples], predictor.classnames)
         save_page(page, folder / PICTURE)
     log.info(f"Adapted model: {folder} ({PREDICTIONS}, {SUMMARY}, {PICTURE}); fair predict {folder} IMAGES")
+    return predictor
 
 
-def unadapted(predictor: Predictor, task: Task) -> Predictor:
+def below_common(shown: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """These paths as titles: relative to the folder that all have in common."""
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [printable(os.path.relpath(path, common)) for path in shown]
+
+
+def unadapted(backbone: Backbone, task: Task, prec: str) -> AnchorClassifier:
     """The classifier that training started from."""
-    backbone = predictor.loaded_backbone()
     lists = [task.descriptions.get(name, []) for name in task.classes]
     with torch.no_grad():
         anchors = text_anchors(backbone, task.classes, lists)
-    return predictor.on(AnchorClassifier(backbone.visual, anchors, backbone.tau, predictor.model.prec))
+    return AnchorClassifier(backbone.visual, anchors, backbone.tau, prec).to(anchors.device)
 
 
 def last_agreement(folder: Path) -> float:

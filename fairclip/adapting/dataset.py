@@ -15,11 +15,14 @@ from fairclip.data.own_folder import UNLABELLED
 
 @DATASET_REGISTRY.register()
 class Unlabelled(LabelledDataset):
-    """The task in DATASET.ROOT. The images are those to predict, too: without labels, so there is no accuracy.
+    """The task in DATASET.ROOT. The images are a person's own, and so turned upright. They are those to predict, too:
+    without labels, so there is no accuracy.
 
     Raises:
         UserError: not one image can be decoded.
     """
+
+    upright = True  # as predictions see them
 
     def __init__(self, cfg: CfgNode) -> None:
         root = Path(cfg.DATASET.ROOT)

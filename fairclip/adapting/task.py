@@ -6,16 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-from torchvision.transforms.functional import to_pil_image
-
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
 from fairclip.core.image_files import images_below
 from fairclip.core.places import DESCRIPTIONS
 from fairclip.core.reading import read_json, read_text, reading
+from fairclip.data.folders import PART_FOLDERS, find_folder, has_images
+from fairclip.predict.images import to_rgb
 from fairclip.text.descriptions import load_descriptions, match_names, read_table
 
 FILE = "task.json"  # in the folder of the adapted model
@@ -31,6 +28,7 @@ class Task(NamedTuple):
     descriptions: dict[str, list[str]]  # of the classes that have any
     source: str  # of the descriptions, in words
     settings: dict[str, Any]  # what else decides the model, by the words of the caller
+    apart: Sequence[str] = ()  # absolute paths of images that are predicted, but not adapted to
 
 
 def make_task(images: Any, classes: Any, descriptions: Descriptions, out: Path, **settings: Any) -> Task:
@@ -40,7 +38,8 @@ def make_task(images: Any, classes: Any, descriptions: Descriptions, out: Path, 
         UserError: no images, fewer than two classes, a class named twice, or descriptions that cannot be read.
     """
     names = read_classes(classes)
-    return Task(find_images(images, out), names, *find_descriptions(descriptions, names), settings)
+    found, apart = find_images(images, out)
+    return Task(found, names, *find_descriptions(descriptions, names), settings, apart)
 
 
 def keep_task(task: Task, out: Path) -> None:
@@ -53,6 +52,7 @@ def keep_task(task: Task, out: Path) -> None:
     if file.is_file():
         before = read_task(out)._asdict()
         other = [name for name in ("images", "classes", "descriptions") if before[name] != content[name]]
+        other += ["test images"] if list(before["apart"]) != list(content["apart"]) else []
         then, now = before["settings"], content["settings"]
         other += [f"{name} ({then.get(name)}, now {now[name]})" for name in now if then.get(name) != now[name]]
         require(
@@ -74,8 +74,9 @@ def read_task(out: Path) -> Task:
 # -- Images ------------------------------------------------------------------------------------------------------------
 
 
-def find_images(images: Any, out: Path) -> list[str]:
-    """Paths of the images of a folder, at any depth; of a list of paths or of images; of a torch data set."""
+def find_images(images: Any, out: Path) -> tuple[list[str], list[str]]:
+    """Paths of the images of a folder, at any depth; of a list of paths or of images; of a torch data set. Apart from
+    them those of test/ and val/, in a folder that has train/, too."""
     if isinstance(images, str | os.PathLike):
         folder = Path(images).expanduser()
         require(folder.is_dir(), f"there is no folder {folder}: name a folder of images")
@@ -83,10 +84,19 @@ def find_images(images: Any, out: Path) -> list[str]:
         mine = os.path.abspath(out) + os.sep  # the model may lie beside its images
         found = [path for path in found if not path.startswith(mine)]
         require(found, f"there are no images in {folder}")
-        return found
+        held_out = tuple(os.path.abspath(place) + os.sep for place in to_test_on(folder))
+        return [path for path in found if not path.startswith(held_out)], [p for p in found if p.startswith(held_out)]
     found = [keep_image(item, number, out) for number, item in enumerate(_items(images))]
     require(found, "there are no images to adapt to")
-    return found
+    return found, []
+
+
+def to_test_on(folder: Path) -> list[Path]:
+    """The folders of test and validation images, beside one of training images."""
+    places = {part: find_folder(folder, *names) for part, names in PART_FOLDERS.items()}
+    if not places["train"] or not has_images(places["train"]):
+        return []
+    return [place for part in ("val", "test") if (place := places[part])]
 
 
 def _items(images: Any) -> Iterable[Any]:
@@ -97,18 +107,18 @@ def _items(images: Any) -> Iterable[Any]:
 
 
 def keep_image(image: Any, number: int, out: Path) -> str:
-    """The absolute path of an image; one in memory is written as a PNG first."""
+    """The absolute path of an image; one in memory, of any form that a predictor takes, is written as a PNG first."""
     if isinstance(image, str | os.PathLike):
         path = Path(image).expanduser()
         require(path.is_file(), f"there is no image {path}")
         return os.path.abspath(path)
-    if isinstance(image, torch.Tensor | np.ndarray):
-        image = to_pil_image(image)
-    if not isinstance(image, Image.Image):
-        raise UserError(f"image {number} is a {type(image).__name__}: give paths, PIL images, arrays or tensors")
+    try:
+        picture = to_rgb(image)
+    except UserError as error:
+        raise UserError(f"image {number}: {error}") from error
     path = out / PICTURES / f"{number:06}.png"
     with atomic(path) as temporary:
-        image.convert("RGB").save(temporary, format="PNG")
+        picture.save(temporary, format="PNG")
     return os.path.abspath(path)
 
 

@@ -202,6 +202,8 @@ def _fetch(source: str, root: str | None = None) -> str:
             root = os.environ.get("FAIR_CACHE") or CLIP_CACHE
         folder = Path(root).expanduser()
         *_, sha256, filename = source.split("/")
+        if not (folder / filename).is_file():
+            log.info(f"Downloading {filename} to {folder}, this once")
         return str(download(source, folder / filename, sha256))
     path = Path(source)
     if path.parent == WEIGHTS and path.stem in BUNDLED:

@@ -16,7 +16,7 @@ def reliability_part(comparison: Comparison, column: Column, ident: str, names: 
     title = "<h3>Reliability of the probabilities</h3>"
     found = {m: r for m in comparison.methods if (r := reliability(comparison.cell(m, column))) is not None}
     if not found:
-        return f"{title}<p>The runs have no predictions.csv with confidences.</p>"
+        return f"{title}<p>The runs have no predictions.csv with probabilities.</p>"
     rows, figures = [], []
     for i, (method, r) in enumerate(found.items()):
         accuracy = list(comparison.cell(method, column).accuracies.values())

@@ -45,7 +45,7 @@ class Reliability:
 
 
 def read_judged(folder: Path) -> list[Judged]:
-    """What a run's predictions.csv says; nothing if it is not there or has no confidences.
+    """What a run's predictions.csv says; nothing if it is not there or has no probabilities.
 
     Raises:
         UserError: it is damaged.
@@ -54,7 +54,7 @@ def read_judged(folder: Path) -> list[Judged]:
     if not path.exists():
         return []
     advice = f"Delete it and {FILENAME} beside it to test again"
-    optional = ("confidence", "label_probability")
+    optional = ("probability", "confidence", "label_probability")  # "confidence": older runs' name of the probability
     rows = read_csv(path, ("label", "prediction"), "the predictions of a run", advice, optional)
 
     def probability(text: str) -> float:
@@ -66,9 +66,9 @@ def read_judged(folder: Path) -> list[Judged]:
         return value
 
     return [
-        Judged(label == prediction, probability(sure), probability(own) if own else None)
-        for label, prediction, sure, own in rows
-        if sure
+        Judged(label == prediction, probability(sure or older), probability(own) if own else None)
+        for label, prediction, sure, older, own in rows
+        if sure or older
     ]
 
 

@@ -130,7 +130,9 @@ def main(args: argparse.Namespace) -> int:
     if failed := next((outcome for outcome in outcomes if outcome.error), None):
         print(f"\n{failed.job.name} failed ({failed.error}). The same command goes on from here.")
         return max(failed.status, 1)
-    if not args.trainer:
+    if not any(job.finished for job in jobs):
+        print("\nNo table, as there are no accuracies: the test images have no labels, or TEST.NO_TEST is set.")
+    elif not args.trainer:
         column = Column(dataset.name, experiment.tagged(cfg))
         print(f"\n{as_text(seed_table(experiment.output, column, known))}")
         print(what_next(experiment, column, cfg, method, args))

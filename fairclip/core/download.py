@@ -7,8 +7,7 @@ import time
 import urllib.error
 from pathlib import Path
 
-from tqdm import tqdm
-
+from fairclip.core.bars import bar
 from fairclip.core.errors import UserError, require
 from fairclip.core.log import log
 from fairclip.core.reading import in_a_line, printable
@@ -102,12 +101,12 @@ def _append(url: str, part: Path, largest: int) -> None:
         total = None if response.length is None else received + response.length  # None: not said, or no number
         with (
             open(part, "ab" if received else "wb") as file,
-            tqdm(desc=part.stem, initial=received, total=total, unit="B", unit_scale=True) as bar,
+            bar(None, part.stem, "B", initial=received, total=total, unit_scale=True) as progress,
         ):
             before, start = received, time.monotonic()
             while (total or 0) <= largest and received <= largest and (chunk := response.read1(1 << 18)):
                 file.write(chunk)
-                bar.update(len(chunk))
+                progress.update(len(chunk))
                 received += len(chunk)
                 if time.monotonic() > start + WINDOW:
                     if received - before < WINDOW * SLOWEST:

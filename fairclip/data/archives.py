@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
+from fairclip.core.bars import bar
 from fairclip.core.errors import UserError
 
 BLOCK = 512  # what a member costs at least, so that the limit also bounds how many there are
@@ -52,7 +51,7 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
         raise UserError(f"{archive} cannot be unpacked into {folder}: {error.strerror}") from error
     try:
         left = limit
-        for member in tqdm(_members(archive), desc=f"unpacking {archive.name}", unit="file", leave=False, disable=None):
+        for member in bar(_members(archive), f"unpacking {archive.name}", "file"):
             target = folder / _inside(member.name, archive)
             left -= max(member.size, BLOCK)
             if left < 0:

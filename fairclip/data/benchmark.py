@@ -66,9 +66,9 @@ class Benchmark(Facts, LabelledDataset):
         try:
             found = choose_split(cls, copy, split, download, keep)
         except UserError as error:
-            raise UserError(f"{cls.__name__} in {copy.home}: {error}\n{cls.help(root)}") from None
+            raise UserError(f"{cls.__name__} in {copy.home}: {error}\n{cls.advice(root)}") from None
         found.warnings += compare_counts(cls, found)
-        find_images(cls, found, cls.help(root))
+        find_images(cls, found, cls.advice(root))
         return found
 
     @classmethod

@@ -133,8 +133,8 @@ def examine(name: str, cls: type[Benchmark], root: Path) -> Report:
             _describe(report, cls, found, file)
             report.problems += said
             report.state = "differs" if report.problems else "complete"
-    # A problem is printed behind the name, and help on its own.
-    problems = [problem.removesuffix(f"\n{cls.help(root)}") for problem in report.problems]
+    # A problem is printed behind the name, and help on its own, for those that were asked for.
+    problems = [problem.removesuffix(f"\n{cls.advice(root)}") for problem in report.problems]
     report.problems = [problem.removeprefix(cls.__name__).lstrip(": ") for problem in problems]
     return report
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -74,3 +75,9 @@ class Facts:
         """What belongs below `root`, and how to get it."""
         text = cls.how_to_get.strip().format(folder=root / cls.dataset_dir)
         return f"{text}\n{ELSEWHERE.format(name=cls.dataset_dir)}"
+
+    @classmethod
+    def advice(cls, root: Path) -> str:
+        """The command that says all of this, for messages."""
+        doctor = f"fair data doctor {cls.dataset_dir} --root {shlex.quote(str(root))}"
+        return f"{doctor}    says what is expected where, and how to get it.\n{ELSEWHERE.format(name=cls.dataset_dir)}"

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import PIL
 from PIL import Image
-from tqdm import tqdm
 
+from fairclip.core.bars import bar
 from fairclip.core.cache import cache_folder, keep_record, kept_record
 from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
@@ -75,15 +75,15 @@ def _check(paths: list[str], name: str) -> Checked:
     workers = min(_cpus(), len(paths) // FEW)
     if workers > 1:
         log.info(f"Checking the {len(paths):,} images of {name} with {workers} processes, this once")
-    bar = tqdm(total=len(paths), desc=f"checking {name}", unit="image", leave=False, disable=None)  # on a terminal only
+    progress = bar(None, f"checking {name}", "image", total=len(paths))
     bad, equal = [], defaultdict(list)
-    with bar:
+    with progress:
         for path, (reason, digest) in zip(paths, _looks(paths, workers), strict=True):
             if reason:
                 bad.append((path, reason))
             elif digest:
                 equal[digest].append(path)
-            bar.update()
+            progress.update()
     return Checked(bad, [group for group in equal.values() if len(group) > 1])
 
 
@@ -92,7 +92,7 @@ def _looks(paths: list[str], workers: int) -> Iterator[tuple[str, str]]:
     if workers < 2:
         yield from map(look_at, paths)
         return
-    # Forking starts at once; elsewhere than on Linux it is not safe. Python 3.12 warns of it beside threads (tqdm has
+    # Forking starts at once; elsewhere than on Linux it is not safe. Python 3.12 warns of it beside threads (a bar has
     # one), but the children only decode and touch no lock of theirs.
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_be_quiet)

@@ -17,6 +17,11 @@ from fairclip.data.splits import PARTS, Items, read_split
 EXAMPLES = 10  # images that a message names
 
 
+def datum(path: str, label: int, names: Sequence[str]) -> Datum:
+    """An image with the name of its class; a negative label is none."""
+    return Datum(impath=path, label=label, classname=names[label] if label >= 0 else "")
+
+
 class LabelledDataset(DatasetBase):
     """Labelled images with CoOp's DATASET.NUM_SHOTS and DATASET.SUBSAMPLE_CLASSES.
 
@@ -31,9 +36,7 @@ class LabelledDataset(DatasetBase):
 
     def __init__(self, cfg: CfgNode, items: Items, names: Sequence[str]) -> None:
         require(items["train"], f"{type(self).__name__} has no training images")
-        train, val, test = (
-            [Datum(impath=path, label=label, classname=names[label]) for path, label in items[part]] for part in PARTS
-        )
+        train, val, test = ([datum(path, label, names) for path, label in items[part]] for part in PARTS)
         shots = cfg.DATASET.NUM_SHOTS
         if shots >= 1:
             train = few_shot(train, shots, cfg.SEED)

@@ -46,7 +46,7 @@ def locate(dataset: type[Facts], root: Path) -> Copy:
 
 
 def _not_found(dataset: type[Facts], root: Path, reason: str) -> str:
-    return f"{dataset.__name__} was not found: {reason}.\n{dataset.help(root)}"
+    return f"{dataset.__name__} was not found: {reason}.\n{dataset.advice(root)}"
 
 
 def _copies(dataset: type[Facts], home: Path, names: Iterable[str]) -> Iterator[Copy]:

@@ -16,6 +16,7 @@ from fairclip.data.splits import Items, split_trainval
 
 UNLABELLED = -1  # no label: a trainer that learns from labels must fail rather than learn a made-up one
 TABLE = "labels.csv"
+NO_ACCURACY = "ImageFolder: the images in {place} have no labels: they get predictions, and there is no accuracy"
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,31 @@ def _from_folders(home: Path, tested: bool) -> OwnFolder:
             "images are in a folder in it, name that by DATASET.FOLDER; labels can also be in a file "
             f"{TABLE} (path,label,split)."
         )
-    loose = [str(path) for path in sorted(train.iterdir()) if is_image(path.name)]
+    loose = _loose(train)
     classes = _classes(home, train, unlabelled=bool(loose))
     items: Items = {"train": [(path, UNLABELLED) for path in loose] or _labelled(train, classes)}
     for part in ("val", "test"):
         place = _part(home, part)
-        if place and not tested and not _class_folders(place):
-            tell_once(f"ImageFolder: the images in {place} have no labels; fair predict RUN {place} classifies them")
-            place = None
-        items[part] = _labelled(place, classes) if place else []
+        items[part] = _to_test_on(part, place, classes, tested) if place else []
     _tell_what_is_left_out(home)
     return OwnFolder(home, [name for name, _ in classes], items, labelled=not loose, source="folders")
+
+
+def _loose(place: Path) -> list[str]:
+    """The images directly in a folder, which are in none of its class folders."""
+    return [str(path) for path in sorted(place.iterdir()) if is_image(path.name)]
+
+
+def _to_test_on(part: str, place: Path, classes: Classes, tested: bool) -> list[tuple[str, int]]:
+    """(path, label) of the images in val/ or test/. Those of test/ may all be without labels."""
+    loose = _loose(place)
+    if _class_folders(place) or not loose:
+        return _labelled(place, classes)
+    if part == "test" and tested:
+        tell_once(NO_ACCURACY.format(place=place))
+        return [(path, UNLABELLED) for path in loose]
+    tell_once(f"ImageFolder: the images in {place} have no labels; fair predict RUN {place} classifies them")
+    return []
 
 
 def _part(folder: Path, part: str) -> Path | None:
@@ -141,10 +156,6 @@ def _class_folders(place: Path) -> list[Path]:
 def _labelled(place: Path, classes: Classes) -> list[tuple[str, int]]:
     """(path, label) of the images in the class folders of `place`, by label and path."""
     folders = _class_folders(place)
-    if not folders and any(is_image(path.name) for path in place.iterdir()):
-        raise UserError(
-            f"the images in {place} need labels: sort them into {place.name}/<class>/, or list them in {TABLE}"
-        )
     labels = _labels([path.name for path in folders], classes)
     empty = [printable(path.name) for path in folders_in(place) if path not in folders]
     if empty:
@@ -199,8 +210,14 @@ def _from_table(home: Path, file: Path, tested: bool) -> OwnFolder:
         len(without) in (0, len(train)),
         f"{file}: {len(without)} of {len(train)} training images have no label: give all of them one, or none",
     )
-    unlabelled = [path for part in ("val", "test") for path, label in parts[part] if not label]
-    require(not unlabelled, f"{file}: test images need labels, and {few(unlabelled)} have none")
+    for part in ("val", "test"):
+        unlabelled = [path for path, label in parts[part] if not label]
+        require(
+            not unlabelled or (part == "test" and len(unlabelled) == len(parts[part])),
+            f"{file}: {part} images need labels, and {few(unlabelled)} have none",
+        )
+        if unlabelled:
+            tell_once(NO_ACCURACY.format(place=f"{part} of {file}"))
     written = {label for rows in parts.values() for _, label in rows if label}
     listed = home / CLASSES
     if not listed.is_file() and not written:

@@ -17,8 +17,7 @@ from difflib import SequenceMatcher
 from itertools import islice
 from pathlib import Path
 
-from tqdm import tqdm
-
+from fairclip.core.bars import bar
 from fairclip.core.errors import UserError, few
 from fairclip.core.files import atomic
 from fairclip.core.log import log
@@ -165,7 +164,7 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
     pool = ThreadPoolExecutor(args.jobs)
     try:
         jobs = {pool.submit(describe, name, classes, endpoint, args.kind, args.count): name for name in lacking}
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="describing", disable=None):
+        for job in bar(as_completed(jobs), "describing", "class", total=len(jobs)):
             try:
                 table[jobs[job]] = job.result()
             except Exception as error:  # whatever is wrong with this answer, the others count

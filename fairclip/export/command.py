@@ -17,14 +17,14 @@ names, temperature, how images are prepared, and what the run was.
 """
 
 import argparse
-import shutil
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fairclip.core.errors import require
-from fairclip.core.files import work_folder
+from fairclip.core.files import atomic, work_folder
 from fairclip.core.log import log
 from fairclip.export.classifier import Classifier
 from fairclip.export.layouts import LAYOUTS, write_json
@@ -72,7 +72,8 @@ def export(run: str | Path, layout: str, folder: str | Path, backbone: str = "")
         content = {"classes": predictor.classnames, "tau": classifier.tau, "images": facts, "run": about}
         write_json({"layout": layout, "files": files, "backbone": predictor.backbone} | content, temporary / FILES[1])
         for file in (*files, *FILES):
-            shutil.move(temporary / file, place / file)
+            with atomic(place / file) as target:
+                os.replace(temporary / file, target)
     return place
 
 

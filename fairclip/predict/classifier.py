@@ -28,28 +28,31 @@ def backbone_of(trained: TrainedModel, name: str, device: torch.device) -> Backb
         raise UserError(f"{error} The run was trained on that file; say where it is now (backbone)") from error
 
 
-def build_classifier(trained: TrainedModel, source: Path, name: str, device: torch.device) -> AnchorClassifier:
-    """The classifier, after a check that backbone, anchors and class names belong together.
+def precision_on(trained: TrainedModel, device: torch.device) -> str:
+    """float16 autocast is for GPUs; on a CPU the same weights run in full precision."""
+    prec = str(trained.settings["prec"])
+    return "fp32" if prec == "amp" and device.type == "cpu" else prec
+
+
+def build_classifier(trained: TrainedModel, source: Path, backbone: Backbone, device: torch.device) -> AnchorClassifier:
+    """The classifier, after a check that backbone, anchors and class names belong together. What was trained is put
+    into the backbone's own image tower.
 
     Args:
         source: where the model was read from, for messages.
-        name: as of ``backbone_of``.
+        backbone: of ``backbone_of``.
 
     Raises:
-        UserError: they do not, or there is no such backbone.
+        UserError: they do not.
     """
     anchors, names = trained.anchors, trained.classnames
     if len(names) != len(anchors) or len(set(names)) != len(names):
         raise UserError(f"{source} is damaged: {len(anchors)} anchors for {len(set(names))} different class names")
-    backbone = backbone_of(trained, name, device)
     fits = backbone.size == trained.settings["size"] and backbone.width == anchors.shape[1]
     if not fits or (trained.tower_hash and backbone.fingerprint != trained.tower_hash):
         reason = "the same shape, but other weights" if fits else "another shape"
         raise UserError(f"{backbone.name} is not the backbone that {source} was trained on ({reason})")
-    prec = trained.settings["prec"]
-    if prec == "amp" and device.type == "cpu":
-        prec = "fp32"  # float16 autocast is for GPUs; on a CPU the same weights run in full precision
-    model = AnchorClassifier(backbone.visual, anchors, backbone.tau, prec).to(device)
+    model = AnchorClassifier(backbone.visual, anchors, backbone.tau, precision_on(trained, device)).to(device)
     try:
         unexpected = model.load_state_dict(trained.state_dict, strict=False).unexpected_keys
     except RuntimeError as error:

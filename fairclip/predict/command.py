@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
+from fairclip.core.bars import bar
 from fairclip.core.csv_files import as_csv
 from fairclip.core.errors import UserError, require
 from fairclip.core.files import atomic
@@ -91,12 +91,12 @@ def read_batches(
     paths: Sequence[str], size: int, problems: list[str], upright: bool
 ) -> Iterator[dict[str, Image.Image]]:
     """Up to ``size`` images at a time, by path. Those that cannot be read are left out: ``problems`` says why."""
-    bar = tqdm(total=len(paths), desc="predict", unit="image", leave=False, disable=None)
-    with bar, ThreadPoolExecutor(THREADS) as pool:
+    progress = bar(None, "predict", "image", total=len(paths))
+    with progress, ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(paths), size):
             part = paths[start : start + size]
             read = dict(zip(part, pool.map(partial(try_to_read, upright=upright), part), strict=True))
-            bar.update(len(read))
+            progress.update(len(read))
             problems += [image for image in read.values() if isinstance(image, str)]
             if images := {path: image for path, image in read.items() if not isinstance(image, str)}:
                 yield images
@@ -174,17 +174,22 @@ def write_text(path: Path, text: str) -> None:
     tell(f"Wrote {path}")
 
 
+def columns(top: int) -> list[str]:
+    """The head of the table: the first names are those of the predictions.csv of runs and of fair adapt."""
+    ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
+    return ["image", *(name + rank for rank in ranks for name in ("prediction", "probability")), "likeness"]
+
+
 def write_answers(answers: Answers, classnames: Sequence[str], top: int, args: argparse.Namespace) -> None:
     """The table, printed or in --output, and the files of --boxes and --show."""
-    columns = [f"{column}_{i + 1}" for i in range(top) for column in ("class", "probability")]
-    text = as_csv(["image", *columns, "likeness_1"], answers.rows)
+    text = as_csv(columns(top), answers.rows)
     if args.output:
         write_text(args.output, text)
     else:
         print(text, end="")
     if args.boxes:
-        columns = ["crop", "left", "upper", "right", "lower", "relevance", "weight"]
-        write_text(args.boxes, as_csv(["image", *columns], answers.boxes))
+        head = ["image", "crop", "left", "upper", "right", "lower", "relevance", "weight"]
+        write_text(args.boxes, as_csv(head, answers.boxes))
     if args.features:
         images = np.array([printable(row[0]) for row in answers.rows])
         with atomic(args.features) as temporary, temporary.open("wb") as file:
@@ -256,7 +261,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=-1.0,
         metavar="X",
-        help=f"least cosine with the likeliest class (likeness_1); an image below it is '{NONE}'",
+        help=f"least cosine with the likeliest class (likeness); an image below it is '{NONE}'",
     )
     parser.add_argument(
         "--as-stored",

@@ -49,6 +49,10 @@ def to_rgb(image: Picture, upright: bool = True) -> Image.Image:
         return from_pixels(image)
     if isinstance(image, str | os.PathLike):
         return read_image(image, upright)
+    require(
+        isinstance(image, bytes) or hasattr(image, "read"),
+        f"what is of the type {type(image).__name__} is no image: give paths, PIL images, arrays or tensors",
+    )
     content = image if isinstance(image, bytes) else image.read()
     try:
         return as_rgb(Image.open(io.BytesIO(content)), upright)
@@ -57,17 +61,17 @@ def to_rgb(image: Picture, upright: bool = True) -> Image.Image:
 
 
 def from_pixels(pixels: np.ndarray) -> Image.Image:
-    """An image of pixels [H, W, 3]: bytes, or floating-point numbers from 0 to 1."""
+    """An RGB image of pixels [H, W, 3], or of grey ones [H, W, 1]: bytes, or floating-point numbers from 0 to 1."""
     require(
-        pixels.ndim == 3 and pixels.shape[2] == 3,
-        f"an array of the shape {pixels.shape} is no image: it must be [H, W, 3], red, green and blue",
+        pixels.ndim == 3 and pixels.shape[2] in (1, 3),
+        f"an array of the shape {pixels.shape} is no image: it must be [H, W, 3], red, green and blue, or [H, W, 1]",
     )
     if np.issubdtype(pixels.dtype, np.floating):
         low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
         require(0 <= low and high <= 1, f"pixels of type {pixels.dtype} must lie within 0 and 1: {low:g} to {high:g}")
         pixels = np.rint(255 * pixels).astype(np.uint8)
     require(pixels.dtype == np.uint8, f"pixels of type {pixels.dtype}: give bytes, or numbers from 0 to 1")
-    return Image.fromarray(pixels)
+    return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
 
 
 def is_one(images: Picture | Sequence[Picture]) -> bool:

@@ -97,7 +97,7 @@ class Predictor:
     @classmethod
     def _made(cls, trained: TrainedModel, source: Path, backbone: str, device: str | None) -> "Predictor":
         place = choose_device(device or "")
-        return cls(build_classifier(trained, source, backbone, place), trained, place)
+        return cls(build_classifier(trained, source, backbone_of(trained, backbone, place), place), trained, place)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write what was trained, the anchors and the settings to one file, without the backbone's own weights."""
@@ -206,11 +206,6 @@ class Predictor:
         other = Predictor(model, trained, self.device)
         other.upright = self.upright
         return other
-
-    def on(self, model: AnchorClassifier) -> "Predictor":
-        """The same settings and classes with another model, such as the one before training."""
-        trained = replace(self._trained, anchors=model.anchors.weight.detach().cpu())
-        return Predictor(model.to(self.device), trained, self.device)
 
     def loaded_backbone(self, name: str = "") -> Backbone:
         """The backbone as it was before training, loaded again; ``name``, where it has moved."""

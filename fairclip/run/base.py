@@ -167,7 +167,7 @@ class AdaptationTrainer(Outcome):
     def after_epoch(self) -> None:
         record = self.history[-1]
         # For learning curves. Nothing is chosen by it: the last epoch is the result.
-        if self.cfg.TEST.get("EVERY_EPOCH", False) and self.dm.dataset.test:
+        if self.cfg.TEST.get("EVERY_EPOCH", False) and self.dm.dataset.test and self.has_labels("test"):
             self.set_model_mode("eval")
             record["test_accuracy"] = self.accuracy(self.predict(self.test_loader, "test"), self.test_loader)
         self.save_model(self.epoch, self.output_dir)
@@ -181,8 +181,7 @@ class AdaptationTrainer(Outcome):
     def after_train(self) -> None:
         self.epoch = self.max_epoch - 1  # also where a resumed run had no epoch left to do
         if not self.cfg.TEST.NO_TEST:
-            self.test()
-            self.write_results()
+            self.finish()
         else:
             log.info(f"Trained, without a test: the model is in {self.output_dir}")
         self.close_writer()

@@ -9,6 +9,7 @@ from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
+from dassl.utils import set_random_seed
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -61,6 +62,8 @@ class Built(TrainerX):
         checks.check_processes(cfg, trains=type(self).forward_backward != TrainerX.forward_backward)
         self.config_hash = run_hash(cfg)
         self.seed = cfg.SEED if cfg.SEED >= 0 else from_main(secrets.randbits(31))
+        if cfg.SEED < 0:  # what is random before the first epoch follows it, too
+            set_random_seed(self.seed)
 
     def build_data_loader(self) -> None:
         self.device = choose_device(self.cfg.get("DEVICE", ""), self.cfg.USE_CUDA)
@@ -68,7 +71,8 @@ class Built(TrainerX):
             raise UserError(f"{self.cfg.TRAINER.NAME} computes in float64, which mps does not have: give DEVICE cpu")
         # An impossible precision ends here, before anything is loaded. All processes compute in the same one.
         self.prec, self.why_prec = from_main(choose_precision(self.device, self.options.PREC))
-        log.info(f"{self.cfg.TRAINER.NAME} on {self.cfg.DATASET.NAME}, seed {self.seed}, on {self.device}")
+        drawn = " (drawn, as --seed is not given)" if self.cfg.SEED < 0 else ""
+        log.info(f"{self.cfg.TRAINER.NAME} on {self.cfg.DATASET.NAME}, seed {self.seed}{drawn}, on {self.device}")
         with main_first():
             build_dataset(self.cfg)  # missing data is said before a backbone is downloaded; DataManager reads it again
             self.backbone = load_backbone(self.cfg.MODEL.BACKBONE.NAME, self.device, backbone_options(self.cfg))

@@ -74,9 +74,11 @@ def evaluate(evaluator: EvaluatorBase, logits: Tensor, labels: Sequence[int]) ->
 def save_predictions(
     folder: str, root: str, classnames: Sequence[str], paths: Sequence[str], labels: Sequence[int], logits: Tensor
 ) -> None:
-    """predictions.csv: what is said of each of N images, by its logits [N, K]."""
+    """predictions.csv: what is said of each of N images, by its logits [N, K]. Negative labels: none are known."""
     sure, predicted = logits.softmax(dim=1).max(dim=1)
     rows = zip(paths, labels, predicted.tolist(), sure.tolist(), strict=True)
-    # In float64, as the probability of a label may be less than float32 can hold; not every device has float64.
-    of_labels = logits.cpu().double().softmax(dim=1)[range(len(labels)), list(labels)]
-    write_predictions(folder, root, classnames, rows, of_labels.tolist())
+    of_labels: list[float] = []
+    if min(labels, default=-1) >= 0:
+        # In float64, as the probability of a label may be less than float32 can hold; not every device has float64.
+        of_labels = logits.cpu().double().softmax(dim=1)[range(len(labels)), list(labels)].tolist()
+    write_predictions(folder, root, classnames, rows, of_labels)

@@ -23,7 +23,7 @@ from fairclip.backbones.openai import share_with_clip
 from fairclip.core.distributed import from_main, is_main, launched, processes, world
 from fairclip.core.errors import UserError, require
 from fairclip.core.lock import locked
-from fairclip.core.log import core_as_details, details, recorded
+from fairclip.core.log import core_as_details, details, log, recorded
 from fairclip.core.plugins import import_plugins
 from fairclip.core.stopping import stops_on_signals
 from fairclip.core.toolbox import use_dassl
@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="folder of a finished run: a new run goes on from its last epoch, with a larger OPTIM.MAX_EPOCH",
     )
-    parser.add_argument("--seed", type=int, default=-1, help="0 and above fix all random generators")
+    parser.add_argument(
+        "--seed", type=int, default=-1, help="0 and above fix all random generators (default: drawn, and said)"
+    )
     parser.add_argument("--source-domains", nargs="+", help="source domains (domain adaptation and generalisation)")
     parser.add_argument("--target-domains", nargs="+", help="target domains (domain adaptation and generalisation)")
     parser.add_argument("--transforms", nargs="+", help="data augmentations")
@@ -143,6 +145,8 @@ def recorded_run(args: argparse.Namespace, cfg: CfgNode, training: bool, origin:
         flags = [f"{name}: {value}" for name, value in sorted(vars(args).items()) if name != "main"]
         details.info("\n".join(["** Arguments **", *flags, "", "** System **", f"Dassl: {origin}"]))
         details.info(collect_env_info())
+        if cfg.SEED < 0 and not is_ours(cfg.TRAINER.NAME):  # ours draw one, and say it
+            log.info("No seed is given (--seed), so nothing random is fixed, as in the train.py of CoOp")
         try:
             build_and_run(args, cfg, training)
         except Exception as error:  # the command says it on the screen
@@ -177,7 +181,7 @@ def build_and_run(args: argparse.Namespace, cfg: CfgNode, training: bool) -> Non
     details.info(f"** Config **\n{own_settings(trainer.cfg) if ours else trainer.cfg}")
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        trainer.test()
+        trainer.test() if not ours or trainer.has_labels(trainer.cfg.TEST.SPLIT) else trainer.only_predict()
     elif training:
         if not ours:  # ours write it themselves
             write_config(trainer.cfg, cfg.OUTPUT_DIR, whole=True)

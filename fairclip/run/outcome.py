@@ -18,7 +18,7 @@ from fairclip.run import checkpoints, resume
 from fairclip.run.build import Built
 from fairclip.run.evaluation import accuracy, check_finite, evaluate, map_batches, more_figures, save_predictions
 from fairclip.run.results import commit, versions, write_results
-from fairclip.views.loading import images_of
+from fairclip.views.loading import Images, images_of
 
 
 class Outcome(Built):
@@ -65,25 +65,48 @@ class Outcome(Built):
         Returns the accuracy in percent. Some checkouts' train.py give more arguments, such as ``is_final``.
         """
         start = time.time()
-        self.set_model_mode("eval")
         split = split or self.cfg.TEST.SPLIT
-        loader = self.loader_of(split)
-        logits, images = self.predict(loader, split), images_of(loader)
-        check_finite(logits, split)
+        logits, images = self.predict_split(split)
         figures = evaluate(self.evaluator, logits, images.labels)
         for name, value in figures.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch + 1)
         self.results = {name: figures[name] for name in ("accuracy", "macro_f1")}
         self.results |= more_figures(logits, images.labels)
         self.results |= {"split": split, "test_seconds": time.time() - start}
-        if is_main():
-            root = self.cfg.DATASET.ROOT
-            save_predictions(self.output_dir, root, self.classnames, images.paths, images.labels, logits)
         log.info(
             f"Accuracy on the {split} images: {figures['accuracy']:.2f} % (macro F1 {figures['macro_f1']:.2f} %, "
             f"{len(images):,} images)"
         )
         return self.results["accuracy"]
+
+    def predict_split(self, split: str) -> tuple[Tensor, Images]:
+        """Logits [N, K] of the images of a split, which go into predictions.csv, and those images."""
+        self.set_model_mode("eval")
+        loader = self.loader_of(split)
+        logits, images = self.predict(loader, split), images_of(loader)
+        check_finite(logits, split)
+        if is_main():
+            root = self.cfg.DATASET.ROOT
+            save_predictions(self.output_dir, root, self.classnames, images.paths, images.labels, logits)
+        return logits, images
+
+    def finish(self) -> None:
+        """The test and its results; of test images without labels, which may be a person's own, predictions alone."""
+        if self.has_labels(self.cfg.TEST.SPLIT):
+            self.test()
+            self.write_results()
+        else:
+            self.only_predict()
+
+    def only_predict(self) -> None:
+        _, images = self.predict_split(self.cfg.TEST.SPLIT)
+        log.info(
+            f"No accuracy, as the test images have no labels. Predictions ({len(images):,} images): "
+            f"{self.output_dir} (predictions.csv)"
+        )
+
+    def has_labels(self, split: str) -> bool:
+        return min(images_of(self.loader_of(split)).labels, default=0) >= 0
 
     def accuracy(self, scores: Tensor, loader: DataLoader) -> float:
         """In percent, of the scores [N, K] of all images of a loader. Raises UserError for any that are not finite."""

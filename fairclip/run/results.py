@@ -103,12 +103,12 @@ def write_predictions(
     rows: Iterable[tuple[str, int, int, float]],
     of_labels: Sequence[float] = (),
 ) -> Path:
-    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, confidence and, where it
+    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, probability and, where it
     is given, label_probability. In names that are not UTF-8 the other bytes are escaped.
 
     Args:
         root: the data folder; images below it are named relative to it.
-        rows: path, label, predicted label and probability of the prediction, for each image.
+        rows: path, label (negative: none is known), predicted label and its probability, for each image.
         of_labels: the probability of the label, for each image; none: there is no such column.
     """
     root = os.path.abspath(os.path.expanduser(root))
@@ -118,8 +118,11 @@ def write_predictions(
         inside = os.path.abspath(image).startswith(root + os.sep)
         return os.path.relpath(image, root) if inside else image
 
-    said = ([named(image), classnames[label], classnames[guess], f"{sure:.4f}"] for image, label, guess, sure in rows)
-    head = ["image", "label", "prediction", "confidence"]
+    head = ["image", "label", "prediction", "probability"]
+    said = (
+        [named(image), classnames[label] if label >= 0 else "", classnames[guess], f"{sure:.4f}"]
+        for image, label, guess, sure in rows
+    )
     if of_labels:  # small ones count too: NLL is made of their logarithms
         head.append("label_probability")
         said = ([*cells, f"{p:.4g}"] for cells, p in zip(said, of_labels, strict=True))

@@ -23,8 +23,7 @@ class ZeroShotTrainer(AdaptationTrainer):
 
     def train(self) -> None:
         write_config(self.cfg, self.output_dir)
-        self.test()
-        self.write_results()
+        self.finish()
 
     def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:
         """Nothing to load: the classifier is made of text."""

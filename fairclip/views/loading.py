@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
-from tqdm import tqdm
 
+from fairclip.core.bars import bar
 from fairclip.core.distributed import is_main, local_world, rank, world
 from fairclip.core.errors import UserError
 from fairclip.core.rgb import as_rgb
@@ -207,6 +207,6 @@ def set_seed(loader: DataLoader, seed: int) -> None:
 
 def progress(batches: Iterable[T], title: str) -> Iterator[T]:
     """The same with a bar, where the main process has a terminal; a signal to stop ends it."""
-    for batch in tqdm(batches, desc=title, leave=False, disable=None if is_main() else True):
+    for batch in bar(batches, title, shown=is_main()):
         stop_if_asked()
         yield batch

@@ -10,9 +10,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
+from fairclip.core.bars import bar
 from fairclip.core.files import work_folder
+from fairclip.core.log import log
 from fairclip.data.synth.catalogue import CarModel, catalogue, describe
 from fairclip.data.synth.lights import BLUE_HOUR, LIGHTS
 from fairclip.data.synth.render import render
@@ -31,12 +32,12 @@ def render_dataset(folder: Path, seed: int = 0, light: str = BLUE_HOUR) -> None:
     """
     folder = Path(folder)
     models = catalogue(seed)
+    log.info(f"Drawing the images of {folder.name}, this once")
     with work_folder(folder) as work:
         jobs = [(work / "images", model, label, seed, light) for label, model in enumerate(models)]
         with ProcessPoolExecutor(os.cpu_count()) as pool:
-            rendered = list(
-                tqdm(pool.map(_render_class, jobs), total=len(jobs), desc=f"rendering {folder.name}", unit="class")
-            )
+            drawn = pool.map(_render_class, jobs)
+            rendered = list(bar(drawn, f"drawing {folder.name}", "class", total=len(jobs)))
         split = {name: [item for items in rendered for item in items[name]] for name in COUNTS}
         _write_json(work / "split_zhou_SynthCars.json", split)
         _write_json(work / "descriptions.json", {model.name: describe(model) for model in models})
