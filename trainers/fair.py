@@ -114,8 +114,9 @@ class FAIR(AdaptationTrainer):
         tower = layer_groups(others, visual, opt.TOWER_RATE * self.cfg.OPTIM.LR, LAYER_DECAY) if others else []
         learned = list(self.model.anchors.parameters()) if opt.LEARN_ANCHORS else []
         schedule = partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN)
-        groups = [{"params": list(norms.values()), "weight_decay": 0.0}, {"params": learned}, *tower]
-        self.set_up_training(groups, schedule)
+        self.set_up_training(
+            [{"params": list(norms.values()), "weight_decay": 0.0}, {"params": learned}, *tower], schedule
+        )
 
         self.prior = read_prior(opt.PRIOR, self.classnames).to(self.device) if opt.PRIOR else None  # pi
         self.recent = self.memory = None

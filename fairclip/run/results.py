@@ -103,8 +103,8 @@ def write_predictions(
     rows: Iterable[tuple[str, int, int, float]],
     of_labels: Sequence[float] = (),
 ) -> Path:
-    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, probability and, where it
-    is given, label_probability. In names that are not UTF-8 the other bytes are escaped.
+    """Write `folder`/predictions.csv atomically and return its path: image, label, prediction, probability and, where
+    it is given, label_probability. In names that are not UTF-8 the other bytes are escaped.
 
     Args:
         root: the data folder; images below it are named relative to it.
