@@ -359,7 +359,7 @@ def test_options_that_the_computation_above_leaves_alone(short, data, backbone, 
     "opts, message",
     [
         (("TRAINER.MICROCLIP.N_CROPS", "0"), "at least 1 is needed"),
-        (("TRAINER.MICROCLIP.ALPHA", "0.95"), "ALPHA <= BETA"),
+        (("TRAINER.MICROCLIP.BETA", "0.2"), "ALPHA <= BETA"),
         (("TRAINER.MICROCLIP.GAMMA", "1.5"), "a share lies between 0 and 1"),
         (("TRAINER.MICROCLIP.CUT", "1.0"), "a cosine lies between -1 and 1"),
         (("OPTIM.LR", "1e-7"), "LR_MIN"),
