@@ -354,6 +354,7 @@ def test_an_unfinished_run_of_another_configuration_is_not_continued(data, backb
         {"ANCHORS": "weighted", "WEIGHT": "agreement"},
         {"LEARN_ANCHORS": False},
         {"LEARN_NORM": False},
+        {"TOWER_RATE": 0.25},
         {"PREC": "bf16"},
         {"N_CROPS": 3, "TOP_K": 3, "FAIRNESS": 0.0},
         {"N_CROPS": 2, "TOP_K": 0, "STUDENT_CROPS": 2, "WEIGHT": "none"},
@@ -367,9 +368,24 @@ def test_ablations_run(data, backbone, tmp_path, opts):
     trained = checkpoint(tmp_path)["state_dict"]
     assert ("anchors.weight" in trained) == opts.get("LEARN_ANCHORS", True)
     assert any("ln_" in name for name in trained) == opts.get("LEARN_NORM", True)
+    assert any("conv1" in name for name in trained) == ("TOWER_RATE" in opts)
     assert ("recent" in checkpoint(tmp_path)["extra"]) == (opts.get("ALIGN_QUEUE") != 0)  # tiny.yaml aligns
     if opts.get("N_CROPS") == 0:
         assert all(record["agreement"] == 1 for record in results["epochs"])
+
+
+def test_the_rest_of_the_tower_learns_more_slowly_the_lower_it_lies(data, backbone, tmp_path):
+    opts = ("OPTIM.LR", "0.01", "TRAINER.FAIR.TOWER_RATE", "0.5", "TRAINER.FAIR.LEARN_NORM", "False")
+    trainer = toys.build("FAIR", data, backbone, tmp_path, *opts)
+    rates = {id(p): group["lr"] for group in trainer._optims["fair"].param_groups for p in group["params"]}
+    of = {name: rates.get(id(p)) for name, p in trainer.model.named_parameters()}
+    assert of["anchors.weight"] == 0.01 and of["visual.ln_post.weight"] is None
+    assert of["visual.proj"] == 0.005
+    blocks = len(trainer.model.visual.transformer.resblocks)
+    for i in range(blocks):
+        rate = 0.005 * 0.65 ** (blocks - i)
+        assert of[f"visual.transformer.resblocks.{i}.mlp.c_fc.weight"] == pytest.approx(rate)
+    assert of["visual.conv1.weight"] == pytest.approx(0.005 * 0.65 ** (blocks + 1))
 
 
 def made_up_features(images: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -109,14 +109,12 @@ class FAIR(AdaptationTrainer):
         # Trained: the anchors, which make the classifier adaptive [A], and the affine parameters of the image tower's
         # norms [F]. The norms are not decayed: that would pull them to 0, away from CLIP's values. With TOWER_RATE also
         # the rest of the tower, as in MUST, lower layers more slowly [O].
-        visual, norms = self.model.visual, norm_parameters(self.model.visual) if opt.LEARN_NORM else {}
-        others = [(name, p) for name, p in visual.named_parameters() if name not in norms] if opt.TOWER_RATE else []
-        tower = layer_groups(others, visual, opt.TOWER_RATE * self.cfg.OPTIM.LR, LAYER_DECAY) if others else []
-        learned = list(self.model.anchors.parameters()) if opt.LEARN_ANCHORS else []
-        schedule = partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN)
-        self.set_up_training(
-            [{"params": list(norms.values()), "weight_decay": 0.0}, {"params": learned}, *tower], schedule
-        )
+        visual, norms = self.model.visual, norm_parameters(self.model.visual)
+        rest = [(name, parameter) for name, parameter in visual.named_parameters() if name not in norms]
+        groups = [{"params": list(norms.values()), "weight_decay": 0.0}] if opt.LEARN_NORM else []
+        groups += [{"params": list(self.model.anchors.parameters())}] if opt.LEARN_ANCHORS else []
+        groups += layer_groups(rest, visual, opt.TOWER_RATE * self.cfg.OPTIM.LR, LAYER_DECAY) if opt.TOWER_RATE else []
+        self.set_up_training(groups, partial(CosineAnnealingLR, T_max=self.max_epoch, eta_min=opt.LR_MIN))
 
         self.prior = read_prior(opt.PRIOR, self.classnames).to(self.device) if opt.PRIOR else None  # pi
         self.recent = self.memory = None
