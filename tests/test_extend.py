@@ -11,7 +11,8 @@ from toys import arguments, check_refused, check_same_end, checkpoint, make_data
 
 pytestmark = pytest.mark.usefixtures("console")
 
-BY_EPOCH = ("FAIR", "UPL", "GRIP", "LaFTer", "PromptLearning")  # the first epoch has the same learning rate in every schedule
+# The first epoch has the same learning rate in every schedule.
+BY_EPOCH = ("FAIR", "UPL", "GRIP", "LaFTer", "PromptLearning")
 BY_STEP = ("DPA", "MUST")
 
 
