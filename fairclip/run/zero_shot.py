@@ -3,8 +3,10 @@
 from typing import Any
 
 from torch import Tensor
+from yacs.config import CfgNode
 
-from fairclip.method.anchors import AnchorClassifier
+from fairclip.core.errors import require
+from fairclip.method.anchors import AnchorClassifier, description_anchors
 from fairclip.run.base import AdaptationTrainer
 from fairclip.run.settings import write_config
 
@@ -15,6 +17,16 @@ class ZeroShotTrainer(AdaptationTrainer):
     def class_vectors(self) -> Tensor:
         """[K, d], unit rows."""
         raise NotImplementedError
+
+    def described(self) -> Tensor:
+        """Each class as the mean of its descriptions' embeddings, [K, d], unit rows; one without any is its name
+        prompt.
+
+        Config keys read of the trainer's node: DESCRIPTIONS, TEMPLATES.
+        """
+        descriptions, mask = self.encode_descriptions(self.options.DESCRIPTIONS)
+        names = self.encode_names(self.options.TEMPLATES)
+        return description_anchors(names, descriptions, mask, scale=1.0, mode="mean")
 
     def build_model(self) -> None:
         self.model = AnchorClassifier(self.backbone.visual, self.class_vectors(), self.tau, self.prec)
@@ -28,3 +40,27 @@ class ZeroShotTrainer(AdaptationTrainer):
 
     def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:
         """Nothing to load: the classifier is made of text."""
+
+
+# Keys of methods that start from one vector a class, whichever text it is made of.
+TEXT_KEYS = {
+    "TEXTS": "names",  # what a class is at the start: names | descriptions (their mean, as CuPL's)
+    "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+    "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
+}
+
+
+class StartsFromTexts(ZeroShotTrainer):
+    """Base of those whose class vectors are name prompts, or descriptions: its node has ``TEXT_KEYS``."""
+
+    def class_vectors(self) -> Tensor:
+        return self.described() if self.options.TEXTS == "descriptions" else self.encode_names(self.options.TEMPLATES)
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        name = f"TRAINER.{cfg.TRAINER.NAME.upper()}"
+        opt = cfg.TRAINER[cfg.TRAINER.NAME.upper()]
+        require(
+            opt.TEXTS == "descriptions" or not opt.DESCRIPTIONS,
+            f"{name}.DESCRIPTIONS is read with {name}.TEXTS descriptions alone: give that too",
+        )
