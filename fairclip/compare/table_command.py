@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a table for each data set and config, with a column for each seed; csv: a line for each run",
     )
     add("--published", action="store_true", help="published numbers below ours, with source and protocol")
+    add_protocols(parser)
     add("--format", choices=FORMATS, default="table", help="what to print (default: table)")
     files = f"files to write too, in the format of their ending: {' '.join(FORMATS.values())}"
     add("--output", nargs="+", type=Path, default=[], metavar="FILE", help=files)
@@ -55,12 +56,19 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", default="", metavar="NAME", help=f"the table of methods: {explained}")
 
 
+def add_protocols(parser: argparse.ArgumentParser) -> None:
+    explained = "below, a table for each data set: batches with few classes, and streams"
+    parser.add_argument("--protocols", action="store_true", help=explained)
+
+
 def check_args(args: argparse.Namespace) -> None:
     args.methods = [name for name in args.methods.split(",") if name]
     for path in args.output:
         if path.suffix not in FORMATS.values():
             raise UserError(f"--output {path}: the name must end in one of {' '.join(FORMATS.values())}")
-    if args.by_seed and (args.output or args.published or args.format not in ("table", "markdown", "csv")):
+    if args.by_seed and (
+        args.output or args.published or args.protocols or args.format not in ("table", "markdown", "csv")
+    ):
         raise UserError("--by-seed goes with --format table, markdown and csv alone")
 
 
@@ -79,6 +87,7 @@ def main(args: argparse.Namespace) -> None:
         form=args.format,
         files=args.output,
         images=args.images,
+        protocols=args.protocols,
     )
 
 
@@ -112,6 +121,7 @@ def show_comparison(
     form: str = "table",
     files: Sequence[Path] = (),
     images: int = IMAGES,
+    protocols: bool = False,
 ) -> None:
     """Print the comparison in one form, and write it to files in the forms that their endings name.
 
@@ -121,6 +131,7 @@ def show_comparison(
         published: whether published numbers follow.
         form: one of `FORMATS`.
         images: example images of each data set.
+        protocols: whether tables over protocols follow.
 
     Raises:
         UserError: there is no finished run.
@@ -130,7 +141,18 @@ def show_comparison(
         names = ", ".join(f"{column.dataset} ({column.config})" for column in columns)
         raise UserError(f"no finished run of {names} in {output}")
     sources = read_published() if published else []
-    grids = [*comparison_grids(comparison), *([published_grid(comparison, sources)] if published else [])]
+    grids = comparison_grids(comparison)
+    if protocols:
+        from fairclip.compare.protocols import (
+            protocol_rows,
+            protocols_grid,
+            published_protocols_grid,
+        )  # here, as these need numpy
+
+        grids += [protocols_grid(comparison, column) for column in columns]
+        theirs = published_protocols_grid(comparison, sources)
+        grids += [theirs] if theirs is not None else []
+    grids += [published_grid(comparison, sources)] if published else []
 
     def html() -> str:
         from fairclip.compare.page import make_page
@@ -141,7 +163,9 @@ def show_comparison(
         "table": lambda: "\n\n".join(map(as_text, grids)),
         "markdown": lambda: "\n\n".join(map(as_markdown, grids)),
         "latex": lambda: "\n\n".join(map(as_latex, grids)),
-        "csv": lambda: as_csv(comparison, select(comparison, sources)),
+        "csv": lambda: as_csv(
+            comparison, select(comparison, sources), more=protocol_rows(comparison) if protocols else ()
+        ),
         "html": html,
     }
     print(forms[form]())
