@@ -17,13 +17,11 @@ pytestmark = pytest.mark.usefixtures("console")
 
 
 def loop_fit(q, t, y, k=3, outer=10, inner=5, lam=1.0, alpha=1.0, before=None):
-    """``before``: what a stream's batches before have left, means, variances and how many images claimed a class."""
+    """``before``: what a stream's batches before have left, means and how many images claimed a class."""
     n, dims, classes = range(len(q)), range(len(q[0])), range(len(t))
-    if before is None:
-        anchor = [sum(y[i][c] * (q[i][d] - t[c][d]) ** 2 for i in n for c in classes) / len(q) for d in dims]
-        before = t, [anchor for _ in classes], [0 for _ in classes]
-    t, anchors, claimed = before
-    w, z, mu, sigma = loop_neighbours(q, k), y, t, anchors
+    anchor = [sum(y[i][c] * (q[i][d] - t[c][d]) ** 2 for i in n for c in classes) / len(q) for d in dims]
+    t, claimed = before or (t, [0 for _ in classes])
+    w, z, mu, sigma = loop_neighbours(q, k), y, t, [anchor for _ in classes]
     for step in range(outer + 1):
         gauss = [
             [-0.5 * sum((q[i][d] - mu[c][d]) ** 2 / sigma[c][d] + math.log(sigma[c][d]) for d in dims) for c in classes]
@@ -46,7 +44,7 @@ def loop_fit(q, t, y, k=3, outer=10, inner=5, lam=1.0, alpha=1.0, before=None):
                 mean = unit([sum(z[i][c] * q[i][d] for i in n) / mass for d in dims])
                 centre = unit([beta * mean[d] + (1 - beta) * t[c][d] for d in dims])
                 own = [sum(z[i][c] * (q[i][d] - centre[d]) ** 2 for i in n) / mass for d in dims]
-                pulled = [beta * own[d] + (1 - beta) * (anchors[c][d] + (t[c][d] - centre[d]) ** 2) for d in dims]
+                pulled = [beta * own[d] + (1 - beta) * (anchor[d] + (t[c][d] - centre[d]) ** 2) for d in dims]
                 mu.append(centre)
                 sigma.append([max(s, SMALLEST_VARIANCE) for s in pulled])
     return z, mu, sigma
@@ -88,9 +86,9 @@ def test_a_stream_goes_on_from_batch_to_batch():
     left, expected = None, []
     for start in (0, 6, 12):  # the last batch has two images
         rows = slice(start, start + 6)
-        z, mu, sigma = loop_fit(q[rows].tolist(), t.tolist(), y[rows].tolist(), before=left)
+        z, mu, _ = loop_fit(q[rows].tolist(), t.tolist(), y[rows].tolist(), before=left)
         winners = [max(range(4), key=row.__getitem__) for row in z]
-        left = mu, sigma, [(left[2][c] if left else 0) + winners.count(c) for c in range(4)]
+        left = mu, [(left[1][c] if left else 0) + winners.count(c) for c in range(4)]
         expected += z
     near([fit_stream(q, t, y.log(), batch=6)], [expected])
     assert torch.equal(fit_stream(q, t, y.log(), batch=14), fit(q, t, y.log()).z)

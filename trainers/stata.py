@@ -26,7 +26,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "NEIGHBOURS": 3,  # images that each image listens to
             "OUTER": 10,  # updates of means and variances
             "INNER": 5,  # updates of the assignments between them
-            "ONLINE": False,  # True: images come in batches; means and variances go on from one to the next
+            "ONLINE": False,  # True: images come in batches; means go on from one to the next
             "BATCH": 128,  # images of such a batch
         }
     )
@@ -40,8 +40,8 @@ class StatA(FrozenFeatures, StartsFromTexts):
     It starts at the class's text and is pulled back there, the more the fewer images the class claims: where few of the
     classes are in the images at all, the others stay what the text says. Assignments are updated as in TransCLIP.
 
-    ONLINE True: a stream. Images come in batches, in an order that the seed draws; what a batch ends with is the anchor
-    of the next. Earlier predictions are not revised.
+    ONLINE True: a stream. Images come in batches, in an order that the seed draws; the means that a batch ends with are
+    the anchors of the next, the heavier the more images a class has claimed. Earlier predictions are not revised.
 
     Config keys (TRAINER.STATA): PREC; TEXTS, TEMPLATES, DESCRIPTIONS; ALPHA; LAMBDA; NEIGHBOURS; OUTER, INNER; ONLINE,
     BATCH.
@@ -53,8 +53,6 @@ class StatA(FrozenFeatures, StartsFromTexts):
         - After the last update of means and variances the assignments are updated once more, as in TransCLIP.
         - The text classifier's temperature is the loaded CLIP's (100 in OpenAI's models).
         - The whole split is one batch, unless ONLINE or TEST.PROTOCOLS says otherwise.
-        - ONLINE: means go on weighted by claims, as in the public code; that variances do, too, is this project's
-          reading.
         - An image is never its own neighbour, and a variance cannot become 0.
         - Computed in float64, on the CPU too; neighbours are searched a piece at a time.
     """

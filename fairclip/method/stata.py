@@ -40,8 +40,8 @@ def update_anchored(
     mu_c = unit(beta_c unit(mean) + (1 - beta_c) t_c),
     sigma_c = beta_c (variance around mu_c) + (1 - beta_c) (sigma_0 + (t_c - mu_c)^2).
 
-    Args: features [N, d], z [N, K]; t_c ``texts`` [K, d]; sigma_0 ``anchor`` [d], or of each class [K, d]; ``alpha``,
-    one or [K]. The means before do not count.
+    Args: features [N, d], z [N, K]; t_c ``texts`` [K, d]; sigma_0 ``anchor`` [d]; ``alpha``, one or [K]. The
+    means before do not count.
     """
     beta, shares = claimed_share(z, alpha), column_shares(z)
     means = shares.t() @ features
@@ -90,19 +90,18 @@ def fit_stream(
 ) -> Tensor:
     """Classify images that arrive in batches, each once. Assignments z, [N, K].
 
-    What a batch ends with is the anchor of the next: its means and variances, weighing for each class as many images
-    as it has claimed so far, and ``alpha``. So means are running means that began at the texts.
+    The means that a batch ends with are the anchors of the next one, and weigh for each class as many images as it has
+    claimed so far, and ``alpha``: they are running means that began at the texts. Variances begin anew in each batch.
 
     Args: as ``fit``, the images in order; ``batch``, how many come at a time.
     """
-    weights = torch.full_like(texts[:, 0], alpha)
-    mu, sigma = texts, None
+    mu, weights = texts, torch.full_like(texts[:, 0], alpha)
     found = []
     for q, y in zip(features.split(batch), log_prior.split(batch), strict=True):
-        if sigma is None:
-            sigma = update_variances(q, y.exp(), texts).expand_as(texts)
-        update = partial(update_anchored, texts=mu, anchor=sigma, alpha=weights)
-        z, mu, sigma = alternate(q, y, (mu, sigma), log_likelihood, update, neighbours, outer, inner, lam)
+        anchor = update_variances(q, y.exp(), texts)
+        update = partial(update_anchored, texts=mu, anchor=anchor, alpha=weights)
+        start = mu, anchor.expand_as(mu)
+        z, mu, _ = alternate(q, y, start, log_likelihood, update, neighbours, outer, inner, lam)
         weights = weights + claims(z)
         found.append(z)
     return torch.cat(found)
