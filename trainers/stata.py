@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from fairclip.core.errors import UserError, require
 from fairclip.method.stata import fit, fit_stream
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.run.zero_shot import TEXT_KEYS, StartsFromTexts
+from fairclip.run.zero_shot import StartsFromTexts
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -20,7 +20,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.STATA = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
-            **TEXT_KEYS,
+            "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
+            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "ALPHA": 1.0,  # images that the anchor of a class weighs
             "LAMBDA": 1.0,  # weight of the text classifier's opinion
             "NEIGHBOURS": 3,  # images that each image listens to

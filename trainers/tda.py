@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from fairclip.core.errors import UserError, require
 from fairclip.method.tda import Negative, Positive, stream_scores
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.run.zero_shot import TEXT_KEYS, StartsFromTexts
+from fairclip.run.zero_shot import StartsFromTexts
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -19,7 +19,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.TDA = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
-            **TEXT_KEYS,
+            "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
+            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "SLOTS": 3,  # positive cache: images of each predicted class
             "ALPHA": 2.0,  # positive cache: its weight
             "BETA": 5.0,  # positive cache: its sharpness

@@ -12,7 +12,7 @@ from fairclip.core.errors import UserError, require
 from fairclip.method.transclip import fit, log_likelihood, update_assignments
 from fairclip.run.checks import check_label_free
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.run.zero_shot import TEXT_KEYS, StartsFromTexts
+from fairclip.run.zero_shot import StartsFromTexts
 from fairclip.views.loading import images_of
 
 
@@ -21,7 +21,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.TRANSCLIP = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
-            **TEXT_KEYS,
+            "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
+            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "INDUCTIVE": False,  # True: fit on the unlabelled training images, then score test images one by one
             "LAMBDA": 1.0,  # weight of the text classifier's opinion
             "NEIGHBOURS": 3,  # images that each image listens to

@@ -13,7 +13,7 @@ from fairclip.core.errors import UserError, require
 from fairclip.method.zlap import keep_strongest, log_shares, propagate, scores_of_others, similarity_graph
 from fairclip.run.checks import check_label_free
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.run.zero_shot import TEXT_KEYS, StartsFromTexts
+from fairclip.run.zero_shot import StartsFromTexts
 from fairclip.views.loading import images_of
 
 SETUPS = ("inductive", "sparse-inductive", "transductive")
@@ -24,7 +24,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.ZLAP = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
-            **TEXT_KEYS,
+            "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
+            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             # Graph of the training images, test images one by one: inductive | sparse-inductive; of the test images:
             # transductive
             "SETUP": "inductive",

@@ -42,16 +42,11 @@ class ZeroShotTrainer(AdaptationTrainer):
         """Nothing to load: the classifier is made of text."""
 
 
-# Keys of methods that start from one vector a class, whichever text it is made of.
-TEXT_KEYS = {
-    "TEXTS": "names",  # what a class is at the start: names | descriptions (their mean, as CuPL's)
-    "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
-    "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
-}
-
-
 class StartsFromTexts(ZeroShotTrainer):
-    """Base of those whose class vectors are name prompts, or descriptions: its node has ``TEXT_KEYS``."""
+    """Base of those whose class vectors are name prompts, or the means of descriptions.
+
+    Config keys read of the trainer's node: TEXTS, TEMPLATES, DESCRIPTIONS.
+    """
 
     def class_vectors(self) -> Tensor:
         return self.described() if self.options.TEXTS == "descriptions" else self.encode_names(self.options.TEMPLATES)
