@@ -9,6 +9,8 @@ from commands import table
 from made_up_runs import cells, finish, shown
 from toys import build, make_data, permute_labels, run, save_clip
 
+from fairclip.compare.compare_command import to_do
+from fairclip.compare.plan import Job
 from fairclip.run import protocol
 from fairclip.run.protocol import PROTOCOLS, accuracies, draw
 from fairclip.run.results import lacks_protocols
@@ -163,6 +165,14 @@ def test_published_averages_by_protocol(finished, capsys):
     assert dict(zip(rows["Method"], rows["TransCLIP"], strict=True))["All"] == "70.30"
     assert rows["StatA"][:3] == ["69.90", "70.40", "69.30"] and "StatA (MaxZanella/StatA), README" in text
     assert "averages" not in shown(finished, "--published", capsys=capsys)
+
+
+def test_finished_runs_that_were_not_tested_so_are_done_once_more(finished):
+    folders = [
+        finished / "synth_cars" / name for name in ("ZeroshotCLIP/tiny/seed1", "StatA/tiny/seed1", "TDA/tiny/seed1")
+    ]
+    jobs = [Job("", "synth_cars", "", folder, ()) for folder in [*folders, finished / "synth_cars/CuPL/tiny/seed9"]]
+    assert to_do(jobs, protocols=False) == jobs[3:] and to_do(jobs, protocols=True) == jobs[2:]
 
 
 def test_damaged_figures_are_refused(finished, capsys):

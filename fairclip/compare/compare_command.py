@@ -80,9 +80,7 @@ def main(args: argparse.Namespace) -> int:
     experiment = read_experiment(args.options)
     columns, methods, jobs = plan_all(args, known, experiment)
     check_jobs(jobs, data=not args.print)
-    missing = [
-        job for job in jobs if not job.finished or (args.protocols and lacks_protocols(read_results(job.folder)))
-    ]
+    missing = to_do(jobs, args.protocols)
     if args.print:
         for job in missing:
             print(shlex.join(command(job.arguments)))
@@ -106,6 +104,11 @@ def main(args: argparse.Namespace) -> int:
         print(f"\n{failures}", file=sys.stderr)
         status = 1
     return status
+
+
+def to_do(jobs: Sequence[Job], protocols: bool) -> list[Job]:
+    """Those that are not finished; with ``protocols`` also those that have yet to be tested so."""
+    return [job for job in jobs if not job.finished or (protocols and lacks_protocols(read_results(job.folder)))]
 
 
 def plan_all(

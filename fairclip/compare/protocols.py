@@ -28,6 +28,12 @@ NOTES = (
 )
 
 
+def protocol_grids(comparison: Comparison, sources: list[dict[str, Any]]) -> list[Grid]:
+    """A table for each data set, then what others published, by ``read_published`` or nothing."""
+    theirs = published_protocols_grid(comparison, sources)
+    return [*(protocols_grid(comparison, column) for column in comparison.columns), *([theirs] if theirs else [])]
+
+
 def of_run(run: Run) -> dict[str, float]:
     """Accuracies by protocol, "all" among them; without the others where a run has not measured them."""
     found = dict(run.results.get("protocols") or {})

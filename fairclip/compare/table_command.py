@@ -9,8 +9,9 @@ nothing. Rows are methods, columns data sets; docs/comparing.md says what the fi
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fairclip.compare.comparison import load_comparison
 from fairclip.compare.forms import as_csv, as_latex, as_markdown, as_text, runs_as_csv
@@ -142,16 +143,12 @@ def show_comparison(
         raise UserError(f"no finished run of {names} in {output}")
     sources = read_published() if published else []
     grids = comparison_grids(comparison)
+    more: Sequence[Mapping[str, Any]] = ()
     if protocols:
-        from fairclip.compare.protocols import (
-            protocol_rows,
-            protocols_grid,
-            published_protocols_grid,
-        )  # here, as these need numpy
+        from fairclip.compare.protocols import protocol_grids, protocol_rows  # here, as these take numpy
 
-        grids += [protocols_grid(comparison, column) for column in columns]
-        theirs = published_protocols_grid(comparison, sources)
-        grids += [theirs] if theirs is not None else []
+        grids += protocol_grids(comparison, sources)
+        more = protocol_rows(comparison)
     grids += [published_grid(comparison, sources)] if published else []
 
     def html() -> str:
@@ -163,9 +160,7 @@ def show_comparison(
         "table": lambda: "\n\n".join(map(as_text, grids)),
         "markdown": lambda: "\n\n".join(map(as_markdown, grids)),
         "latex": lambda: "\n\n".join(map(as_latex, grids)),
-        "csv": lambda: as_csv(
-            comparison, select(comparison, sources), more=protocol_rows(comparison) if protocols else ()
-        ),
+        "csv": lambda: as_csv(comparison, select(comparison, sources), more=more),
         "html": html,
     }
     print(forms[form]())
