@@ -11,6 +11,8 @@ from toys import build, make_data, permute_labels, run, save_clip
 
 from fairclip.compare.compare_command import to_do
 from fairclip.compare.plan import Job
+from fairclip.compare.protocols import TITLES
+from fairclip.compare.published import read_published
 from fairclip.run import protocol
 from fairclip.run.protocol import PROTOCOLS, accuracies, draw
 from fairclip.run.results import lacks_protocols
@@ -165,6 +167,8 @@ def test_published_averages_by_protocol(finished, capsys):
     assert dict(zip(rows["Method"], rows["TransCLIP"], strict=True))["All"] == "70.30"
     assert rows["StatA"][:3] == ["69.90", "70.40", "69.30"] and "StatA (MaxZanella/StatA), README" in text
     assert "averages" not in shown(finished, "--published", capsys=capsys)
+    told = [row for source in read_published() for row in source.get("by_protocol", {}).values()]
+    assert told and all(row.keys() <= TITLES.keys() for row in told)
 
 
 def test_finished_runs_that_were_not_tested_so_are_done_once_more(finished):
