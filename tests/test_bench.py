@@ -41,6 +41,12 @@ def test_all_figures_are_finite_and_above_zero(facts):
     assert facts["backbone"] == "tiny" and facts["weights"] == "trained" and facts["quick"]
 
 
+def test_solvers_are_measured_in_two_sizes(facts):
+    assert {name: list(sizes) for name, sizes in facts["solvers"].items()} == {
+        name: ["200", "400"] for name in ("ZLaP", "StatA", "TransCLIP")
+    }
+
+
 def test_growth_covers_what_was_asked(facts):
     assert {name: list(times) for name, times in facts["growth_seconds"].items()} == {
         "crops": ["0", "2"],

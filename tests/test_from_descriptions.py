@@ -1,4 +1,4 @@
-"""DESCRIPTIONS True of DPA and MUST: they start at CuPL's classifier, and are otherwise what they were."""
+"""TEXTS descriptions of DPA and MUST: they start at CuPL's classifier, and are otherwise what they were."""
 
 import shutil
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("console")
 
 
 def described(trainer: str) -> tuple[str, ...]:
-    return (*RATE, f"TRAINER.{trainer}.DESCRIPTIONS", "True")
+    return (*RATE, f"TRAINER.{trainer}.TEXTS", "descriptions")
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,13 @@ def test_without_descriptions_it_is_said_and_the_names_start(trainer, data, back
     said = capsys.readouterr()
     said = said.out + said.err
     assert "there are no class descriptions for Toy, so its classes are known by their names alone" in said
-    assert "Put a file into descriptions/" in said and "name one by" not in said  # the key is a switch, and names none
+    assert f"or name one by TRAINER.{trainer}.DESCRIPTIONS" in said
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_mistakes(trainer, data, backbone, tmp_path, capsys):
-    key = f"TRAINER.{trainer}.DESCRIPTIONS"
-    check_refused(arguments(trainer, data, backbone, tmp_path, key, "mine.json"), key, capsys)
+    key, value = f"TRAINER.{trainer}.DESCRIPTIONS", str(data / "descriptions.json")
+    check_refused(arguments(trainer, data, backbone, tmp_path, key, value), f"{key} is read with", capsys)
     without = permute_labels(data, tmp_path / "without")
     (without / "descriptions.json").unlink()
     argv = arguments(trainer, without, backbone, tmp_path, *described(trainer))

@@ -8,7 +8,7 @@ from test_transclip import dot, loop_neighbours, random_case, unit
 from toys import arguments, build, check_refused, make_data, permute_labels, run, save_clip
 
 from fairclip.core.errors import UserError
-from fairclip.method.stata import claimed_share, fit
+from fairclip.method.stata import claimed_share, fit, fit_stream
 from fairclip.method.transclip import SMALLEST_VARIANCE
 
 pytestmark = pytest.mark.usefixtures("console")
@@ -16,9 +16,11 @@ pytestmark = pytest.mark.usefixtures("console")
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
 
 
-def loop_fit(q, t, y, k=3, outer=10, inner=5, lam=1.0, alpha=1.0):
+def loop_fit(q, t, y, k=3, outer=10, inner=5, lam=1.0, alpha=1.0, before=None):
+    """``before``: what a stream's batches before have left, means and how many images claimed a class."""
     n, dims, classes = range(len(q)), range(len(q[0])), range(len(t))
     anchor = [sum(y[i][c] * (q[i][d] - t[c][d]) ** 2 for i in n for c in classes) / len(q) for d in dims]
+    t, claimed = before or (t, [0 for _ in classes])
     w, z, mu, sigma = loop_neighbours(q, k), y, t, [anchor for _ in classes]
     for step in range(outer + 1):
         gauss = [
@@ -37,7 +39,7 @@ def loop_fit(q, t, y, k=3, outer=10, inner=5, lam=1.0, alpha=1.0):
             winners = [max(classes, key=z[i].__getitem__) for i in n]
             mu, sigma = [], []
             for c in classes:
-                beta = winners.count(c) / (alpha + winners.count(c))
+                beta = winners.count(c) / (alpha + claimed[c] + winners.count(c))
                 mass = sum(z[i][c] for i in n)
                 mean = unit([sum(z[i][c] * q[i][d] for i in n) / mass for d in dims])
                 centre = unit([beta * mean[d] + (1 - beta) * t[c][d] for d in dims])
@@ -77,6 +79,20 @@ def test_other_settings_reach_the_updates():
     q, t, y = case()
     settings = {"outer": 3, "inner": 2, "lam": 0.7, "alpha": 4.0}
     near(fit(q, t, y.log(), neighbours=2, **settings), loop_fit(q.tolist(), t.tolist(), y.tolist(), 2, **settings))
+
+
+def test_a_stream_goes_on_from_batch_to_batch():
+    q, t, y = case()
+    left, expected = None, []
+    for start in (0, 6, 12):  # the last batch has two images
+        rows = slice(start, start + 6)
+        z, mu, _ = loop_fit(q[rows].tolist(), t.tolist(), y[rows].tolist(), before=left)
+        winners = [max(range(4), key=row.__getitem__) for row in z]
+        left = mu, [(left[1][c] if left else 0) + winners.count(c) for c in range(4)]
+        expected += z
+    near([fit_stream(q, t, y.log(), batch=6)], [expected])
+    assert torch.equal(fit_stream(q, t, y.log(), batch=14), fit(q, t, y.log()).z)
+    torch.testing.assert_close(fit_stream(q[:12], t, y[:12].log(), batch=6), fit_stream(q, t, y.log(), batch=6)[:12])
 
 
 def test_more_claims_weigh_more():
@@ -129,9 +145,11 @@ def test_a_run_is_the_solver_on_the_test_features(data, vit, tmp_path):
         trainer.model_inference(next(iter(trainer.test_loader))["img"])
 
 
-def test_permuted_labels_change_nothing(data, vit, tmp_path):
-    permuted = permute_labels(data, tmp_path / "data", "test")
-    a, b = (t.predict(t.test_loader, "test") for t in (build("StatA", d, vit, tmp_path) for d in (data, permuted)))
+@pytest.mark.parametrize("online", ["False", "True"])
+def test_permuted_labels_change_nothing(data, vit, tmp_path, online):
+    permuted, options = permute_labels(data, tmp_path / "data", "test"), ("TRAINER.STATA.ONLINE", online)
+    built = (build("StatA", d, vit, tmp_path, *options) for d in (data, permuted))
+    a, b = (t.predict(t.test_loader, "test") for t in built)
     assert torch.equal(a, b)
 
 
@@ -141,6 +159,7 @@ def test_permuted_labels_change_nothing(data, vit, tmp_path):
         (("TRAINER.STATA.NEIGHBOURS", "0"), "at least 1"),
         (("TRAINER.STATA.OUTER", "-1"), "at least 0"),
         (("TRAINER.STATA.ALPHA", "0.0"), "above 0"),
+        (("TRAINER.STATA.BATCH", "0"), "at least 1"),
     ],
 )
 def test_mistakes(data, vit, tmp_path, capsys, opts, message):

@@ -1,6 +1,7 @@
 """Tables of made-up results: what is averaged, ranked and held against what."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -181,6 +182,21 @@ def test_ranks_leave_references_and_transductive_methods_out(two_sets):
     comparison = load(two_sets)
     found = {m: stats.scores(comparison, m, column) for m in comparison.methods}
     assert {m.key: r for m, r in stats.rank(comparison, found).items()} == {"plain": 1, "cupl": 1, "fair": 2}
+
+
+def test_each_group_is_ranked_by_itself(two_sets, capsys):
+    cars = two_sets / "synth_cars"
+    finish(cars / "StatA/tiny/seed1", 90, transductive=True)
+    finish(cars / "TDA/tiny/seed1", 99, stream=True)
+    found = cells(shown(two_sets, "--datasets", "synth_cars", "--format", "markdown", capsys=capsys))
+    assert (found["StatA †"][0], found["TransCLIP †"][0]) == ("**90.00**", "<u>80.00</u>")
+    assert found["FAIR"][0] == "**62.00 ± 1.73**" and found["Plain self-training"][0] == "<u>52.00 ± 2.00</u>"
+    assert "*" not in found["TDA §"][0] + found["Linear probe ‡"][0]  # alone in its group; with labels
+    latex = shown(two_sets, "--datasets", "synth_cars", "--format", "latex", capsys=capsys)
+    assert r"\textbf{90.00}" in latex and r"\underline{80.00}" in latex and r"\textbf{62.00" in latex
+    lines = list(csv.DictReader(io.StringIO(shown(cars.parent, "--format", "csv", capsys=capsys))))
+    ranks = {line["method"]: line["rank"] for line in lines if line["dataset"] == "synth_cars"}
+    assert [ranks[name] for name in ("StatA", "TransCLIP", "FAIR", "TDA", "Linear probe")] == ["1", "2", "1", "", ""]
 
 
 def test_partial_cells_say_so_and_leave_the_average(two_sets, capsys):

@@ -1,10 +1,11 @@
 """ZLaP: its graph and its scores against loops in float64, and runs through train.py."""
 
+import json
 import math
 
 import pytest
 import torch
-from toys import arguments, build, check_refused, make_data, permute_labels, run, save_clip
+from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run, save_clip
 
 from fairclip.core.errors import UserError
 from fairclip.method import zlap
@@ -173,6 +174,18 @@ def test_a_run(data, vit, tmp_path, setup):
     torch.testing.assert_close(logits.softmax(dim=1).double(), shares, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["ZLaP", "TransCLIP", "StatA", "TDA"])
+def test_descriptions_in_the_place_of_names(data, vit, tmp_path, name):
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({classname: ["a red one", f"the {classname}"] for classname in CLASSES}))
+    node = f"TRAINER.{name.upper()}"
+    made = build(name, data, vit, tmp_path, f"{node}.TEXTS", "descriptions", f"{node}.DESCRIPTIONS", str(file))
+    cupl = build("CuPL", data, vit, tmp_path, "TRAINER.CUPL.DESCRIPTIONS", str(file))
+    assert torch.equal(made.model.anchors(), cupl.model.anchors())
+    assert not torch.equal(made.model.anchors(), build(name, data, vit, tmp_path).model.anchors())
+    assert made.descriptions["file"] == str(file)
+
+
 @pytest.mark.parametrize("setup, part", [("inductive", "train"), ("inductive", "test"), ("transductive", "test")])
 def test_permuted_labels_change_nothing(data, vit, tmp_path, setup, part):
     permuted = permute_labels(data, tmp_path / "data", part)
@@ -189,6 +202,8 @@ def test_permuted_labels_change_nothing(data, vit, tmp_path, setup, part):
         (("TRAINER.ZLAP.GAMMA", "0.0"), "above 0"),
         (("TRAINER.ZLAP.ALPHA", "1.0"), "below 1"),
         (("DATASET.NUM_SHOTS", "4"), "without labels"),
+        (("TRAINER.ZLAP.TEXTS", "both"), "choose one of names, descriptions"),
+        (("TRAINER.ZLAP.DESCRIPTIONS", "own.json"), "with TRAINER.ZLAP.TEXTS descriptions alone"),
     ],
 )
 def test_mistakes(data, vit, tmp_path, capsys, opts, message):

@@ -4,7 +4,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.method.anchors import description_anchors
 from fairclip.run.zero_shot import ZeroShotTrainer
 
 
@@ -26,6 +25,4 @@ class CuPL(ZeroShotTrainer):
     """
 
     def class_vectors(self) -> Tensor:
-        descriptions, mask = self.encode_descriptions(self.options.DESCRIPTIONS)
-        names = self.encode_names(self.options.TEMPLATES)
-        return description_anchors(names, descriptions, mask, scale=1.0, mode="mean")
+        return self.encode_described(self.options.TEMPLATES)

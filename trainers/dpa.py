@@ -30,7 +30,7 @@ from fairclip.method.prototypes import (
 )
 from fairclip.method.rates import cosine
 from fairclip.run.base import AdaptationTrainer
-from fairclip.run.checks import check_label_free, check_own_schedule
+from fairclip.run.checks import check_label_free, check_own_schedule, check_texts
 from fairclip.run.optimizers import split_biases
 from fairclip.text.templates import prompts_of
 from fairclip.views.loading import mixed_seed, set_seed
@@ -43,7 +43,8 @@ def extend_cfg(cfg: CfgNode) -> None:
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
             "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set, as in the public code
-            "DESCRIPTIONS": False,  # start from the mean of each class's descriptions, ours; False: from the names
+            "TEXTS": "names",  # where the classifier starts: names | descriptions, their mean as CuPL's
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "IMAGE_SHARE": 0.5,  # a. Public code: 0.2 for DTD and Food101, 0.01 for Oxford Pets
             "QUEUE": 32,  # batches whose mean prediction distribution alignment divides by
             "FAIRNESS": 1.0,  # Public code: 0.2 for SUN397
@@ -73,7 +74,7 @@ class DPA(AdaptationTrainer):
     - The last batch of an epoch is dropped where it is smaller, as Dassl does. Its images keep their place in memory.
     - tau is the loaded CLIP's own; there it is 100, which OpenAI's models have.
     - The greatest probabilities that weights are relative to are taken as they are; there they are 1e-7 greater.
-    - DESCRIPTIONS True, ours: Z starts as CuPL's classifier. On classes whose names a backbone has never seen, names
+    - TEXTS descriptions, ours: Z starts as CuPL's classifier. On classes whose names a backbone has never seen, names
       label at chance, and self-training stays there. The first memory and P follow from Z.
     - The memory of the start is made in each run; there a file keeps it by model and data set.
     - ResNets run too, with BatchNorm's statistics kept; the public code knows ViTs alone.
@@ -86,7 +87,7 @@ class DPA(AdaptationTrainer):
 
     def build_model(self) -> None:
         opt = self.options
-        text = self.encode_classes(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
+        text = self.encode_texts(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
         self.model = AnchorClassifier(self.backbone.visual, text, self.tau, self.prec)  # its anchors are Z
         del self.backbone  # the text tower has done its work
 
@@ -178,6 +179,7 @@ class DPA(AdaptationTrainer):
         super().check_cfg(cfg)
         check_label_free(cfg)
         check_own_schedule(cfg)
+        check_texts(cfg)
         opt, node = cfg.TRAINER.DPA, "TRAINER.DPA"
         require(0 <= opt.IMAGE_SHARE <= 1, f"{node}.IMAGE_SHARE {opt.IMAGE_SHARE}: a share lies between 0 and 1")
         require(opt.QUEUE >= 1, f"{node}.QUEUE {opt.QUEUE}: alignment needs the mean of at least 1 batch")

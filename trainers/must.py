@@ -24,7 +24,7 @@ from fairclip.method.ema import EMA, ramped_decay
 from fairclip.method.losses import MANY_CLASSES, fairness
 from fairclip.method.rates import cosine, layer_groups
 from fairclip.run.base import AdaptationTrainer
-from fairclip.run.checks import check_label_free, check_openai, check_own_schedule
+from fairclip.run.checks import check_label_free, check_openai, check_own_schedule, check_texts
 from fairclip.text.templates import prompts_of
 from fairclip.views.views import Views
 
@@ -37,7 +37,8 @@ def extend_cfg(cfg: CfgNode) -> None:
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
             "TEMPLATES": (),  # of the class names; (): CLIP's ensemble for the data set, as in the public code
-            "DESCRIPTIONS": False,  # start from the mean of each class's descriptions, ours; False: from the names
+            "TEXTS": "names",  # where the classifier starts: names | descriptions, their mean as CuPL's
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "THRESHOLD": 0.5,  # confidence. Public code: 0.7 for Pets, Caltech101 and Food101, 0.4 for DTD and SUN397
             "FAIRNESS": 1.0,  # the paper: 0.2 for SUN397
             "EMA_START": 0.99,  # decay at the first step. Public code: 0.999 for Food101
@@ -71,7 +72,7 @@ class MUST(AdaptationTrainer):
     Deviations from the paper and its public code:
     - Left out: the reconstruction of masked patches and the alignment of local and global features. That leaves what
       the public code does with its switch ``mask`` off.
-    - DESCRIPTIONS True, ours: W starts as CuPL's classifier. On classes whose names a backbone has never seen, names
+    - TEXTS descriptions, ours: W starts as CuPL's classifier. On classes whose names a backbone has never seen, names
       label at chance, and self-training stays there.
     - The last epoch is reported. There, the best of all epochs on the test images is; for Pets and Caltech101 as a mean
       over classes (macro-averaged recall), here as plain accuracy.
@@ -95,7 +96,7 @@ class MUST(AdaptationTrainer):
 
     def build_model(self) -> None:
         opt = self.options
-        text = self.encode_classes(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
+        text = self.encode_texts(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
         self.model = LinearClassifier(self.backbone.visual, text, self.tau, self.prec)
         del self.backbone  # the text tower has done its work
         self.model.requires_grad_(True)
@@ -171,6 +172,7 @@ class MUST(AdaptationTrainer):
         check_label_free(cfg)
         check_openai(cfg, "learns deep layers faster than early ones")
         check_own_schedule(cfg)
+        check_texts(cfg)
         opt, node = cfg.TRAINER.MUST, "TRAINER.MUST"
         require(0 <= opt.THRESHOLD < 1, f"{node}.THRESHOLD {opt.THRESHOLD}: a confidence lies in [0, 1)")
         require(

@@ -10,9 +10,9 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, require
-from fairclip.method.stata import fit
+from fairclip.method.stata import fit, fit_stream
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.run.zero_shot import ZeroShotTrainer
+from fairclip.run.zero_shot import StartsFromTexts
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -20,25 +20,33 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.STATA = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
+            "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "ALPHA": 1.0,  # images that the anchor of a class weighs
             "LAMBDA": 1.0,  # weight of the text classifier's opinion
             "NEIGHBOURS": 3,  # images that each image listens to
             "OUTER": 10,  # updates of means and variances
             "INNER": 5,  # updates of the assignments between them
+            "ONLINE": False,  # True: images come in batches; means go on from one to the next
+            "BATCH": 128,  # images of such a batch
         }
     )
 
 
 @TRAINER_REGISTRY.register()
-class StatA(FrozenFeatures, ZeroShotTrainer):
+class StatA(FrozenFeatures, StartsFromTexts):
     """TransCLIP's mixture with statistical anchors: transductive, its predictions need all test images at once.
 
     One Gaussian per class, with a diagonal covariance of its own, is fitted to the features of images without labels.
     It starts at the class's text and is pulled back there, the more the fewer images the class claims: where few of the
     classes are in the images at all, the others stay what the text says. Assignments are updated as in TransCLIP.
 
-    Config keys (TRAINER.STATA): PREC; TEMPLATES; ALPHA; LAMBDA; NEIGHBOURS; OUTER, INNER.
+    ONLINE True: a stream. Images come in batches, in an order that the seed draws; the means that a batch ends with are
+    the anchors of the next, the heavier the more images a class has claimed. Earlier predictions are not revised.
+
+    Config keys (TRAINER.STATA): PREC; TEXTS, TEMPLATES, DESCRIPTIONS; ALPHA; LAMBDA; NEIGHBOURS; OUTER, INNER; ONLINE,
+    BATCH.
 
     Deviations:
         - Written from the paper's formulas, not from the public code, which has another licence than this project.
@@ -46,7 +54,7 @@ class StatA(FrozenFeatures, ZeroShotTrainer):
           summed up is divided by their number again.
         - After the last update of means and variances the assignments are updated once more, as in TransCLIP.
         - The text classifier's temperature is the loaded CLIP's (100 in OpenAI's models).
-        - The whole split is one batch. The paper also has small batches of few classes, and streams of them.
+        - The whole split is one batch, unless ONLINE or TEST.PROTOCOLS says otherwise.
         - An image is never its own neighbour, and a variance cannot become 0.
         - Computed in float64, on the CPU too; neighbours are searched a piece at a time.
     """
@@ -54,31 +62,22 @@ class StatA(FrozenFeatures, ZeroShotTrainer):
     transductive = True
     needs_float64 = True
 
-    def class_vectors(self) -> Tensor:
-        return self.encode_names(self.options.TEMPLATES)
-
     def scores(self, features: Tensor) -> Tensor:
         """Log-probabilities, [N, K]."""
         opt, texts = self.options, self.model.anchors()
         log_prior = (self.model.tau * features @ texts.t()).double().log_softmax(dim=1)
-        z, _, _ = fit(
-            features.double(),
-            texts.double(),
-            log_prior,
-            opt.NEIGHBOURS,
-            opt.OUTER,
-            opt.INNER,
-            opt.LAMBDA,
-            opt.ALPHA,
-        )
+        given = features.double(), texts.double(), log_prior
+        settings = opt.NEIGHBOURS, opt.OUTER, opt.INNER, opt.LAMBDA, opt.ALPHA
+        z = fit_stream(*given, opt.BATCH, *settings) if opt.ONLINE else fit(*given, *settings).z
         return z.clamp_min(torch.finfo(z.dtype).tiny).log().float()
 
     def model_inference(self, images: Tensor) -> Tensor:
-        raise UserError("StatA classifies a whole split at once, not single images")
+        raise UserError("StatA classifies a whole split at once, or batches of it, not single images")
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         opt = cfg.TRAINER.STATA
-        for key, least in (("NEIGHBOURS", 1), ("OUTER", 0), ("INNER", 1), ("LAMBDA", 0)):
+        self.transductive, self.stream = not opt.ONLINE, opt.ONLINE
+        for key, least in (("NEIGHBOURS", 1), ("OUTER", 0), ("INNER", 1), ("LAMBDA", 0), ("BATCH", 1)):
             require(opt[key] >= least, f"TRAINER.STATA.{key} {opt[key]}: it must be at least {least}")
         require(opt.ALPHA > 0, f"TRAINER.STATA.ALPHA {opt.ALPHA}: it must be above 0")

@@ -4,7 +4,6 @@ A. Karmanov, D. Guan, S. Lu, A. El Saddik, E. Xing, "Efficient Test-Time Adaptat
 2403.18293 (CVPR 2024).
 """
 
-import torch
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
@@ -12,7 +11,7 @@ from yacs.config import CfgNode
 from fairclip.core.errors import UserError, require
 from fairclip.method.tda import Negative, Positive, stream_scores
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.run.zero_shot import ZeroShotTrainer
+from fairclip.run.zero_shot import StartsFromTexts
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -20,7 +19,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.TDA = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
+            "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "SLOTS": 3,  # positive cache: images of each predicted class
             "ALPHA": 2.0,  # positive cache: its weight
             "BETA": 5.0,  # positive cache: its sharpness
@@ -34,7 +35,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class TDA(FrozenFeatures, ZeroShotTrainer):
+class TDA(FrozenFeatures, StartsFromTexts):
     """Training-free dynamic adapter: a stream, that is, a prediction needs the test images before it.
 
     Images come one by one in an order that the seed draws. Each goes into the positive cache of its predicted class, if
@@ -42,8 +43,8 @@ class TDA(FrozenFeatures, ZeroShotTrainer):
     of the positive cache speaks for their class, likeness to those of the negative cache against the classes that
     they may be of. Earlier predictions are not revised.
 
-    Config keys (TRAINER.TDA): PREC; TEMPLATES; SLOTS, ALPHA, BETA; NEGATIVE_SLOTS, NEGATIVE_ALPHA, NEGATIVE_BETA;
-    ENTROPY; MASK.
+    Config keys (TRAINER.TDA): PREC; TEXTS, TEMPLATES, DESCRIPTIONS; SLOTS, ALPHA, BETA; NEGATIVE_SLOTS, NEGATIVE_ALPHA,
+    NEGATIVE_BETA; ENTROPY; MASK.
 
     Deviations:
         - One setting for all data sets. The public code has ten files of settings, one a data set.
@@ -55,21 +56,15 @@ class TDA(FrozenFeatures, ZeroShotTrainer):
     stream = True
     needs_float64 = True
 
-    def class_vectors(self) -> Tensor:
-        return self.encode_names(self.options.TEMPLATES)
-
     def scores(self, features: Tensor) -> Tensor:
         """Logits, [N, K]."""
         opt = self.options
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(self.seed)).to(features.device)
-        arriving = features[order]
-        found = stream_scores(
-            arriving.double(),
-            (self.model.tau * arriving @ self.model.anchors().t()).double(),
+        return stream_scores(
+            features.double(),
+            (self.model.tau * features @ self.model.anchors().t()).double(),
             Positive(opt.SLOTS, opt.ALPHA, opt.BETA),
             Negative(opt.NEGATIVE_SLOTS, opt.NEGATIVE_ALPHA, opt.NEGATIVE_BETA, opt.ENTROPY, opt.MASK),
-        )
-        return torch.empty_like(found).index_copy_(0, order, found).float()
+        ).float()
 
     def model_inference(self, images: Tensor) -> Tensor:
         raise UserError("TDA classifies the images of a split one after another, not single ones")

@@ -12,7 +12,7 @@ from fairclip.core.errors import UserError, require
 from fairclip.method.transclip import fit, log_likelihood, update_assignments
 from fairclip.run.checks import check_label_free
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.run.zero_shot import ZeroShotTrainer
+from fairclip.run.zero_shot import StartsFromTexts
 from fairclip.views.loading import images_of
 
 
@@ -21,7 +21,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.TRANSCLIP = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
+            "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "INDUCTIVE": False,  # True: fit on the unlabelled training images, then score test images one by one
             "LAMBDA": 1.0,  # weight of the text classifier's opinion
             "NEIGHBOURS": 3,  # images that each image listens to
@@ -33,7 +35,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class TransCLIP(FrozenFeatures, ZeroShotTrainer):
+class TransCLIP(FrozenFeatures, StartsFromTexts):
     """The zero-shot variant of TransCLIP: transductive, that is, its predictions need all test images at once.
 
     One Gaussian per class, all with one diagonal covariance, is fitted to the features of images without labels. The
@@ -43,7 +45,8 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
     INDUCTIVE True is our variant for a comparison with methods that adapt on training images: means and variances are
     fitted on these, without labels, and a test image is scored alone by y^lambda * exp(l / 50), without neighbours.
 
-    Config keys (TRAINER.TRANSCLIP): PREC; TEMPLATES; INDUCTIVE; LAMBDA; NEIGHBOURS; OUTER, INNER; INIT.
+    Config keys (TRAINER.TRANSCLIP): PREC; TEXTS, TEMPLATES, DESCRIPTIONS; INDUCTIVE; LAMBDA; NEIGHBOURS; OUTER, INNER;
+    INIT.
 
     Deviations:
         - The classes are those of the data set. The public code counts the distinct labels of the test images.
@@ -57,9 +60,6 @@ class TransCLIP(FrozenFeatures, ZeroShotTrainer):
 
     transductive = True
     needs_float64 = True
-
-    def class_vectors(self) -> Tensor:
-        return self.encode_names(self.options.TEMPLATES)
 
     def log_prior(self, features: Tensor) -> Tensor:
         """The text classifier's opinion, log y, [N, K]."""

@@ -13,7 +13,7 @@ from fairclip.core.errors import UserError, require
 from fairclip.method.zlap import keep_strongest, log_shares, propagate, scores_of_others, similarity_graph
 from fairclip.run.checks import check_label_free
 from fairclip.run.frozen import FrozenFeatures
-from fairclip.run.zero_shot import ZeroShotTrainer
+from fairclip.run.zero_shot import StartsFromTexts
 from fairclip.views.loading import images_of
 
 SETUPS = ("inductive", "sparse-inductive", "transductive")
@@ -24,7 +24,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.TRAINER.ZLAP = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
+            "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             # Graph of the training images, test images one by one: inductive | sparse-inductive; of the test images:
             # transductive
             "SETUP": "inductive",
@@ -36,7 +38,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 @TRAINER_REGISTRY.register()
-class ZLaP(FrozenFeatures, ZeroShotTrainer):
+class ZLaP(FrozenFeatures, StartsFromTexts):
     """Label propagation on a graph of nearest neighbours, whose nodes are the class texts and images without labels.
 
     Each text has its class as label, and labels spread along the edges: z = (I - alpha S)^-1 y, solved by conjugate
@@ -44,10 +46,11 @@ class ZLaP(FrozenFeatures, ZeroShotTrainer):
     sums what has arrived at its neighbours by similarity. "sparse-inductive": the same with the greatest class alone
     kept at each node. "transductive": the images of the graph are the test images, all at once.
 
-    Config keys (TRAINER.ZLAP): PREC; TEMPLATES; SETUP; NEIGHBOURS; GAMMA; ALPHA.
+    Config keys (TRAINER.ZLAP): PREC; TEXTS, TEMPLATES, DESCRIPTIONS; SETUP; NEIGHBOURS; GAMMA; ALPHA.
 
     Deviations:
-        - Labels start at the name prompts alone. The paper also has CuPL's texts and InMaP's proxies.
+        - Labels start at the name prompts, or with TEXTS descriptions at CuPL's means of descriptions (this project's
+          by default). The paper also has InMaP's proxies.
         - An image counts among its own neighbours and that edge is dropped, as in the public code. There the first of
           several identical images may be meant; here it is always the image itself.
         - Inductive scores come from one solution for each class; the public code solves for each test image. S is
@@ -58,9 +61,6 @@ class ZLaP(FrozenFeatures, ZeroShotTrainer):
 
     transductive = False
     needs_float64 = True
-
-    def class_vectors(self) -> Tensor:
-        return self.encode_names(self.options.TEMPLATES)
 
     def spread(self, features: Tensor) -> Tensor:
         """Z, [K + N, K], of the graph of texts and these images, [N, d] float64."""

@@ -11,6 +11,7 @@ OpenAI's are on disk: neither decides the speed. Measures, each part by its name
               and normalised by itself, float32 to the device (the quotient: pipeline_speedup)
     growth    how the time of a step grows with crops, classes and batch
     stages    what a step with the loader spends its time on
+    solvers   ZLaP, StatA and TransCLIP on features of many images at once, 200 classes: seconds and memory
 
 --quick shows in seconds that all parts work, on the smallest backbone; it sets all sizes, so they cannot be given with
 it. --device, --prec and --only can.
@@ -33,6 +34,7 @@ from fairclip.bench.growth import measure_growth
 from fairclip.bench.pipeline import measure_pipeline
 from fairclip.bench.report import report
 from fairclip.bench.settings import QUICK, Settings, settings_of
+from fairclip.bench.solvers import measure_solvers
 from fairclip.bench.stages import measure_stages
 from fairclip.bench.step import measure_step
 from fairclip.bench.trainers import TrainerFactory, cache_in
@@ -48,6 +50,7 @@ PARTS: dict[str, Callable[[TrainerFactory, Settings], dict[str, Any]]] = {
     "pipeline": measure_pipeline,
     "growth": measure_growth,
     "stages": measure_stages,
+    "solvers": measure_solvers,
 }
 
 

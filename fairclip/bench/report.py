@@ -33,4 +33,13 @@ def report(facts: dict[str, Any]) -> str:
         lines += [f"stages          of a step with the loader, {step:.4g} s, {f['workers']} workers"]
         for stage, spent in f["stages_seconds"].items():
             lines += [f"  {stage:<26}{spent:10.4g} s {100 * spent / step:5.1f} %"]
+    if "solvers" in f:
+        lines += [f"solvers         all images at once, {f['solver_classes']} classes"]
+        for name, sizes in f["solvers"].items():
+            shown = (
+                f"{n} images {x['seconds']:.3g} s ({x['processor_seconds']:.3g} s of processor time), "
+                f"{x['bytes'] / 2**20:.0f} MiB more"
+                for n, x in sizes.items()
+            )
+            lines += [f"  {name:<14}" + "; ".join(shown)]
     return "\n".join(lines)

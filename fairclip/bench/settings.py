@@ -23,6 +23,7 @@ class Settings:
     workers: int  # of the loader in stages
     quick: bool
     growth: dict[str, tuple[int, ...]]  # values of crops, classes and batch whose times are compared
+    solver_images: tuple[int, ...]  # that are classified at once
     matmul: int  # side of the matrices whose product tells the device's speed
 
 
@@ -53,5 +54,6 @@ def settings_of(args: argparse.Namespace) -> Settings:
             "classes": (2, 5) if args.quick else (10, 100, 1000),
             "batch": (quarter, 2 * quarter, 4 * quarter),
         },
+        solver_images=(200, 400) if args.quick else (5000, 10000),
         matmul=256 if args.quick else 8192 if gpu else 1536,
     )

@@ -38,10 +38,12 @@ from fairclip.compare.plan import (
 from fairclip.compare.runner import describe_failures, do_jobs
 from fairclip.compare.runs import Column, default_config
 from fairclip.compare.suites import expand
-from fairclip.compare.table_command import add_table, show_comparison
+from fairclip.compare.table_command import add_protocols, add_table, show_comparison
 from fairclip.core.errors import UserError, require
+from fairclip.run.results import lacks_protocols, read_results
 
 CURVES = ("TEST.EVERY_EPOCH", "True")
+PROTOCOLS = ("TEST.PROTOCOLS", "True")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=above_zero, default=1, metavar="N", help="runs at a time (default: 1)")
     add("--print", action="store_true", help="run nothing: print the commands of the missing runs, one a line")
     add("--published", action="store_true", help="published numbers below ours")
+    add_protocols(parser)
     add_table(parser)
     parser.epilog = f"methods:\n  {' '.join(method.key for method in read_methods())}\n\n{ENVIRONMENT}"
 
@@ -77,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
     experiment = read_experiment(args.options)
     columns, methods, jobs = plan_all(args, known, experiment)
     check_jobs(jobs, data=not args.print)
-    missing = [job for job in jobs if not job.finished]
+    missing = to_do(jobs, args.protocols)
     if args.print:
         for job in missing:
             print(shlex.join(command(job.arguments)))
@@ -89,7 +92,11 @@ def main(args: argparse.Namespace) -> int:
     status = 0
     try:
         files = [report.with_name(report.name + ending) for ending in (".md", ".html")]
-        show_comparison(experiment.output, columns, methods, args.seeds, experiment.data, args.published, files=files)
+        show_comparison(
+            *(experiment.output, columns, methods, args.seeds, experiment.data, args.published),
+            files=files,
+            protocols=args.protocols,
+        )
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         status = 2
@@ -97,6 +104,11 @@ def main(args: argparse.Namespace) -> int:
         print(f"\n{failures}", file=sys.stderr)
         status = 1
     return status
+
+
+def to_do(jobs: Sequence[Job], protocols: bool) -> list[Job]:
+    """Those that are not finished; with ``protocols`` also those that have yet to be tested so."""
+    return [job for job in jobs if not job.finished or (protocols and lacks_protocols(read_results(job.folder)))]
 
 
 def plan_all(
@@ -116,7 +128,7 @@ def plan_all(
         methods = methods_for(dataset, cfg, named, known)
         columns.append(Column(dataset.name, experiment.tagged(cfg)))
         shown += methods
-        jobs += plan(experiment, dataset, cfg, methods, args.seeds, CURVES)
+        jobs += plan(experiment, dataset, cfg, methods, args.seeds, CURVES + PROTOCOLS * args.protocols)
     require(shown, f"No method has the config '{args.cfg}'.")
     return columns, [method for method in known if method in shown], jobs
 

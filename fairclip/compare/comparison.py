@@ -8,8 +8,9 @@ from typing import Any
 from fairclip.compare.methods import Method
 from fairclip.compare.runs import Cell, Column, Run, load_runs, run_folder
 
-# Groups of methods, in order. Only the first is ranked.
+# Groups of methods, in order. Each of the label-free ones is ranked by itself.
 INDUCTIVE, TRANSDUCTIVE, STREAM, LABELLED = range(4)
+RANKED = (INDUCTIVE, TRANSDUCTIVE, STREAM)
 ABSENT = "absent"  # stands for a config key that a run does not have
 
 

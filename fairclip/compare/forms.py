@@ -93,8 +93,13 @@ FIELDS = (
 KINDS = {INDUCTIVE: "inductive", TRANSDUCTIVE: "transductive", STREAM: "stream", LABELLED: "labels"}
 
 
-def as_csv(comparison: Comparison, published: Sequence[Mapping[str, Any]] = (), subject: str = "fair") -> str:
-    """One line for each method and data set (and average), in full precision."""
+def as_csv(
+    comparison: Comparison,
+    published: Sequence[Mapping[str, Any]] = (),
+    subject: str = "fair",
+    more: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """One line for each method and data set (and average), in full precision; then ``more`` lines, by field."""
     rows: list[Mapping[str, Any]] = []
     for column in comparison.columns:
         found = {m: stats.scores(comparison, m, column) for m in comparison.methods}
@@ -106,6 +111,7 @@ def as_csv(comparison: Comparison, published: Sequence[Mapping[str, Any]] = (), 
         for m, line in lines(comparison, found, None, subject).items():
             seeds = "" if m.once else line.get("seeds", "")  # the one run may have another seed on each data set
             rows.append(line | {"dataset": "average", "config": "", "seeds": seeds})
+    rows += more
     for entry in published:
         rows.append({"kind": "published", **entry})
     return in_columns(FIELDS, rows)

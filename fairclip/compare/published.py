@@ -13,7 +13,8 @@ FILE = Path(__file__).with_name("published.yaml")
 
 
 def read_published(path: Path = FILE) -> list[dict[str, Any]]:
-    """The sources, each with ``source``, ``protocol``, ``backbone`` (None: not stated) and ``accuracy``."""
+    """The sources, each with ``source``, ``protocol``, ``backbone`` (None: not stated), and ``accuracy`` by method and
+    data set, or ``by_protocol``."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -33,7 +34,7 @@ def select(comparison: Comparison, sources: list[dict[str, Any]]) -> list[dict[s
                         "source": source["source"],
                         "protocol": source["protocol"],
                     }
-                    for method, values in source["accuracy"].items()
+                    for method, values in source.get("accuracy", {}).items()
                     if column.dataset in values
                 ]
     return records
@@ -48,13 +49,13 @@ def published_grid(comparison: Comparison, sources: list[dict[str, Any]]) -> Gri
         if not own:
             continue
         rows = []
-        for method in source["accuracy"]:
+        for method in source.get("accuracy", {}):
             values = {(r["dataset"], r["config"]): r["mean"] for r in own if r["method"] == method}
             if values:
                 rows.append(
                     [
                         Entry(f"{method} [{letter}]"),
-                        *(_entry(values.get((c.dataset, c.config))) for c in comparison.columns),
+                        *(published_entry(values.get((c.dataset, c.config))) for c in comparison.columns),
                     ]
                 )
         groups.append((f"[{letter}] {source['source']}", rows))
@@ -70,7 +71,7 @@ def published_grid(comparison: Comparison, sources: list[dict[str, Any]]) -> Gri
     return Grid(title, ["Method", *(column_name(c, comparison.columns) for c in comparison.columns)], groups, [], notes)
 
 
-def _entry(value: float | str | None) -> Entry:
+def published_entry(value: float | str | None) -> Entry:
     """A number, "87.58*", or nothing."""
     if value is None:
         return Entry("")

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fairclip.compare.comparison import INDUCTIVE, Comparison
+from fairclip.compare.comparison import INDUCTIVE, RANKED, Comparison
 from fairclip.compare.methods import Method
 from fairclip.compare.runs import Column
 
@@ -61,7 +61,8 @@ def average(comparison: Comparison, method: Method) -> Scores | None:
 def rank(
     comparison: Comparison, found: Mapping[Method, Scores | None], column: Column | None = None
 ) -> dict[Method, int]:
-    """1 for the best mean and 2 for the second among the label-free inductive methods; equal means share a rank.
+    """1 for the best mean and 2 for the second of each label-free group; equal means share a rank. Methods that see
+    more of the test images than others are never ranked with them, and a group of one method is not ranked.
 
     Args:
         column: what the scores are of; methods that lack seeds there are not ranked. None: the average, where those
@@ -69,9 +70,12 @@ def rank(
     """
     columns = comparison.columns if column is None else [column]
     whole = [m for m in found if not any(comparison.cell(m, c).missing for c in columns)]
-    means = {m: s.mean for m in whole if (s := found[m]) is not None and comparison.group(m) == INDUCTIVE}
-    best = sorted(set(means.values()), reverse=True)[:2]
-    return {m: best.index(mean) + 1 for m, mean in means.items() if mean in best} if len(means) > 1 else {}
+    ranks: dict[Method, int] = {}
+    for group in RANKED:
+        means = {m: s.mean for m in whole if (s := found[m]) is not None and comparison.group(m) == group}
+        best = sorted(set(means.values()), reverse=True)[:2] if len(means) > 1 else []
+        ranks |= {m: best.index(mean) + 1 for m, mean in means.items() if mean in best}
+    return ranks
 
 
 def interval(differences: Sequence[float], least: int = 2, level: float = LEVEL) -> float | None:

@@ -11,8 +11,9 @@ import datetime
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fairclip.compare.comparison import load_comparison
 from fairclip.compare.forms import as_csv, as_latex, as_markdown, as_text, runs_as_csv
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a table for each data set and config, with a column for each seed; csv: a line for each run",
     )
     add("--published", action="store_true", help="published numbers below ours, with source and protocol")
+    add_protocols(parser)
     add("--format", choices=FORMATS, default="table", help="what to print (default: table)")
     files = f"files to write too, in the format of their ending: {' '.join(FORMATS.values())}"
     add("--output", nargs="+", type=Path, default=[], metavar="FILE", help=files)
@@ -57,12 +59,19 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", default="", metavar="NAME", help=f"the table of methods: {explained}")
 
 
+def add_protocols(parser: argparse.ArgumentParser) -> None:
+    explained = "below, a table for each data set: batches with few classes, and streams"
+    parser.add_argument("--protocols", action="store_true", help=explained)
+
+
 def check_args(args: argparse.Namespace) -> None:
     args.methods = [name for name in args.methods.split(",") if name]
     for path in args.output:
         if path.suffix not in FORMATS.values():
             raise UserError(f"--output {path}: the name must end in one of {' '.join(FORMATS.values())}")
-    if args.by_seed and (args.output or args.published or args.format not in ("table", "markdown", "csv")):
+    if args.by_seed and (
+        args.output or args.published or args.protocols or args.format not in ("table", "markdown", "csv")
+    ):
         raise UserError("--by-seed goes with --format table, markdown and csv alone")
 
 
@@ -81,6 +90,7 @@ def main(args: argparse.Namespace) -> None:
         form=args.format,
         files=args.output,
         images=args.images,
+        protocols=args.protocols,
     )
 
 
@@ -114,6 +124,7 @@ def show_comparison(
     form: str = "table",
     files: Sequence[Path] = (),
     images: int = IMAGES,
+    protocols: bool = False,
 ) -> None:
     """Print the comparison in one form, and write it to files in the forms that their endings name.
 
@@ -123,6 +134,7 @@ def show_comparison(
         published: whether published numbers follow.
         form: one of `FORMATS`.
         images: example images of each data set.
+        protocols: whether tables over protocols follow.
 
     Raises:
         UserError: there is no finished run.
@@ -132,7 +144,14 @@ def show_comparison(
         names = ", ".join(f"{column.dataset} ({column.config})" for column in columns)
         raise UserError(f"no finished run of {names} in {output}")
     sources = read_published() if published else []
-    grids = [*comparison_grids(comparison), *([published_grid(comparison, sources)] if published else [])]
+    grids = comparison_grids(comparison)
+    more: Sequence[Mapping[str, Any]] = ()
+    if protocols:
+        from fairclip.compare.protocols import protocol_grids, protocol_rows  # here, as these take numpy
+
+        grids += protocol_grids(comparison, sources)
+        more = protocol_rows(comparison)
+    grids += [published_grid(comparison, sources)] if published else []
 
     def html() -> str:
         from fairclip.compare.page import make_page
@@ -143,7 +162,7 @@ def show_comparison(
         "table": lambda: "\n\n".join(map(as_text, grids)),
         "markdown": lambda: "\n\n".join(map(as_markdown, grids)),
         "latex": lambda: "\n\n".join(map(as_latex, grids)),
-        "csv": lambda: as_csv(comparison, select(comparison, sources)),
+        "csv": lambda: as_csv(comparison, select(comparison, sources), more=more),
         "html": html,
     }
     print(forms[form]())

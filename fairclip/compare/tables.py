@@ -27,8 +27,8 @@ GROUPS = {
     LABELLED: "Trained with labels: references",
 }
 GROUP_NOTES = {
-    TRANSDUCTIVE: "†: transductive, sees all test images at once; not ranked.",
-    STREAM: "§: stream, learns from the test images before; not ranked.",
+    TRANSDUCTIVE: "†: transductive, sees all test images at once; ranked by themselves.",
+    STREAM: "§: stream, learns from the test images before; ranked by themselves.",
     LABELLED: "‡: trained with labels, a reference; not ranked.",
 }
 MISSING, MIXED = "missing", "not averaged"

@@ -105,6 +105,11 @@ def is_percent(value: object) -> bool:
     return is_number(value) and 0 <= value <= 100  # type: ignore[operator]
 
 
+def are_percents(value: object) -> bool:
+    """By name."""
+    return is_object(value) and all(map(is_percent, value.values()))  # type: ignore[attr-defined]
+
+
 def or_null(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or test(value)
 

@@ -183,13 +183,17 @@ class Built(TrainerX):
         """Name prompts t_c, [K, d], unit rows. Without templates: the data set's usual one."""
         return texts.encode_names(self.backbone, self.cfg, self.classnames, templates)
 
-    def encode_classes(self, templates: tuple[str, ...] = ()) -> Tensor:
-        """Where a classifier made of text starts, [K, d], unit rows: the name prompts, or with DESCRIPTIONS True in the
-        trainer's node, the mean of each class's descriptions, as CuPL's. A class without any has its name prompt."""
+    def encode_texts(self, templates: tuple[str, ...] = ()) -> Tensor:
+        """What stands for the classes, [K, d], unit rows: by TEXTS of the trainer's node, names or descriptions."""
+        return (
+            self.encode_described(templates) if self.options.TEXTS == "descriptions" else self.encode_names(templates)
+        )
+
+    def encode_described(self, templates: tuple[str, ...] = ()) -> Tensor:
+        """Each class as the mean of its descriptions' embeddings, as in CuPL, [K, d], unit rows; one without any is its
+        name prompt. DESCRIPTIONS of the trainer's node may name a file."""
         names = self.encode_names(templates)
-        if not self.options.DESCRIPTIONS:
-            return names
-        return description_anchors(names, *self.encode_descriptions(), scale=1.0, mode="mean")
+        return description_anchors(names, *self.encode_descriptions(self.options.DESCRIPTIONS), scale=1.0, mode="mean")
 
     def encode_descriptions(self, path: str = "") -> tuple[Tensor, Tensor]:
         """Class descriptions g(d_cm), [K, M, d], unit rows, and the mask of those that exist, [K, M]."""

@@ -128,3 +128,13 @@ def check_processes(cfg: CfgNode, trains: bool) -> None:
             f"DATALOADER.TRAIN_X.BATCH_SIZE {size} cannot be shared evenly by {world()} processes: set it to a "
             f"multiple of {world()}, such as {size - size % world() or world()}, or start fewer processes"
         )
+
+
+def check_texts(cfg: CfgNode) -> None:
+    """Raises UserError where DESCRIPTIONS of the trainer's node would not be read, since TEXTS says names."""
+    node = f"TRAINER.{cfg.TRAINER.NAME.upper()}"
+    opt = cfg.TRAINER[cfg.TRAINER.NAME.upper()]
+    require(
+        opt.TEXTS == "descriptions" or not opt.DESCRIPTIONS,
+        f"{node}.DESCRIPTIONS is read with {node}.TEXTS descriptions alone: give that too",
+    )

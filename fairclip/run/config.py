@@ -114,6 +114,7 @@ def extend_cfg(cfg: CfgNode, modules: Sequence[ModuleType]) -> None:
     cfg.TRAIN.EXTENDS = 0  # epochs of the finished run that this one goes on from; --resume-from sets it
     cfg.MODEL.COMPILE = False  # run the image tower by torch.compile
     cfg.TEST.EVERY_EPOCH = False  # also test after each epoch, for learning curves; our trainers only
+    cfg.TEST.PROTOCOLS = False  # transductive and stream methods: also test on batches with few classes, and streams
     # Where views are cut: auto (device on a GPU, worker on a CPU, the faster on each) | worker | device
     cfg.DATALOADER.VIEWS = "auto"
     cfg.DATALOADER.CACHE = "none"  # where decoded training images are kept: none | ram | disk

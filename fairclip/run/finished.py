@@ -11,7 +11,7 @@ from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
 from fairclip.core.log import log
 from fairclip.core.reading import read_yaml
-from fairclip.run.results import LATER_KEYS, NOT_HASHED, read_results
+from fairclip.run.results import LATER_KEYS, NOT_HASHED, lacks_protocols, read_results
 from fairclip.run.settings import own_settings, run_hash
 
 EPOCHS = "OPTIM.MAX_EPOCH"
@@ -44,6 +44,8 @@ def already_finished(cfg: CfgNode) -> bool:
             "scripts: TAG or OUTPUT), or remove that folder"
             + (f". For more epochs of that run: --resume-from {cfg.OUTPUT_DIR}" if [*different] == [EPOCHS] else "")
         )
+    if cfg.TEST.get("PROTOCOLS", False) and lacks_protocols(results):
+        return False
     log.info(
         f"{cfg.OUTPUT_DIR}: finished already, accuracy {results['accuracy']:.2f} (remove the folder to run it again)"
     )

@@ -4,12 +4,14 @@ import time
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fairclip.core.log import log
 from fairclip.run.base import AdaptationTrainer
+from fairclip.run.protocol import accuracies
 from fairclip.views.features import encode_images
 from fairclip.views.loading import Images, images_of
 
@@ -35,7 +37,8 @@ class FeatureRows(Images):
 class FrozenFeatures(AdaptationTrainer):
     """Base of trainers whose image tower stays as it was loaded.
 
-    A subclass implements ``scores``; ``self.model`` has the tower as ``visual`` and unit features by ``encode``.
+    A subclass implements ``scores``; ``self.model`` has the tower as ``visual`` and unit features by ``encode``. Of a
+    ``stream`` method they are in the order in which the images arrive, which the seed draws.
 
     Features are cached, so the seconds of a run would depend on what ran before. Whatever the cache saves is added to
     the seconds that are reported: they are those of a run that had to compute everything.
@@ -44,7 +47,7 @@ class FrozenFeatures(AdaptationTrainer):
     seconds_saved = 0.0
 
     def scores(self, features: Tensor) -> Tensor:
-        """Logits [N, K] of all images of a split, from their features."""
+        """Logits [N, K] of images that come together, from their features: all of a split, or a batch of it."""
         raise NotImplementedError
 
     def encode_all(self, images: Images, title: str) -> Tensor:
@@ -91,10 +94,32 @@ class FrozenFeatures(AdaptationTrainer):
     @torch.no_grad()
     def predict(self, loader: DataLoader, title: str) -> Tensor:
         """Logits of all images, [N, K], in the loader's order."""
-        return self.scores(self.encode_all(images_of(loader), title))
+        features = self.encode_all(images_of(loader), title)
+        if not self.stream:
+            return self.scores(features)
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(self.seed)).to(features.device)
+        found = self.scores(features[order])
+        return torch.empty_like(found).index_copy_(0, order, found)
 
     def test(self, split: str | None = None, **_: Any) -> float:
         self.seconds_saved = 0.0
         accuracy = super().test(split)
         self.results["test_seconds"] += self.seconds_saved
+        if self.cfg.TEST.get("PROTOCOLS", False) and (self.transductive or self.stream):
+            self.results["protocols"] = self.by_protocol(self.results["split"])
         return accuracy
+
+    @torch.no_grad()
+    def by_protocol(self, split: str) -> dict[str, float]:
+        """Accuracies under ``fairclip.run.protocol``. The labels say which images come together, and what is right."""
+        images = images_of(self.loader_of(split))
+        features, labels = self.encode_all(images, split), torch.tensor(images.labels)
+
+        def are_right(parts: list[np.ndarray]) -> np.ndarray:
+            order = torch.from_numpy(np.concatenate(parts))
+            chosen = [order] if self.stream else [torch.from_numpy(part) for part in parts]  # a stream remembers
+            guesses = [self.scores(features[part.to(features.device)]).argmax(dim=1).cpu() for part in chosen]
+            return (torch.cat(guesses) == labels[order]).numpy()
+
+        log.info("Batches with few classes, and streams")
+        return accuracies(images.labels, are_right)

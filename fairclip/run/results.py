@@ -30,6 +30,7 @@ RULES = {
     "macro_f1": PERCENT,
     "crop_accuracy": Rule(rules.or_null(rules.is_percent), "a number from 0 to 100, or null", optional=True),
     "epochs": Rule(rules.are_epochs, "a list of records, each with its epoch and numbers", optional=True),
+    "protocols": Rule(rules.are_percents, "names with numbers from 0 to 100", optional=True),
     "descriptions": Rule(rules.is_source, "null, or file and sha256", optional=True),
     "seed": Rule(rules.or_null(rules.is_whole), "a whole number", optional=True),
     **{
@@ -40,7 +41,7 @@ RULES = {
         name: Rule(rules.is_amount, "a number from 0 on", optional=True)
         for name in ("seconds", "test_seconds", "views_per_image", "trainable_parameters")
     },
-    **{name: Rule(rules.is_flag, "true or false", optional=True) for name in ("transductive", "uses_labels")},
+    **{name: Rule(rules.is_flag, "true or false", optional=True) for name in ("transductive", "stream", "uses_labels")},
 }
 
 # Where and how often a run is done, not what is computed: the same configuration hashes alike for every seed and place.
@@ -60,6 +61,7 @@ NOT_HASHED = frozenset(
         "TRAIN.PRINT_FREQ",
         "TRAIN.CHECKPOINT_FREQ",
         "TEST.EVERY_EPOCH",
+        "TEST.PROTOCOLS",
         # these change a result by rounding only
         "DATALOADER.TEST.BATCH_SIZE",
         "DATALOADER.VIEWS",
@@ -71,6 +73,7 @@ NOT_HASHED = frozenset(
         "MODEL.COMPILE",
     }
 )
+STARTS_FROM_TEXTS = ("DPA", "MUST", "TRANSCLIP", "ZLAP", "STATA", "TDA")
 # Keys that came later, with the value by which a run is what it was without them.
 LATER_KEYS: dict[str, Any] = {
     "DATASET.UPRIGHT": True,
@@ -78,8 +81,11 @@ LATER_KEYS: dict[str, Any] = {
     "DATASET.SYNTH_LIGHT": "blue_hour",
     "DATASET.SYNTH_TAIL": 1.0,
     "TRAINER.FAIR.PRIOR": "",
-    "TRAINER.DPA.DESCRIPTIONS": False,
-    "TRAINER.MUST.DESCRIPTIONS": False,
+    "TRAINER.FAIR.TOWER_RATE": 0.0,
+    **{f"TRAINER.{name}.TEXTS": "names" for name in STARTS_FROM_TEXTS},
+    **{f"TRAINER.{name}.DESCRIPTIONS": "" for name in STARTS_FROM_TEXTS},
+    "TRAINER.STATA.ONLINE": False,
+    "TRAINER.STATA.BATCH": 128,
     "MODEL.BACKBONE.HEADS": (),
     "MODEL.BACKBONE.ACTIVATION": "",
     "MODEL.BACKBONE.RESIZE": False,
@@ -144,6 +150,12 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
     results = read_json(path, "the results of a run", AGAIN)
     check(results, RULES, path, advice=AGAIN)
     return results
+
+
+def lacks_protocols(results: Mapping[str, Any] | None) -> bool:
+    """Whether a finished run has yet to be tested on batches and streams, which those of some methods are."""
+    sees_more = results is not None and (results.get("transductive") or results.get("stream"))
+    return bool(sees_more) and "protocols" not in results  # type: ignore[operator]
 
 
 def read_predictions(folder: str | Path) -> list[tuple[str, str, str]] | None:

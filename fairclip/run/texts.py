@@ -40,12 +40,10 @@ def read_descriptions(
     """
     file = find_descriptions(path, dataset)
     if file is None:
-        node = cfg.TRAINER.NAME.upper()
-        switch = cfg.TRAINER[node].get("DESCRIPTIONS") is True  # which names no file
         log.warning(
             f"there are no class descriptions for {cfg.DATASET.NAME}, so its classes are known by "
-            f"their names alone. Put a file into descriptions/ (JSON, class name -> list of sentences)"
-            + ("" if switch else f" or name one by TRAINER.{node}.DESCRIPTIONS")
+            f"their names alone. Put a file into descriptions/ (JSON, class name -> list of sentences) or name one "
+            f"by TRAINER.{cfg.TRAINER.NAME.upper()}.DESCRIPTIONS"
         )
         return [[] for _ in classnames], None
     sentences = load_descriptions(file, classnames)

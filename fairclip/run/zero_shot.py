@@ -3,9 +3,11 @@
 from typing import Any
 
 from torch import Tensor
+from yacs.config import CfgNode
 
 from fairclip.method.anchors import AnchorClassifier
 from fairclip.run.base import AdaptationTrainer
+from fairclip.run.checks import check_texts
 from fairclip.run.settings import write_config
 
 
@@ -27,3 +29,17 @@ class ZeroShotTrainer(AdaptationTrainer):
 
     def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:
         """Nothing to load: the classifier is made of text."""
+
+
+class StartsFromTexts(ZeroShotTrainer):
+    """Base of those whose class vectors are name prompts, or the means of descriptions.
+
+    Config keys read of the trainer's node: TEXTS, TEMPLATES, DESCRIPTIONS.
+    """
+
+    def class_vectors(self) -> Tensor:
+        return self.encode_texts(self.options.TEMPLATES)
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        check_texts(cfg)
