@@ -5,9 +5,9 @@ import hashlib
 import json
 import math
 import os
+import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 import torch
 import toys
 from commands import train
+from forked import Forked
 from PIL import Image
 from toys import CLASSES, EPOCHS, ROOT, check_refused, check_same_end, same, save_clip
 
@@ -295,41 +296,28 @@ def test_frozen_anchors_are_those_of_the_run(data, backbone, tmp_path, edited):
     assert first == again
 
 
-STOPPABLE = """
-import runpy, signal, sys
-import conftest, test_fair
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-sys.argv[0] = sys.argv.pop(1)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_how_to_go_on(data, backbone, tmp_path, stop):
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    argv = arguments(data, backbone, tmp_path, "OPTIM.MAX_EPOCH", "1000", "DATALOADER.NUM_WORKERS", "2")
-    run = subprocess.Popen(
-        [sys.executable, "-c", STOPPABLE, str(ROOT / "train.py"), *argv],
-        env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    argv = arguments(data, backbone, tmp_path / "out", "OPTIM.MAX_EPOCH", "1000", "DATALOADER.NUM_WORKERS", "2")
+
+    def work() -> None:
+        sys.argv = [str(ROOT / "train.py"), *argv]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+    run = Forked(work, tmp_path / "said")
     try:
         deadline = time.time() + 60
-        while not (tmp_path / "fair" / "checkpoint").exists() and run.poll() is None and time.time() < deadline:
+        while not (tmp_path / "out/fair/checkpoint").exists() and run.poll() is None and time.time() < deadline:
             time.sleep(0.05)
-        assert (tmp_path / "fair" / "checkpoint").exists()
+        assert (tmp_path / "out/fair/checkpoint").exists(), run.said()
         if stop == signal.SIGINT:
             os.killpg(run.pid, stop)  # a terminal tells the workers too
         else:
-            run.send_signal(stop)
-        _, error = run.communicate(timeout=60)
+            os.kill(run.pid, stop)
+        assert run.wait() == 130
     finally:
-        if run.poll() is None:
-            os.killpg(run.pid, signal.SIGKILL)
-    assert run.returncode == 130
+        run.kill()
+    error = run.said()[1]
     assert "Stopped. The same command goes on" in error and "Traceback" not in error
 
 

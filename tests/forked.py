@@ -1,0 +1,75 @@
+"""What ends its process, or is ended from outside, done in a fork of the tests: nothing is imported again."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Forked:
+    """A fork that does ``work`` in a process group of its own, and ends with the status that it returns.
+
+    Args: folder, where what it prints is kept; it is made.
+    """
+
+    def __init__(self, work: Callable[[], int | None], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.out, self.err = folder / "out", folder / "err"
+        self.returncode: int | None = None  # as subprocess has it: negative for a signal
+        self.pid = os.fork()
+        if self.pid == 0:
+            _end(work, self.out, self.err)
+        with contextlib.suppress(OSError):  # the fork has done it already, or has ended
+            os.setpgid(self.pid, self.pid)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, seconds: float = 60) -> int:
+        """Its status. One that does not end is killed, and TimeoutError raised."""
+        deadline = time.monotonic() + seconds
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                raise TimeoutError(f"no end in {seconds} seconds: {self.said()}")
+            time.sleep(0.005)
+        assert self.returncode is not None
+        return self.returncode
+
+    def kill(self) -> None:
+        """With all its children, if it still runs."""
+        if self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def said(self) -> tuple[str, str]:
+        """What it printed to stdout and stderr."""
+        return self.out.read_text(), self.err.read_text()
+
+
+def _end(work: Callable[[], int | None], out: Path, err: Path) -> None:
+    """In the fork: the streams go into files, and nothing of pytest goes on."""
+    status: object = 1
+    try:
+        os.setpgid(0, 0)
+        for number, file in ((1, out), (2, err)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
+        status = work()
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else int(status is not None))
