@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 class Forked:
     """A fork that does ``work`` in a process group of its own, and ends with the status that it returns.
@@ -73,3 +75,23 @@ def _end(work: Callable[[], int | None], out: Path, err: Path) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else int(status is not None))
+
+
+def without(*packages: str) -> None:
+    """In a fork: fairclip is imported anew, in a process that has none of these packages, nor these tests' folder."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("fairclip", *packages):
+            del sys.modules[name]
+    sys.path[:] = [str(ROOT), *(path for path in sys.path if "site-packages" in path or "lib/python" in path)]
+    sys.meta_path.insert(0, Absent(packages))
+
+
+class Absent:
+    """An import finder that knows of no such packages."""
+
+    def __init__(self, packages: tuple[str, ...]) -> None:
+        self.packages = packages
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name.split(".")[0] in self.packages:
+            raise ModuleNotFoundError(name)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import commands
 import numpy as np
 import pytest
+from forked import Forked
 from PIL import Image
 from yacs.config import CfgNode
 
@@ -650,27 +652,22 @@ def test_a_call_that_broke_off_is_made_good(template, request, newer, monkeypatc
     assert without_caches(checkout) == without_caches(template)
 
 
-KILLED = """
-import os, signal, sys
-from fairclip import cli
-
-replace, checkout, last = os.replace, *sys.argv[1:]
-
-def replace_or_die(source, target):
-    if str(target) == os.path.join(checkout, last):
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-
-os.replace = replace_or_die
-cli.main(["install-into", checkout, "--yes"])
-"""
-
-
 @pytest.mark.parametrize("last", [MANIFEST, "fairclip/cli.py", "trainers/fair.py", "train.py"])
 def test_a_killed_call_leaves_nothing_behind_in_the_end(checkout, last):
     before = snapshot(checkout)
-    done = python(ROOT, "-c", KILLED, str(checkout), last)
-    assert done.returncode == -9, done.stderr
+    replace = os.replace
+
+    def replace_or_die(source, target) -> None:
+        if str(target) == os.path.join(checkout, last):
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    def work() -> int:
+        os.replace = replace_or_die
+        return install(checkout, "--yes")
+
+    done = Forked(work, checkout.parent / "said")
+    assert done.wait() == -signal.SIGKILL, done.said()
     assert len(list(checkout.rglob(".*.tmp"))) == 1
     broken = shutil.copytree(checkout, checkout.with_name("broken"))
     if last != MANIFEST:  # else nothing is written yet

@@ -2,10 +2,10 @@
 # ruff: noqa: F811 - fixtures of another module
 
 import csv
+import importlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from commands import predict
+from forked import Forked, without
 from PIL import Image
 from test_fair import CLASSES, backbone, data, finished, run, save_clip  # noqa: F401
 
@@ -166,17 +167,6 @@ def test_a_saved_model_is_small_and_the_same(finished, data, tmp_path):
     assert os.listdir(path.parent) == ["cars.pt"]
 
 
-ALONE = """
-import json, sys
-class Absent:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] in ("dassl", "datasets", "trainers", "toolbox", "yacs"):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Absent())
-from fairclip import Predictor
-print(json.dumps(Predictor.load(sys.argv[1])(sys.argv[2:]).tolist()))
-print(json.dumps([name for name in sys.modules if name.startswith("fairclip.")]))
-"""
 # What the room may import: what lies below it, and the formats of runs.
 BELOW = ("core", "backbones", "views", "text", "method", "predict")
 FORMATS = {"fairclip.run", "fairclip.run.results", "fairclip.run.checkpoints"}
@@ -185,15 +175,17 @@ FORMATS = {"fairclip.run", "fairclip.run.results", "fairclip.run.checkpoints"}
 def test_neither_dassl_nor_data_sets_are_needed(finished, data, tmp_path):
     """In any folder, with nothing but the package on the path."""
     images = [str(data / f"test_{i}_0.png") for i in range(3)]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ALONE, str(finished), *images],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    probabilities, modules = map(json.loads, done.stdout.splitlines())
+
+    def work() -> None:
+        os.chdir(tmp_path)
+        without("dassl", "datasets", "trainers", "toolbox", "yacs")
+        predictor = importlib.import_module("fairclip").Predictor.load(finished)
+        print(json.dumps(predictor(images).tolist()))
+        print(json.dumps([name for name in sys.modules if name.startswith("fairclip.")]))
+
+    done = Forked(work, tmp_path / "said")
+    assert done.wait() == 0, done.said()
+    probabilities, modules = map(json.loads, done.said()[0].splitlines())
     torch.testing.assert_close(torch.tensor(probabilities), Predictor.load(finished)(images))
     assert {name for name in modules if name.split(".")[1] not in BELOW} <= FORMATS
 
