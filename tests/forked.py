@@ -1,15 +1,21 @@
 """What ends its process, or is ended from outside, done in a fork of the tests: nothing is imported again."""
 
 import contextlib
+import logging
 import os
+import re
+import runpy
 import signal
+import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+OURS = ("clip", "dassl", "datasets", "fairclip", "trainers")  # and what they are in checkouts of others
+INSTALLED = re.compile(r"(?:^|/)(?:site|dist)-packages|lib/python3|python3\d+\.zip$")
 
 
 class Forked:
@@ -66,23 +72,43 @@ def _end(work: Callable[[], int | None], out: Path, err: Path) -> None:
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-        status = work()
-    except SystemExit as end:
-        status = end.code
-    except BaseException:
-        traceback.print_exc()
+        sys.excepthook = sys.__excepthook__
+        status = _status(work)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else int(status is not None))
 
 
-def without(*packages: str) -> None:
-    """In a fork: fairclip is imported anew, in a process that has none of these packages, nor these tests' folder."""
+def _status(work: Callable[[], int | None]) -> object:
+    """What Python would end with."""
+    try:
+        try:
+            return work()
+        except SystemExit:
+            raise
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            return 1
+    except SystemExit as end:
+        return end.code
+
+
+def anew(*path: Path, packages: Sequence[str] = ()) -> None:
+    """In a fork: as in a new process with these folders on its path. Our packages, and these, are imported again."""
     for name in list(sys.modules):
-        if name.split(".")[0] in ("fairclip", *packages):
+        if name.split(".")[0] in (*OURS, *packages):
             del sys.modules[name]
-    sys.path[:] = [str(ROOT), *(path for path in sys.path if "site-packages" in path or "lib/python" in path)]
+    for name in ("fairclip", "fairclip.details", "dassl"):
+        logging.getLogger(name).handlers.clear()
+    sys.path[:] = [*map(str, path), *(folder for folder in sys.path if INSTALLED.search(folder))]
+    sys.dont_write_bytecode = False
+    warnings.simplefilter("ignore")
+
+
+def without(*packages: str) -> None:
+    """In a fork: as in a new process that has fairclip, but none of these packages."""
+    anew(ROOT, packages=packages)
     sys.meta_path.insert(0, Absent(packages))
 
 
@@ -95,3 +121,27 @@ class Absent:
     def find_spec(self, name: str, *_: object) -> None:
         if name.split(".")[0] in self.packages:
             raise ModuleNotFoundError(name)
+
+
+def python(cwd: Path, folder: Path, *arguments: str, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
+    """What ``python arguments`` does in ``cwd``: ``-c CODE``, ``-m MODULE`` or a script, with further arguments.
+
+    Args: folder, see ``Forked``; path, PYTHONPATH.
+    """
+
+    def work() -> None:
+        os.chdir(cwd)
+        anew(cwd, *path)
+        start, *rest = arguments
+        if start == "-c":
+            sys.argv = ["-c", *rest[1:]]
+            exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+        elif start == "-m":
+            sys.argv = rest
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = list(arguments)
+            runpy.run_path(start, run_name="__main__")
+
+    fork = Forked(work, folder)
+    return subprocess.CompletedProcess(arguments, fork.wait(), *fork.said())
