@@ -1,5 +1,6 @@
 """Before any test module is imported: one thread, the repository on the path, and a Dassl."""
 
+import gc
 import os
 import sys
 import threading
@@ -32,6 +33,12 @@ def pytest_report_header() -> str:
     return f"dassl: {DASSL}"
 
 
+def pytest_collection_finish() -> None:
+    """What is there by now stays to the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def console(monkeypatch):
     """For modules whose runs replace sys.stdout, as Dassl's setup_logger does: give it back after each test."""
@@ -58,6 +65,41 @@ def tiny_clip():
             transformer_layers=2,
         )
     return model.float().eval()
+
+
+# What runs in many modules start from. Whoever changes any of it takes a copy.
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """The toy data set."""
+    from toys import make_data
+
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory) -> Path:
+    """A random CLIP with a small ViT, as a file."""
+    from toys import save_clip
+
+    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
+
+
+@pytest.fixture(scope="session")
+def backbone(vit) -> Path:
+    """The same: modules with several towers have one of their own."""
+    return vit
+
+
+@pytest.fixture(scope="session")
+def finished(data, backbone, tmp_path_factory) -> Path:
+    """The folder of a finished run of FAIR."""
+    from toys import run
+
+    out = tmp_path_factory.mktemp("finished")
+    run("FAIR", data, backbone, out, "OPTIM.LR", "1e-3")
+    return out
 
 
 @pytest.fixture

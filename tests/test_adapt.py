@@ -9,7 +9,7 @@ import pytest
 import torch
 from commands import adapt as fair_adapt
 from PIL import Image
-from toys import CLASSES, ROOT, make_data, save_clip
+from toys import CLASSES, ROOT, make_data
 
 import fairclip
 from fairclip.adapting.settings import choose_settings
@@ -21,9 +21,9 @@ FEW = ("TRAINER.FAIR.N_CROPS", "2", "TRAINER.FAIR.TOP_K", "2", "TRAINER.FAIR.PRE
 SENTENCES = {name: [f"a {name} on a road."] for name in CLASSES}
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> str:
-    return str(save_clip(tmp_path_factory.mktemp("clip") / "vit.pt"))
+@pytest.fixture
+def backbone(backbone) -> str:
+    return str(backbone)
 
 
 @pytest.fixture(scope="module")

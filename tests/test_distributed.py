@@ -15,7 +15,7 @@ from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from toys import ROOT, arguments, checkpoint, make_data, run, save_clip, untimed
+from toys import ROOT, arguments, checkpoint, make_data, run, untimed
 
 from fairclip.core.distributed import gather_list, main_first, processes, rank
 from fairclip.core.errors import UserError
@@ -87,11 +87,6 @@ def said(folder: Path) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("data"), train=6, test=5)  # 18 and 15 images
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 def job(trainer, data, backbone, out):

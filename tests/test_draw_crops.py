@@ -43,30 +43,6 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    """A random CLIP of 32 px, by path."""
-    from clip.model import CLIP
-
-    path = tmp_path_factory.mktemp("clip") / "vit.pt"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CLIP(
-            embed_dim=16,
-            image_resolution=32,
-            vision_layers=1,
-            vision_width=64,
-            vision_patch_size=8,
-            context_length=77,
-            vocab_size=49408,
-            transformer_width=64,
-            transformer_heads=1,
-            transformer_layers=1,
-        )
-    torch.save(model.half().state_dict(), path)
-    return path
-
-
 def train_fair(data: Path, backbone: Path, out: Path, *opts: str) -> Path:
     argv = [
         "--root",

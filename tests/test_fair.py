@@ -32,16 +32,6 @@ from trainers.fair import Labels
 pytestmark = pytest.mark.usefixtures("console")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return toys.make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
-
-
 def arguments(data: Path, backbone: Path, out: Path, *opts: str, trainer: str = "FAIR", seed: int = 1) -> list[str]:
     return toys.arguments(trainer, data, backbone, out, "OPTIM.LR", "1e-3", *opts, seed=seed)
 
@@ -58,16 +48,6 @@ def checkpoint(out: Path) -> dict:
 
 def read(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def finished(data, backbone, tmp_path_factory) -> Path:
-    """A folder with a finished run."""
-    out = tmp_path_factory.mktemp("finished")
-    stdout = sys.stdout
-    run(data, backbone, out)
-    sys.stdout = stdout
-    return out
 
 
 # -- A whole run -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_fair
 import torch
 from commands import train
 from PIL import Image
@@ -25,7 +24,6 @@ from fairclip.run import config as configs
 from fairclip.run import launch
 from fairclip.views.lafter_views import RandomBlur, WeakStrong
 
-data, backbone = test_fair.data, test_fair.backbone  # fixtures
 pytestmark = pytest.mark.usefixtures("console")
 
 

@@ -12,7 +12,7 @@ import torch
 from commands import train
 from dassl.data.datasets import Datum
 from PIL import Image
-from test_image_folder import CONFIG, ROOT, backbone, config, labels, load, make, tree  # noqa: F401 (a fixture)
+from test_image_folder import CONFIG, ROOT, config, labels, load, make, tree
 
 from fairclip.core.errors import UserError
 from fairclip.core.image_files import images_below, printable

@@ -1,5 +1,4 @@
 """Predictions of finished runs: the Python API, and fair predict."""
-# ruff: noqa: F811 - fixtures of another module
 
 import csv
 import importlib
@@ -16,7 +15,7 @@ import yaml
 from commands import predict
 from forked import Forked, without
 from PIL import Image
-from test_fair import CLASSES, backbone, data, finished, run, save_clip  # noqa: F401
+from test_fair import CLASSES, run, save_clip
 
 from fairclip import Predictor
 from fairclip.backbones.backbone import UnknownBackbone, fingerprint

@@ -13,7 +13,7 @@ import torch
 from commands import predict
 from forked import Forked, without
 from safetensors.torch import load_file, save_file
-from toys import CLASSES, make_data, run, save_clip
+from toys import CLASSES, run
 
 from fairclip import Predictor
 from fairclip.core.errors import UserError
@@ -21,16 +21,6 @@ from fairclip.core.errors import UserError
 pytestmark = pytest.mark.usefixtures("console")
 
 FILES = ["README.md", "fair.json", "model.safetensors"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(scope="module")
