@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import predict
+from commands import predict, train
 from forked import Forked, without
 from PIL import Image
-from test_fair import CLASSES, run, save_clip
+from test_fair import CLASSES, arguments, run, save_clip
+from toys import check_refused
 
 from fairclip import Predictor
 from fairclip.backbones.backbone import UnknownBackbone, fingerprint
+from fairclip.backbones.makers import load_backbone
 from fairclip.backbones.openai import load_clip
 from fairclip.core.errors import UserError
 from fairclip.method.crop_alignment import MIN_SPREAD
@@ -309,6 +311,23 @@ def test_the_backbone_is_checked(finished, backbone, data, tmp_path):
     with pytest.raises(UnknownBackbone, match="elsewhere.pt"):
         Predictor.load(gone, backbone="elsewhere.pt")
     assert torch.equal(Predictor.load(gone, backbone=str(backbone))(image), expected)
+
+
+@pytest.mark.parametrize("changed", ["text_projection", "logit_scale"])
+def test_another_text_tower_in_the_file_is_noticed(data, backbone, tmp_path, capsys, changed):
+    clip = Path(shutil.copy(backbone, tmp_path / "clip.pt"))
+    words = arguments(data, clip, tmp_path / "run", "OPTIM.MAX_EPOCH", "1")
+    assert train(words) == 0
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    now = load_backbone(str(clip))
+    assert (results["tower_hash"], results["text_hash"]) == (now.fingerprint, now.text_hash)
+    state = torch.load(clip, weights_only=True)
+    state[changed] = state[changed] * 1.5
+    torch.save(state, clip)
+    (tmp_path / "run/results.json").unlink()  # as if it had been stopped
+    with pytest.raises(UserError, match="another text tower or temperature"):
+        Predictor.load(tmp_path / "run")
+    check_refused(words, "was trained with another text tower than", capsys)
 
 
 def test_the_fingerprint_sees_every_value(backbone):
