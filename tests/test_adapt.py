@@ -34,6 +34,7 @@ def photos(tmp_path_factory) -> Path:
     (root / "album/split.json").unlink()
     (root / "album/descriptions.json").unlink()
     (root / "broken.jpg").write_bytes(b"no image")
+    (root / "phone.heic").touch()
     return root
 
 
@@ -51,6 +52,7 @@ def test_a_folder_and_names(photos, backbone, tmp_path, capsys):
     assert fair_adapt(argv) == 0
     said = capsys.readouterr()
     assert "of 9 images got another class" in said.out + said.err and "broken.jpg" in said.out + said.err
+    assert "left out: 1 .heic. To use them, convert HEIC photos to JPEG first" in said.out
     answers, summary = rows(out), json.loads((out / "summary.json").read_text())
     assert len(answers) == 9 == summary["images"] and {answer["class"] for answer in answers} <= set(CLASSES)
     assert summary["changed"] == sum(answer["class"] != answer["class_before"] for answer in answers)

@@ -13,8 +13,10 @@ import pytest
 from forked import Forked
 from PIL import Image
 
+from fairclip.core.errors import UserError
 from fairclip.data import images
 from fairclip.data.images import check_images
+from fairclip.predict.images import read_image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -217,6 +219,16 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, decod
     assert [path for path, _ in check_images(paths, "Set")] == broken
     check_images(paths, "Set")
     assert len(decoded) == 20  # this process remembers
+
+
+def test_a_photo_of_a_phone_that_is_called_jpg(tmp_path):
+    photo = tmp_path / "IMG_0001.JPG"
+    photo.write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + bytes(1000))
+    ((_, why),) = check_images([str(photo)], "Set")
+    assert why.startswith("a HEIC photo, which Pillow cannot read: convert HEIC photos to JPEG first")
+    photo.write_bytes(b"\0\0\0\x24ftypmp42" + bytes(1000))
+    with pytest.raises(UserError, match="not an image$"):
+        read_image(photo)
 
 
 def test_breaking_off_leaves_no_record_and_no_noise(cache, tmp_path):

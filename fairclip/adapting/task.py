@@ -13,7 +13,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
-from fairclip.core.image_files import images_below
+from fairclip.core.image_files import images_below, left_out
+from fairclip.core.log import log
 from fairclip.core.places import DESCRIPTIONS
 from fairclip.core.reading import read_json, read_text, reading
 from fairclip.text.descriptions import load_descriptions, match_names, read_table
@@ -82,7 +83,10 @@ def find_images(images: Any, out: Path) -> list[str]:
         found = [os.path.abspath(path) for path in images_below(folder).values()]
         mine = os.path.abspath(out) + os.sep  # the model may lie beside its images
         found = [path for path in found if not path.startswith(mine)]
-        require(found, f"there are no images in {folder}")
+        others = left_out(folder)
+        require(found, f"there are no images in {folder}{others}")
+        if others:
+            log.info(f"{folder}{others}")
         return found
     found = [keep_image(item, number, out) for number, item in enumerate(_items(images))]
     require(found, "there are no images to adapt to")
