@@ -1,6 +1,7 @@
 """What ends its process, or is ended from outside, done in a fork of the tests: nothing is imported again."""
 
 import contextlib
+import faulthandler
 import logging
 import os
 import re
@@ -46,11 +47,22 @@ class Forked:
         deadline = time.monotonic() + seconds
         while self.poll() is None:
             if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGUSR1)  # it prints where it is
+                time.sleep(0.5)
                 self.kill()
                 raise TimeoutError(f"no end in {seconds} seconds: {self.said()}")
             time.sleep(0.005)
         assert self.returncode is not None
         return self.returncode
+
+    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        """Wait for what it is to do, as long as it runs."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.poll() is None, self.said()
+            if time.monotonic() > deadline:
+                self.wait(0)
+            time.sleep(0.005)
 
     def kill(self) -> None:
         """With all its children, if it still runs."""
@@ -72,6 +84,7 @@ def _end(work: Callable[[], int | None], out: Path, err: Path) -> None:
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
+        faulthandler.register(signal.SIGUSR1, file=2)
         sys.excepthook = sys.__excepthook__
         status = _status(work)
     finally:

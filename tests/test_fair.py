@@ -9,7 +9,6 @@ import runpy
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -286,10 +285,7 @@ def test_a_stopped_run_says_how_to_go_on(data, backbone, tmp_path, stop):
 
     run = Forked(work, tmp_path / "said")
     try:
-        deadline = time.time() + 60
-        while not (tmp_path / "out/fair/checkpoint").exists() and run.poll() is None and time.time() < deadline:
-            time.sleep(0.05)
-        assert (tmp_path / "out/fair/checkpoint").exists(), run.said()
+        run.until((tmp_path / "out/fair/checkpoint").exists)
         if stop == signal.SIGINT:
             os.killpg(run.pid, stop)  # a terminal tells the workers too
         else:

@@ -249,9 +249,7 @@ def test_breaking_off_leaves_no_record_and_no_noise(cache, tmp_path):
 
     process = Forked(work, tmp_path)
     try:
-        while "decoding" not in process.said()[0]:
-            assert process.poll() is None
-            time.sleep(0.01)
+        process.until(lambda: "decoding" in process.said()[0])
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(20) == 3 and process.said()[1] == ""
         assert not (cache / "checked").exists()

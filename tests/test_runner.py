@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -194,9 +193,7 @@ def test_stopped_it_stops_the_runs_too(standin, which, arguments, monkeypatch):
         return cli.main(arguments)
 
     process = Forked(work, standin / "said")
-    while not (standin / "pid").exists():
-        assert process.poll() is None, process.said()
-        time.sleep(0.01)
+    process.until((standin / "pid").exists)
     os.kill(process.pid, which)
     assert process.wait() == 130
     said = "".join(process.said())

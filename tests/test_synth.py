@@ -197,9 +197,7 @@ def test_what_a_killed_run_has_drawn_goes_and_the_next_one_draws_anew(tmp_path: 
             synth.render_dataset(folder)
 
     process = Forked(work, tmp_path / "killed")
-    while not list(folder.parent.glob(".cars.*/images/*/*.png")):
-        assert process.poll() is None, process.said()
-        time.sleep(0.002)
+    process.until(lambda: list(folder.parent.glob(".cars.*/images/*/*.png")))
     os.kill(process.pid, signal.SIGKILL)  # its workers have to end with it
     assert process.wait() == -signal.SIGKILL and not folder.exists()
     time.sleep(0.1)
