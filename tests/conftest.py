@@ -14,11 +14,16 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from made_up_runs import one_set, two_sets  # noqa: E402, F401 (fixtures)
 from server import Raw, Server  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 from fairclip.backbones import precision  # noqa: E402
 from fairclip.core import toolbox  # noqa: E402
 from fairclip.core.log import show_messages  # noqa: E402
 
+# Forks of tests would share tqdm's lock: one that is killed while it holds it would leave all others waiting for ever,
+# and so would a fork while tqdm's own thread holds it.
+tqdm.monitor_interval = 0
+tqdm.set_lock(threading.RLock())
 show_messages()  # before pytest adds its own handlers: tests look for messages in what is printed
 torch.set_num_threads(1)
 precision.bfloat16_speed = lambda device: 1.0  # tests compute in float32 unless they say so, on any machine
