@@ -28,6 +28,8 @@ class Forked:
     def __init__(self, work: Callable[[], int | None], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.out, self.err = folder / "out", folder / "err"
+        for file in (self.out, self.err):
+            file.touch()
         self.returncode: int | None = None  # as subprocess has it: negative for a signal
         self.pid = os.fork()
         if self.pid == 0:
