@@ -9,5 +9,6 @@ fi
 setup dev
 
 cd -- "$ROOT"
-if [[ $# -eq 0 ]]; then set -- -n 2 tests; fi
+# By worksteal the tests of a module mostly stay together, and so do the runs that they share.
+if [[ $# -eq 0 ]]; then set -- -n 2 --dist worksteal tests; fi
 exec "$PY" -m pytest -q "$@"

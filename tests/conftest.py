@@ -1,5 +1,6 @@
 """Before any test module is imported: one thread, the repository on the path, and a Dassl."""
 
+import gc
 import os
 import sys
 import threading
@@ -13,11 +14,16 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from made_up_runs import one_set, two_sets  # noqa: E402, F401 (fixtures)
 from server import Raw, Server  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 from fairclip.backbones import precision  # noqa: E402
 from fairclip.core import toolbox  # noqa: E402
 from fairclip.core.log import show_messages  # noqa: E402
 
+# Forks of tests would share tqdm's lock: one that is killed while it holds it would leave all others waiting for ever,
+# and so would a fork while tqdm's own thread holds it.
+tqdm.monitor_interval = 0
+tqdm.set_lock(threading.RLock())
 show_messages()  # before pytest adds its own handlers: tests look for messages in what is printed
 torch.set_num_threads(1)
 precision.bfloat16_speed = lambda device: 1.0  # tests compute in float32 unless they say so, on any machine
@@ -30,6 +36,12 @@ if DASSL == "upstream":
 
 def pytest_report_header() -> str:
     return f"dassl: {DASSL}"
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays to the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -58,6 +70,41 @@ def tiny_clip():
             transformer_layers=2,
         )
     return model.float().eval()
+
+
+# What runs in many modules start from. Whoever changes any of it takes a copy.
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """The toy data set."""
+    from toys import make_data
+
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory) -> Path:
+    """A random CLIP with a small ViT, as a file."""
+    from toys import save_clip
+
+    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
+
+
+@pytest.fixture(scope="session")
+def backbone(vit) -> Path:
+    """The same: modules with several towers have one of their own."""
+    return vit
+
+
+@pytest.fixture(scope="session")
+def finished(data, backbone, tmp_path_factory) -> Path:
+    """The folder of a finished run of FAIR."""
+    from toys import run
+
+    out = tmp_path_factory.mktemp("finished")
+    run("FAIR", data, backbone, out, "OPTIM.LR", "1e-3")
+    return out
 
 
 @pytest.fixture

@@ -229,6 +229,7 @@ class Trainer:
             "config_hash": "abc",
             "backbone": "tiny",
             "tower_hash": "b" * 64,
+            "text_hash": "c" * 64,
             "classnames": NAMES,
             "descriptions": SOURCE,
             "anchors": None,

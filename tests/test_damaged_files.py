@@ -75,10 +75,13 @@ def test_digests_of_many_tensors():
 
 
 def test_a_checkpoint_belongs_to_its_tower():
-    run = SimpleNamespace(tower_hash="a", cfg=CfgNode({"MODEL": {"BACKBONE": {"NAME": "/my/clip.pt"}}}))
+    run = SimpleNamespace(tower_hash="a", text_hash="c", cfg=CfgNode({"MODEL": {"BACKBONE": {"NAME": "/my/clip.pt"}}}))
     Outcome.check_tower(run, {"tower_hash": "a"}, Path("c"))
-    with pytest.raises(UserError, match="c was trained on other weights than /my/clip.pt has now"):
+    Outcome.check_tower(run, {"tower_hash": "a", "text_hash": "c"}, Path("c"))
+    with pytest.raises(UserError, match="c was trained with another image tower than /my/clip.pt has now"):
         Outcome.check_tower(run, {"tower_hash": "b"}, Path("c"))
+    with pytest.raises(UserError, match="c was trained with another text tower than /my/clip.pt has now"):
+        Outcome.check_tower(run, {"tower_hash": "a", "text_hash": "d"}, Path("c"))
 
 
 @pytest.mark.parametrize("name", ["../model.pth.tar-1", "", "model.pth.tar-²", b"\xff", "model.pth.tar-1.bak"])

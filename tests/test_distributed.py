@@ -3,8 +3,8 @@
 import csv
 import json
 import os
+import runpy
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from toys import ROOT, arguments, checkpoint, make_data, run, save_clip, untimed
+from toys import ROOT, arguments, checkpoint, make_data, run, untimed
 
 from fairclip.core.distributed import gather_list, main_first, processes, rank
 from fairclip.core.errors import UserError
@@ -92,11 +92,6 @@ def said(folder: Path) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("data"), train=6, test=5)  # 18 and 15 images
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 def job(trainer, data, backbone, out):
@@ -247,24 +242,30 @@ def test_what_fails_in_one_process_is_said_once_and_ends_both(tmp_path):
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path):
-    """The command itself, as a user gives it."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    """The script itself, as torchrun calls it."""
     args = [
         "--trainer",
         "FAIR",
         "--config-file",
         "configs/trainers/FAIR/tiny.yaml",
         "--output-dir",
-        str(tmp_path),
+        str(tmp_path / "out"),
         "DATASET.NAME",
         "SynthCars",
         "DATALOADER.TRAIN_X.BATCH_SIZE",
         "7",
     ]
-    ended = subprocess.run([*command, *args], cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode != 0
-    assert ended.stderr.count("DATALOADER.TRAIN_X.BATCH_SIZE 7 cannot be shared evenly by 2 processes") == 1
-    assert "set it to a multiple of 2, such as 6" in ended.stderr and not (tmp_path / "fair").exists()
+
+    def worker():
+        sys.argv = ["train.py", *args]
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+    with pytest.raises(ChildFailedError):
+        torchrun(tmp_path / "logs", worker)
+    errors = "".join(error for _, error in said(tmp_path / "logs"))
+    assert errors.count("DATALOADER.TRAIN_X.BATCH_SIZE 7 cannot be shared evenly by 2 processes") == 1
+    assert "Traceback" not in errors
+    assert "set it to a multiple of 2, such as 6" in errors and not (tmp_path / "out" / "fair").exists()
 
 
 # -- The pieces --------------------------------------------------------------------------------------------------------

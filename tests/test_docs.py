@@ -1,18 +1,18 @@
 """README and docs: what they name is there, and their example of a method trains."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import train
+from forked import Forked
 from test_house import ALLOWED
 from toys import CLASSES, ROOT, make_data, save_clip
 
+import trainers
 from fairclip.cli import COMMANDS, build_parser, split_options
 from fairclip.core.rules import check
 from fairclip.run.results import RULES
@@ -205,30 +205,24 @@ def test_the_example_of_results_is_one_and_its_fields_are_explained():
 
 # -- docs/comparing.md -------------------------------------------------------------------------------------------------
 
-RUN = """
-import sys
-from fairclip.core.toolbox import use_dassl
-use_dassl(announce=False)
-import toys, trainers
-trainers.__path__.append(sys.argv[1])
-sys.exit(toys.train(sys.argv[2:]))
-"""
-
 
 def test_the_example_of_a_method_trains(tmp_path):
-    """In a process of its own: what it registers would stay."""
+    """In a fork: what it registers would stay."""
     guide = ROOT / "docs/comparing.md"
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/mine.py").write_text(block(guide, "python"), encoding="utf-8")
     (tmp_path / "tiny.yaml").write_text(block(guide, "yaml"), encoding="utf-8")
     data, clip, out = make_data(tmp_path / "data"), save_clip(tmp_path / "clip.pt"), tmp_path / "out"
-    words = [tmp_path / "plugins", "--root", data, "--output-dir", out, "--config-file", tmp_path / "tiny.yaml"]
+    words = ["--root", data, "--output-dir", out, "--config-file", tmp_path / "tiny.yaml"]
     words += ["--backbone", clip, *"--trainer Mine --seed 1 DATASET.NAME Toy TRAINER.MINE.SURE 0.0".split()]
     words += "OPTIM.MAX_EPOCH 2 DATALOADER.TRAIN_X.BATCH_SIZE 8 DATALOADER.NUM_WORKERS 0".split()
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-c", RUN, *words]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+
+    def work() -> int:
+        trainers.__path__.append(str(tmp_path / "plugins"))
+        return train(list(map(str, words)))
+
+    done = Forked(work, tmp_path / "said")
+    assert done.wait() == 0, done.said()
     results = json.loads((out / "results.json").read_text())
     assert results["trainer"] == "Mine" and len(results["epochs"]) == 2
     assert results["trainable_parameters"] == 16 * len(CLASSES)  # the prompts, nothing else

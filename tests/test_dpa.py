@@ -14,7 +14,6 @@ from toys import (
     check_refused,
     check_same_end,
     checkpoint,
-    make_data,
     permute_labels,
     run,
     run_killed,
@@ -230,16 +229,6 @@ def test_ensembles_are_those_of_clip():
 
 
 # -- A whole run -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(scope="module")

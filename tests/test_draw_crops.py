@@ -1,16 +1,17 @@
 """The README's picture, on a random CLIP and a few images of SynthCars."""
 
+import importlib
 import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from commands import draw_crops, train
+from forked import Forked, without
 from PIL import Image, ImageColor
 
 from fairclip import Predictor
@@ -41,30 +42,6 @@ def data(tmp_path_factory) -> Path:
             split[name[:-2]].append([file, label, model.name])
     (images.parent / "split_zhou_SynthCars.json").write_text(json.dumps(split))
     return root
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    """A random CLIP of 32 px, by path."""
-    from clip.model import CLIP
-
-    path = tmp_path_factory.mktemp("clip") / "vit.pt"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CLIP(
-            embed_dim=16,
-            image_resolution=32,
-            vision_layers=1,
-            vision_width=64,
-            vision_patch_size=8,
-            context_length=77,
-            vocab_size=49408,
-            transformer_width=64,
-            transformer_heads=1,
-            transformer_layers=1,
-        )
-    torch.save(model.half().state_dict(), path)
-    return path
 
 
 def train_fair(data: Path, backbone: Path, out: Path, *opts: str) -> Path:
@@ -204,30 +181,25 @@ def test_a_run_is_drawn_with_its_trained_model(data, finished, tmp_path):
     assert (tmp_path / "run.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
 
-WITHOUT_DASSL = """
-import sys
-class Absent:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] in ("dassl", "datasets", "trainers", "toolbox"):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Absent())
-from fairclip import cli
-sys.exit(cli.main(["draw-crops", *sys.argv[1:]]))
-"""
-
-
 def test_a_run_is_drawn_without_dassl(data, finished, tmp_path):
     """Also where the data have moved; the picture goes into the run's folder."""
     moved = shutil.copytree(data, tmp_path / "moved")
     run = shutil.copytree(finished, tmp_path / "run")
-    command_line = [sys.executable, "-W", "ignore", "-c", WITHOUT_DASSL, "--run", str(run), "--root", str(moved)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "--images 4: give a number from 1 to 3" in done.stderr, done.stderr
-    command_line += ["--images", "2"]
-    done = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"Wrote {run}/crops.png (1100 x " in done.stdout and (run / "crops.png").exists()
+    words = ["draw-crops", "--run", str(run), "--root", str(moved)]
+
+    def draw_it(*more: str) -> Forked:
+        def work() -> int:
+            os.chdir(tmp_path)
+            without("dassl", "datasets", "trainers", "toolbox")
+            return importlib.import_module("fairclip.cli").main([*words, *more])
+
+        return Forked(work, tmp_path / "said")
+
+    done = draw_it()
+    assert done.wait() == 2 and "--images 4: give a number from 1 to 3" in done.said()[1], done.said()
+    done = draw_it("--images", "2")
+    assert done.wait() == 0, done.said()
+    assert f"Wrote {run}/crops.png (1100 x " in done.said()[0] and (run / "crops.png").exists()
 
 
 @pytest.mark.parametrize(

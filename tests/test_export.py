@@ -8,7 +8,7 @@ import torch
 import toys
 from clip import clip
 from commands import export as fair_export
-from test_fair import CLASSES, backbone, data  # noqa: F401 (fixtures)
+from test_fair import CLASSES
 from torch.nn import functional as F
 
 from fairclip import Predictor

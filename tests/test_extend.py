@@ -7,23 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import train
-from toys import arguments, check_refused, check_same_end, checkpoint, make_data, run, run_killed, save_clip, untimed
+from toys import arguments, check_refused, check_same_end, checkpoint, run, run_killed, untimed
 
 pytestmark = pytest.mark.usefixtures("console")
 
 # The first epoch has the same learning rate in every schedule.
 BY_EPOCH = ("FAIR", "UPL", "GRIP", "LaFTer", "PromptLearning")
 BY_STEP = ("DPA", "MUST", "microCLIP")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(scope="module")

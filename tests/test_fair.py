@@ -5,17 +5,17 @@ import hashlib
 import json
 import math
 import os
+import runpy
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import toys
 from commands import train
+from forked import Forked
 from PIL import Image
 from toys import CLASSES, EPOCHS, ROOT, check_refused, check_same_end, same, save_clip
 
@@ -29,16 +29,6 @@ from fairclip.run import launch
 from trainers.fair import Labels
 
 pytestmark = pytest.mark.usefixtures("console")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return toys.make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 def arguments(data: Path, backbone: Path, out: Path, *opts: str, trainer: str = "FAIR", seed: int = 1) -> list[str]:
@@ -57,16 +47,6 @@ def checkpoint(out: Path) -> dict:
 
 def read(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def finished(data, backbone, tmp_path_factory) -> Path:
-    """A folder with a finished run."""
-    out = tmp_path_factory.mktemp("finished")
-    stdout = sys.stdout
-    run(data, backbone, out)
-    sys.stdout = stdout
-    return out
 
 
 # -- A whole run -------------------------------------------------------------------------------------------------------
@@ -298,41 +278,25 @@ def test_frozen_anchors_are_those_of_the_run(data, backbone, tmp_path, edited):
     assert first == again
 
 
-STOPPABLE = """
-import runpy, signal, sys
-import conftest, test_fair
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-sys.argv[0] = sys.argv.pop(1)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_how_to_go_on(data, backbone, tmp_path, stop):
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    argv = arguments(data, backbone, tmp_path, "OPTIM.MAX_EPOCH", "1000", "DATALOADER.NUM_WORKERS", "2")
-    run = subprocess.Popen(
-        [sys.executable, "-c", STOPPABLE, str(ROOT / "train.py"), *argv],
-        env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    argv = arguments(data, backbone, tmp_path / "out", "OPTIM.MAX_EPOCH", "1000", "DATALOADER.NUM_WORKERS", "2")
+
+    def work() -> None:
+        sys.argv = [str(ROOT / "train.py"), *argv]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+    run = Forked(work, tmp_path / "said")
     try:
-        deadline = time.time() + 60
-        while not (tmp_path / "fair" / "checkpoint").exists() and run.poll() is None and time.time() < deadline:
-            time.sleep(0.05)
-        assert (tmp_path / "fair" / "checkpoint").exists()
+        run.until((tmp_path / "out/fair/checkpoint").exists)
         if stop == signal.SIGINT:
             os.killpg(run.pid, stop)  # a terminal tells the workers too
         else:
-            run.send_signal(stop)
-        _, error = run.communicate(timeout=60)
+            os.kill(run.pid, stop)
+        assert run.wait() == 130
     finally:
-        if run.poll() is None:
-            os.killpg(run.pid, signal.SIGKILL)
-    assert run.returncode == 130
+        run.kill()
+    error = run.said()[1]
     assert "Stopped. The same command goes on" in error and "Traceback" not in error
 
 

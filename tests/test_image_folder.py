@@ -11,7 +11,6 @@ from commands import train
 from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from PIL import Image
-from test_fair import save_clip
 
 from fairclip.core.errors import UserError
 from fairclip.core.plugins import import_plugins
@@ -229,12 +228,6 @@ def test_broken_images_end_the_run_or_are_left_out(tmp_path, labelled):
 
 
 # -- FAIR --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("clip") / "vit.pt"
-    return save_clip(path)
 
 
 def run(root: Path, backbone: Path, out: Path, monkeypatch) -> dict:

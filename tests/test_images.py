@@ -4,17 +4,19 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
+import time
 import warnings
 import zlib
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from PIL import Image
 
+from fairclip.core.errors import UserError
 from fairclip.data import images
 from fairclip.data.images import check_images
+from fairclip.predict.images import read_image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -219,43 +221,39 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, decod
     assert len(decoded) == 20  # this process remembers
 
 
-INTERRUPTED = """
-import signal, sys, time
-from fairclip.core import toolbox
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-toolbox.use_dassl(announce=False)
-from fairclip.data import images
-images._cpus = lambda: 2
-def slow(path):
-    print("decoding", flush=True)
-    time.sleep(60)
-images.decode_error = slow
-try:
-    images.check_images([str(i) for i in range(2 * images.FEW)], "Set")
-except KeyboardInterrupt:
-    sys.exit(3)
-"""
+def test_a_photo_of_a_phone_that_is_called_jpg(tmp_path):
+    photo = tmp_path / "IMG_0001.JPG"
+    photo.write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + bytes(1000))
+    ((_, why),) = check_images([str(photo)], "Set")
+    assert why.startswith("a HEIC photo, which Pillow cannot read: convert HEIC photos to JPEG first")
+    photo.write_bytes(b"\0\0\0\x24ftypmp42" + bytes(1000))
+    with pytest.raises(UserError, match="not an image$"):
+        read_image(photo)
 
 
-def test_breaking_off_leaves_no_record_and_no_noise(cache):
+def test_breaking_off_leaves_no_record_and_no_noise(cache, tmp_path):
     """Ctrl-C reaches the workers too: they neither print nor live on."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+
+    def slow(path):
+        print("decoding", flush=True)
+        time.sleep(60)
+
+    def work() -> int:
+        images._cpus = lambda: 2
+        images.decode_error = slow
+        try:
+            check_images([str(i) for i in range(2 * images.FEW)], "Set")
+        except KeyboardInterrupt:
+            return 3
+        return 0
+
+    process = Forked(work, tmp_path)
     try:
-        while "decoding" not in process.stdout.readline():
-            assert process.poll() is None
+        process.until(lambda: "decoding" in process.said()[0])
         os.killpg(process.pid, signal.SIGINT)
-        _, error = process.communicate(timeout=20)
-        assert process.returncode == 3 and error == ""
+        assert process.wait(20) == 3 and process.said()[1] == ""
         assert not (cache / "checked").exists()
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()

@@ -6,13 +6,17 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import commands
+import forked
 import numpy as np
 import pytest
+from forked import Forked
 from PIL import Image
 from yacs.config import CfgNode
 
@@ -187,15 +191,26 @@ def install(checkout: Path, *arguments: str) -> int:
 # -- What it is for ----------------------------------------------------------------------------------------------------
 
 
-def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"PYTHONPATH": str(ROOT / "toolbox"), "FAIR_DASSL": "", "PYTHONDONTWRITEBYTECODE": ""}
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", *arguments], cwd=checkout, env=env, capture_output=True, text=True
-    )
+@pytest.fixture
+def python(tmp_path, monkeypatch) -> Callable[..., CompletedProcess[str]]:
+    """Does in a checkout what Python does with these arguments. Its Dassl is the one that comes with this project."""
+    monkeypatch.setenv("FAIR_DASSL", "")
+
+    def call(checkout: Path, *arguments: str) -> CompletedProcess[str]:
+        return forked.python(checkout, tmp_path / "said", *arguments, path=[ROOT / "toolbox"])
+
+    return call
 
 
-def train_fair(template: Path, checkout: Path, out: Path, script: str = "train.py") -> subprocess.CompletedProcess:
-    """A short run by the checkout's own script."""
+@pytest.fixture
+def train_fair(python, template) -> Callable[..., CompletedProcess[str]]:
+    """A short run by a checkout's own script."""
+    return partial(short_run, python, template)
+
+
+def short_run(
+    python: Callable[..., CompletedProcess[str]], template: Path, checkout: Path, out: Path, script: str = "train.py"
+) -> CompletedProcess[str]:
     flags = {
         "root": template.parent / "data",
         "seed": 1,
@@ -215,13 +230,13 @@ def train_fair(template: Path, checkout: Path, out: Path, script: str = "train.p
     return python(checkout, script, *words, *(str(word) for pair in short.items() for word in pair))
 
 
-def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, checkout, capsys):
+def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, checkout, capsys, train_fair, python):
     before = snapshot(checkout)
     assert install(checkout, "--yes") == 0
     assert "python train.py --root DATA" in capsys.readouterr().out
 
     out = checkout.parent / "out"
-    done = train_fair(template, checkout, out)
+    done = train_fair(checkout, out)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^epoch \[?1/1\b.*\bloss\b", done.stdout, re.MULTILINE), done.stdout
     results = json.loads((out / "results.json").read_text())
@@ -251,11 +266,11 @@ def test_the_checkout_trains_fair_and_is_itself_again_afterwards(template, check
     assert snapshot(checkout) == before
 
 
-def test_a_mistake_there_ends_in_one_message(template, checkout, tmp_path):
+def test_a_mistake_there_ends_in_one_message(checkout, tmp_path, train_fair):
     text = TRAIN.replace("cfg.TRAINER.COOP = Node()", "cfg.TRAINER.COOP = Node()\n    cfg.DATASET.NUM_SHOTS = 16")
     (checkout / "train.py").write_text(text)
     assert install(checkout, "--yes") == 0
-    done = train_fair(template, checkout, tmp_path / "out")
+    done = train_fair(checkout, tmp_path / "out")
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
         "Error: DATASET.NUM_SHOTS 16 picks training images by label, and FAIR trains without labels: give "
@@ -277,7 +292,7 @@ LOOP = (
 )
 
 
-def test_a_script_of_another_name_that_trains_its_own_way(template, checkout, tmp_path, capsys):
+def test_a_script_of_another_name_that_trains_its_own_way(checkout, tmp_path, capsys, train_fair):
     (checkout / "train.py").unlink()
     (checkout / "upl_train.py").write_text(LOOP)
     before = snapshot(checkout)
@@ -290,7 +305,7 @@ def test_a_script_of_another_name_that_trains_its_own_way(template, checkout, tm
 
     assert install(checkout, "--yes", "--script", "upl_train.py") == 0
     assert "  python upl_train.py --root DATA" in capsys.readouterr().out
-    done = train_fair(template, checkout, tmp_path / "out", "upl_train.py")
+    done = train_fair(checkout, tmp_path / "out", "upl_train.py")
     assert done.returncode == 0, done.stderr
     assert len(json.loads((tmp_path / "out/results.json").read_text())["epochs"]) == 1
 
@@ -320,7 +335,7 @@ def test_a_checkout_in_the_only_folder_that_has_one(checkout, tmp_path, capsys):
     assert "There is one in: KgCoOp, plot-pp; give one of these as PATH" in capsys.readouterr().err
 
 
-def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys):
+def test_baselines_come_where_the_checkout_has_none_so_named(checkout, capsys, python):
     before = snapshot(checkout)
     assert install(checkout, "--yes", "--baselines", "--descriptions", "dtd") == 0
     message = capsys.readouterr().out
@@ -371,7 +386,7 @@ def test_only_what_fair_and_predictions_need_is_copied(template, checkout):
     assert (checkout / "fairclip/backbones/weights/tiny.pt").is_file()
 
 
-def test_all_that_the_copied_modules_import_is_there(checkout):
+def test_all_that_the_copied_modules_import_is_there(checkout, python):
     assert install(checkout, "--yes", "--baselines") == 0
     files = [file for file in installed_files(checkout) if file.endswith(".py")]
     for file in files:
@@ -400,13 +415,13 @@ def test_all_that_the_copied_modules_import_is_there(checkout):
     assert all(Path(file).is_relative_to(checkout) for file in found)
 
 
-def test_other_commands_say_that_they_were_not_copied(checkout):
+def test_other_commands_say_that_they_were_not_copied(checkout, python):
     assert install(checkout, "--yes") == 0
     done = python(checkout, "-m", "fairclip", "install-into", str(ROOT))
     assert done.returncode == 2 and "has no `install-into`" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_from_a_clone_that_is_not_installed(template, checkout):
+def test_from_a_clone_that_is_not_installed(checkout, python):
     done = python(ROOT, "-m", "fairclip", "install-into", str(checkout), "--dry-run")
     assert done.returncode == 0 and "  fairclip/run/base.py" in done.stdout.splitlines(), done.stderr
 
@@ -650,27 +665,22 @@ def test_a_call_that_broke_off_is_made_good(template, request, newer, monkeypatc
     assert without_caches(checkout) == without_caches(template)
 
 
-KILLED = """
-import os, signal, sys
-from fairclip import cli
-
-replace, checkout, last = os.replace, *sys.argv[1:]
-
-def replace_or_die(source, target):
-    if str(target) == os.path.join(checkout, last):
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-
-os.replace = replace_or_die
-cli.main(["install-into", checkout, "--yes"])
-"""
-
-
 @pytest.mark.parametrize("last", [MANIFEST, "fairclip/cli.py", "trainers/fair.py", "train.py"])
 def test_a_killed_call_leaves_nothing_behind_in_the_end(checkout, last):
     before = snapshot(checkout)
-    done = python(ROOT, "-c", KILLED, str(checkout), last)
-    assert done.returncode == -9, done.stderr
+    replace = os.replace
+
+    def replace_or_die(source, target) -> None:
+        if str(target) == os.path.join(checkout, last):
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    def work() -> int:
+        os.replace = replace_or_die
+        return install(checkout, "--yes")
+
+    done = Forked(work, checkout.parent / "said")
+    assert done.wait() == -signal.SIGKILL, done.said()
     assert len(list(checkout.rglob(".*.tmp"))) == 1
     broken = shutil.copytree(checkout, checkout.with_name("broken"))
     if last != MANIFEST:  # else nothing is written yet

@@ -2,21 +2,17 @@
 
 import copy
 import math
-import os
 import random
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import test_fair
 import torch
 from commands import train
 from PIL import Image
-from test_fair import CLASSES, EPOCHS, ROOT, arguments, read, run, same, save_clip
-from toys import permute_labels
+from test_fair import CLASSES, EPOCHS, arguments, read, run, same, save_clip
+from toys import permute_labels, run_killed
 
 import trainers.lafter
 from fairclip.backbones.openai import load_clip
@@ -28,7 +24,6 @@ from fairclip.run import config as configs
 from fairclip.run import launch
 from fairclip.views.lafter_views import RandomBlur, WeakStrong
 
-data, backbone = test_fair.data, test_fair.backbone  # fixtures
 pytestmark = pytest.mark.usefixtures("console")
 
 
@@ -407,33 +402,9 @@ def test_the_seed_decides(finished, data, backbone, tmp_path):
         assert not torch.equal(part(checkpoint(tmp_path)), part(checkpoint(finished)))
 
 
-KILLED = """
-import os, signal, sys
-import conftest, test_fair
-from commands import train
-from trainers.lafter import LaFTer
-step = LaFTer.forward_backward
-def stop_midway(self, batch):
-    if (self.epoch, self.batch_idx) == (1, 2):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch)
-LaFTer.forward_backward = stop_midway
-train(sys.argv[1:])
-"""
-
-
 def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path, monkeypatch):
     out = tmp_path / "killed"
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    argv = arguments(data, backbone, out, "TRAINER.LAFTER.N_PROMPTS", "6", trainer="LaFTer")
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *argv],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_killed("lafter", "LaFTer", data, backbone, out, "OPTIM.LR", "1e-3", "TRAINER.LAFTER.N_PROMPTS", "6")
     assert (out / "lafter" / "checkpoint").read_text() == "model.pth.tar-1\n"
 
     # The classifier that labels comes from the checkpoint: whatever the text stage would make now does not matter.

@@ -13,6 +13,7 @@ from commands import train
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from miniatures import CARS, CARS_LAYOUTS, CARS_WITH_COOPS_NAMES, TEST, TRAIN, config, food101, stanford_cars
+from toys import save_clip
 
 from datasets.food101 import Food101
 from datasets.stanford_cars import StanfordCars
@@ -137,7 +138,7 @@ def test_one_line_reports_what_was_found(tmp_path, capsys):
 def test_fair_gives_the_same_result_in_every_layout(tmp_path, monkeypatch):
     """Through the command line."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # setup_logger replaces it
-    results = {}
+    results, clip = {}, save_clip(tmp_path / "clip.pt", "resnet")
     for layout in ("coop", "kaggle", "doubled", "tree"):
         stanford_cars(tmp_path / layout, layout)
         out = tmp_path / f"out {layout}"
@@ -151,6 +152,8 @@ def test_fair_gives_the_same_result_in_every_layout(tmp_path, monkeypatch):
             "--seed",
             1,
             "--no-download",
+            "--backbone",
+            clip,
             "--dataset-config-file",
             ROOT / "configs/datasets/stanford_cars.yaml",
             "--config-file",

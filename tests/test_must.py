@@ -15,7 +15,6 @@ from toys import (
     check_refused,
     check_same_end,
     checkpoint,
-    make_data,
     permute_labels,
     run,
     run_killed,
@@ -127,11 +126,6 @@ def test_teacher_is_the_moving_average_of_what_is_trained():
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
-
-
-@pytest.fixture(scope="module")
 def resnet(tmp_path_factory):
     return save_clip(tmp_path_factory.mktemp("clip") / "rn.pt", "resnet")
 
@@ -182,11 +176,6 @@ def test_rates_fall_with_the_depth_and_vectors_do_not_decay(data, backbone, tmp_
 
 # The public threshold suits a CLIP that knows something; a random one is never sure.
 SURE = ("TRAINER.MUST.THRESHOLD", "0.4", "TRAINER.MUST.EMA_STEPS", "6")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from commands import train
 from dassl.data.datasets import Datum
 from PIL import Image
-from test_image_folder import CONFIG, ROOT, backbone, config, labels, load, make, tree  # noqa: F401 (a fixture)
+from test_image_folder import CONFIG, ROOT, config, labels, load, make, tree
 
 from fairclip.core.errors import UserError
 from fairclip.core.image_files import images_below, printable
@@ -161,7 +161,8 @@ def test_endings_and_folders_that_nobody_means(tmp_path, capsys):
     data = load(tmp_path)
     assert data.classnames == ["a", "b"] and len(data.train_x) == len(data.test) == 2 * len(KINDS)
     out = capsys.readouterr().out
-    assert "left out: 1 .heic" in out and "folders without images: empty" in out
+    assert "left out: 1 .heic. To use them, convert HEIC photos to JPEG first" in out
+    assert "folders without images: empty" in out
 
 
 KINDS = ("jfif", "tif", "TIFF", "jpe", "bmp", "pgm", "avif", "jp2")

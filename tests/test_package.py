@@ -74,9 +74,10 @@ def test_the_installed_package_trains_and_predicts_anywhere(site, tmp_path):
     python(*train, cwd=here, **environment)
 
     code = "import fairclip; p = fairclip.Predictor.load('run'); print(p.classnames, p('0.png').shape, fairclip)"
+    code += "; from fairclip import cli; cli.main(['describe', 'check', 'dtd'])"
     shutil.copy(tmp_path / "images" / "test" / "red" / "0.png", here)
     answer = python("-c", code, cwd=here, **environment)
     assert answer.startswith("['blue', 'red'] torch.Size([1, 2])") and str(site) in answer
+    assert "dtd: 47 classes" in answer
 
     assert "train and test one trainer" in python(str(site / "bin" / "fair"), "--help", cwd=here, **environment)
-    assert "dtd: 47 classes" in python("-m", "fairclip", "describe", "check", "dtd", cwd=here, **environment)

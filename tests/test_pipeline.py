@@ -156,16 +156,6 @@ def test_large_images_are_shrunk_in_the_worker():
 # -- FAIR on it --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return toys.make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return toys.save_clip(tmp_path_factory.mktemp("clip") / "clip.pt")
-
-
 DEVICE = ("DATALOADER.VIEWS", "device")
 
 

@@ -1,11 +1,10 @@
 """Predictions of finished runs: the Python API, and fair predict."""
-# ruff: noqa: F811 - fixtures of another module
 
 import csv
+import importlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import predict
+from commands import predict, train
+from forked import Forked, without
 from PIL import Image
-from test_fair import CLASSES, backbone, data, finished, run, save_clip  # noqa: F401
+from test_fair import CLASSES, arguments, run, save_clip
+from toys import check_refused
 
 from fairclip import Predictor
 from fairclip.backbones.backbone import UnknownBackbone, fingerprint
+from fairclip.backbones.makers import load_backbone
 from fairclip.backbones.openai import load_clip
 from fairclip.core.errors import UserError
 from fairclip.method.crop_alignment import MIN_SPREAD
@@ -166,17 +168,6 @@ def test_a_saved_model_is_small_and_the_same(finished, data, tmp_path):
     assert os.listdir(path.parent) == ["cars.pt"]
 
 
-ALONE = """
-import json, sys
-class Absent:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] in ("dassl", "datasets", "trainers", "toolbox", "yacs"):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Absent())
-from fairclip import Predictor
-print(json.dumps(Predictor.load(sys.argv[1])(sys.argv[2:]).tolist()))
-print(json.dumps([name for name in sys.modules if name.startswith("fairclip.")]))
-"""
 # What the room may import: what lies below it, and the formats of runs.
 BELOW = ("core", "backbones", "views", "text", "method", "predict")
 FORMATS = {"fairclip.run", "fairclip.run.results", "fairclip.run.checkpoints"}
@@ -185,15 +176,17 @@ FORMATS = {"fairclip.run", "fairclip.run.results", "fairclip.run.checkpoints"}
 def test_neither_dassl_nor_data_sets_are_needed(finished, data, tmp_path):
     """In any folder, with nothing but the package on the path."""
     images = [str(data / f"test_{i}_0.png") for i in range(3)]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ALONE, str(finished), *images],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    probabilities, modules = map(json.loads, done.stdout.splitlines())
+
+    def work() -> None:
+        os.chdir(tmp_path)
+        without("dassl", "datasets", "trainers", "toolbox", "yacs")
+        predictor = importlib.import_module("fairclip").Predictor.load(finished)
+        print(json.dumps(predictor(images).tolist()))
+        print(json.dumps([name for name in sys.modules if name.startswith("fairclip.")]))
+
+    done = Forked(work, tmp_path / "said")
+    assert done.wait() == 0, done.said()
+    probabilities, modules = map(json.loads, done.said()[0].splitlines())
     torch.testing.assert_close(torch.tensor(probabilities), Predictor.load(finished)(images))
     assert {name for name in modules if name.split(".")[1] not in BELOW} <= FORMATS
 
@@ -318,6 +311,23 @@ def test_the_backbone_is_checked(finished, backbone, data, tmp_path):
     with pytest.raises(UnknownBackbone, match="elsewhere.pt"):
         Predictor.load(gone, backbone="elsewhere.pt")
     assert torch.equal(Predictor.load(gone, backbone=str(backbone))(image), expected)
+
+
+@pytest.mark.parametrize("changed", ["text_projection", "logit_scale"])
+def test_another_text_tower_in_the_file_is_noticed(data, backbone, tmp_path, capsys, changed):
+    clip = Path(shutil.copy(backbone, tmp_path / "clip.pt"))
+    words = arguments(data, clip, tmp_path / "run", "OPTIM.MAX_EPOCH", "1")
+    assert train(words) == 0
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    now = load_backbone(str(clip))
+    assert (results["tower_hash"], results["text_hash"]) == (now.fingerprint, now.text_hash)
+    state = torch.load(clip, weights_only=True)
+    state[changed] = state[changed] * 1.5
+    torch.save(state, clip)
+    (tmp_path / "run/results.json").unlink()  # as if it had been stopped
+    with pytest.raises(UserError, match="another text tower or temperature"):
+        Predictor.load(tmp_path / "run")
+    check_refused(words, "was trained with another text tower than", capsys)
 
 
 def test_the_fingerprint_sees_every_value(backbone):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import export, predict
-from toys import build, checkpoint, make_data, run, save_clip
+from toys import build, checkpoint, make_data, run
 
 from fairclip import Predictor
 from fairclip.core.errors import UserError
@@ -31,11 +31,6 @@ METHODS = [
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return make_data(tmp_path_factory.mktemp("data"), val=4)
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import toys
-from test_fair import backbone, data  # noqa: F401 (fixtures)
 
 from datasets.synth_cars import long_tail
 from fairclip.core.errors import UserError

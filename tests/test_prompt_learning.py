@@ -14,7 +14,6 @@ from toys import (
     build,
     check_refused,
     checkpoint,
-    make_data,
     permute_labels,
     run,
     run_killed,
@@ -34,16 +33,6 @@ from trainers.upl import UPL
 pytestmark = pytest.mark.usefixtures("console")
 
 NAME = "PromptLearning"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_up_runs import finish, load
-from test_draw_crops import backbone, data, train_fair  # noqa: F401 (fixtures)
+from test_draw_crops import data, train_fair  # noqa: F401 (a fixture)
 
 from fairclip.compare import classes, curves, looks, page, published, runs, tables
 from fairclip.compare.methods import Method, read_methods

@@ -4,13 +4,14 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
-from fairclip.compare import plan, runner
+from fairclip import cli
+from fairclip.compare import compare_command, plan, run_command, runner
 from fairclip.compare.methods import USUAL, read_methods
 from fairclip.compare.plan import Experiment, Job, find_dataset
 from fairclip.compare.progress import Progress, clock_time
@@ -174,17 +175,6 @@ def test_estimates_go_by_the_trainer(tmp_path):
 
 # Signals
 
-DRIVER = """
-import sys
-from fairclip.compare import compare_command, plan, run_command, runner
-from fairclip import cli
-standin = [sys.executable, sys.argv[1]]
-plan.command = lambda arguments: [*standin, *arguments]
-compare_command.check_jobs = run_command.check_jobs = lambda *arguments, **more: None
-runner.GRACE = 0.1
-sys.exit(cli.main(sys.argv[2:]))
-"""
-
 
 @pytest.mark.parametrize(
     "which, arguments",
@@ -194,20 +184,19 @@ sys.exit(cli.main(sys.argv[2:]))
         (signal.SIGHUP, ["run", "upl", "synth_cars", "tiny", "99", "1"]),
     ],
 )
-def test_stopped_it_stops_the_runs_too(standin, which, arguments):
-    environment = {**plan.child_environment(), "OUTPUT": str(standin / "output")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(TESTS / "standin.py"), *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    while not (standin / "pid").exists():
-        assert process.poll() is None, process.stdout.read()
-    process.send_signal(which)
-    said, _ = process.communicate()
-    assert process.returncode == 130
+def test_stopped_it_stops_the_runs_too(standin, which, arguments, monkeypatch):
+    monkeypatch.setenv("OUTPUT", str(standin / "output"))
+
+    def work() -> int:
+        compare_command.check_jobs = run_command.check_jobs = lambda *arguments, **more: None
+        runner.GRACE = 0.1
+        return cli.main(arguments)
+
+    process = Forked(work, standin / "said")
+    process.until((standin / "pid").exists)
+    os.kill(process.pid, which)
+    assert process.wait() == 130
+    said = "".join(process.said())
     assert said.count("The same command goes on from here.") == 1 and "Traceback" not in said
     assert "failed" not in said and ("stopped after" in said) == (arguments[0] == "compare")
     assert called(standin) in (["seed98"], ["seed99"])  # nothing else was begun

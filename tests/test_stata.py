@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from test_transclip import dot, loop_neighbours, random_case, unit
-from toys import arguments, build, check_refused, make_data, permute_labels, run, save_clip
+from toys import arguments, build, check_refused, make_data, permute_labels, run
 
 from fairclip.core.errors import UserError
 from fairclip.method.stata import claimed_share, fit, fit_stream
@@ -124,11 +124,6 @@ def test_permuted_classes_and_images_permute_the_result():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("data"), train=2, test=4)
-
-
-@pytest.fixture(scope="module")
-def vit(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", "vit")
 
 
 def test_a_run_is_the_solver_on_the_test_features(data, vit, tmp_path):

@@ -3,18 +3,23 @@
 import hashlib
 import itertools
 import json
+import os
 import random
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from PIL import Image
 from torch.nn import functional
 
 from fairclip.backbones.makers import pixels_of
 from fairclip.backbones.openai import load_clip
+from fairclip.core.stopping import stops_on_signals
 from fairclip.data import synth
 from fairclip.data.synth.captions import ATTRIBUTES, UNKNOWN, Car, agreement, caption
 from fairclip.data.synth.catalogue import BODIES, PARTS, catalogue, describe, random_parts
@@ -181,6 +186,25 @@ def test_rendering_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(Exception):  # noqa: B017
         synth.render_dataset(tmp_path / "cars", 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_has_drawn_goes_and_the_next_one_draws_anew(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(synth, "COUNTS", {"train": 1, "val": 1, "test": 1})
+    folder = tmp_path / "data/cars"
+
+    def work() -> None:
+        with stops_on_signals():  # as runs have it
+            synth.render_dataset(folder)
+
+    process = Forked(work, tmp_path / "killed")
+    process.until(lambda: list(folder.parent.glob(".cars.*/images/*/*.png")))
+    os.kill(process.pid, signal.SIGKILL)  # its workers have to end with it
+    assert process.wait() == -signal.SIGKILL and not folder.exists()
+    time.sleep(0.1)
+    assert len(os.listdir(folder.parent)) == 1
+    assert Forked(work, tmp_path / "again").wait() == 0
+    assert os.listdir(folder.parent) == ["cars"]
+    assert len(list(folder.glob("images/*/*.png"))) == 3 * len(catalogue(0))
 
 
 def test_a_light_is_drawn_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from test_transclip import dot
-from toys import arguments, build, check_refused, make_data, permute_labels, run, save_clip
+from toys import arguments, build, check_refused, make_data, permute_labels, run
 
 from fairclip.core.errors import UserError
 from fairclip.method.tda import Negative, Positive, stream_scores
@@ -84,11 +84,6 @@ def test_permuted_classes_permute_the_result():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("data"), train=2, test=6)
-
-
-@pytest.fixture(scope="module")
-def vit(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", "vit")
 
 
 def test_a_run_is_a_stream_in_the_order_of_the_seed(data, vit, tmp_path):

@@ -42,11 +42,6 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
-
-
-@pytest.fixture(scope="module")
 def resnet(tmp_path_factory):
     return load_clip(str(save_clip(tmp_path_factory.mktemp("clip") / "rn.pt", "resnet"))).visual
 

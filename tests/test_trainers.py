@@ -15,6 +15,7 @@ TRAINERS = sorted(folder.name for folder in (ROOT / "configs" / "trainers").iter
 SMALL = {  # what makes a run short
     "FAIR": ("TRAINER.FAIR.N_CROPS", "2", "TRAINER.FAIR.TOP_K", "1"),
     "GTA": ("TRAINER.GTA.PER_CLASS", "1"),
+    "LinearProbe": ("TRAINER.LINEARPROBE.ITERATIONS", "30"),
     "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
     "PromptLearning": ("DATASET.NUM_SHOTS", "1"),
     "ReCLIP": ("TRAINER.RECLIP.TEMPLATES", "('a photo of a {}.',)"),
@@ -34,6 +35,17 @@ def cars(tmp_path_factory):
 def tower(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("clip") / f"{request.param}.pt"
     return request.param, save_clip(path, request.param, pixels=28 if request.param == "vit_l" else 32)
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def cache(common, monkeypatch):
+    """One for all: texts of 196 classes take a while."""
+    monkeypatch.setenv("FAIR_CACHE", str(common))
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
@@ -71,7 +83,7 @@ def test_every_trainer(trainer, tower, cars, tmp_path, monkeypatch, capsys):
 def test_without_our_train_py_there_is_a_config_too(trainer, tower, cars, tmp_path, monkeypatch):
     """Other checkouts' train.py builds the trainer and trains, no more; predictor and tables read config.yaml."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
-    built = build(trainer, cars, tower[1], tmp_path, "DATASET.NAME", "StanfordCars")
+    built = build(trainer, cars, tower[1], tmp_path, "DATASET.NAME", "StanfordCars", *SMALL.get(trainer, ()))
     assert not (tmp_path / "config.yaml").exists()
     built.train()
     assert (tmp_path / "config.yaml").read_text() == own_settings(built.cfg).dump()

@@ -252,11 +252,6 @@ def backbone(tmp_path_factory, request):
     return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", request.param)
 
 
-@pytest.fixture(scope="module")
-def vit(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", "vit")
-
-
 INDUCTIVE = ("TRAINER.TRANSCLIP.INDUCTIVE", "True")
 
 

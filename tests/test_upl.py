@@ -103,16 +103,6 @@ FEW = ("TRAINER.UPL.TOP_K", "5")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
-
-
-@pytest.fixture(scope="module")
 def finished(data, backbone, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("finished")
     run("UPL", data, backbone, out, *FEW)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run, save_clip
+from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run
 
 from fairclip.core.errors import UserError
 from fairclip.method import zlap
@@ -138,11 +138,6 @@ def test_the_graph_is_sparse():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("data"), train=8, test=4)
-
-
-@pytest.fixture(scope="module")
-def vit(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", "vit")
 
 
 @pytest.mark.parametrize("setup", ["inductive", "sparse-inductive", "transductive"])

@@ -1,10 +1,10 @@
 """What tests of trainers share: a toy data set, small random CLIPs, and runs through train.py."""
 
+import importlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from commands import train
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from forked import Forked
 from PIL import Image
 
 from fairclip.backbones.backbone import Backbone, TextTower
@@ -162,27 +163,22 @@ def build(*args, **kwargs):
     return build_trainer(configs.build_cfg(launch.parse_args(arguments(*args, **kwargs)), modules))
 
 
-KILLED = """
-import importlib, os, signal, sys
-import conftest, toys
-from commands import train
-trainer = getattr(importlib.import_module("trainers." + sys.argv[1]), sys.argv[2])
-step = trainer.forward_backward
-def stop_midway(self, batch):
-    if (self.epoch, self.batch_idx) == (1, 1):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch)
-trainer.forward_backward = stop_midway
-train(sys.argv[3:])
-"""
-
-
-def run_killed(module: str, trainer: str, *args, **kwargs) -> None:
+def run_killed(module: str, trainer: str, data: Path, backbone: Path, out: Path, *opts: str) -> None:
     """A run of trainers/<module>.py that is killed in the middle of its second epoch."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-c", KILLED, module, trainer, *arguments(trainer, *args, **kwargs)]
-    killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    method = getattr(importlib.import_module(f"trainers.{module}"), trainer)
+    step = method.forward_backward
+
+    def stop_midway(self, batch):
+        if (self.epoch, self.batch_idx) == (1, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch)
+
+    def work() -> int:
+        method.forward_backward = stop_midway
+        return train(arguments(trainer, data, backbone, out, *opts))
+
+    killed = Forked(work, out.with_name(f"{out.name} said"))
+    assert killed.wait() == -signal.SIGKILL, killed.said()
 
 
 def check_refused(argv: list[str], message: str, capsys) -> None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
-from fairclip.core.image_files import images_below
+from fairclip.core.image_files import images_below, left_out
+from fairclip.core.log import log
 from fairclip.core.places import DESCRIPTIONS
 from fairclip.core.reading import read_json, read_text, reading
 from fairclip.data.folders import PART_FOLDERS, find_folder, has_images
@@ -83,7 +84,10 @@ def find_images(images: Any, out: Path) -> tuple[list[str], list[str]]:
         found = [os.path.abspath(path) for path in images_below(folder).values()]
         mine = os.path.abspath(out) + os.sep  # the model may lie beside its images
         found = [path for path in found if not path.startswith(mine)]
-        require(found, f"there are no images in {folder}")
+        others = left_out(folder)
+        require(found, f"there are no images in {folder}{others}")
+        if others:
+            log.info(f"{folder}{others}")
         held_out = tuple(os.path.abspath(place) + os.sep for place in to_test_on(folder))
         return [path for path in found if not path.startswith(held_out)], [p for p in found if p.startswith(held_out)]
     found = [keep_image(item, number, out) for number, item in enumerate(_items(images))]

@@ -6,6 +6,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -104,10 +105,16 @@ class Backbone:
         """SHA-256 of all that decides an image's features."""
         return fingerprint(self.visual.state_dict(), *self._facts)
 
+    @cached_property
+    def text_hash(self) -> str:
+        """SHA-256 of all that decides the features of texts, and of the temperature. Text towers are never trained:
+        they are read through once."""
+        state = {name: t for name, t in self.text.state_dict().items() if "visual." not in name}
+        return fingerprint(state, self.tau, *self._facts)
+
     def text_fingerprint(self, tokens: Tensor) -> str:
         """SHA-256 of all that decides the features of texts with these tokens, on this kind of device."""
-        state = {name: t for name, t in self.text.state_dict().items() if "visual." not in name}
-        return fingerprint(state | {"tokens": tokens}, self.device.type, *self._facts)
+        return fingerprint({"tokens": tokens}, self.text_hash, self.device.type)
 
     @property
     def _facts(self) -> tuple[str, ...]:

@@ -30,6 +30,12 @@ NOT_A_PERSONS = frozenset(
         "__pycache__",
     )
 )
+# Photos of phones, which Pillow cannot read by itself.
+HEIC = frozenset({".heic", ".heif", ".hif"})
+CONVERT = (
+    "convert HEIC photos to JPEG first (macOS: sips -s format jpeg --out JPEGS *.heic; elsewhere: heif-convert of "
+    "libheif, or ImageMagick's magick mogrify -format jpg *.heic)"
+)
 
 
 @cache
@@ -78,8 +84,16 @@ def others_below(folder: str | Path) -> Counter[str]:
 
 
 def in_words(others: Counter[str]) -> str:
-    """Such a count as text, the most first: "18 .heic, 2 .txt"."""
-    return ", ".join(f"{count} {ending}" for ending, count in sorted(others.items(), key=lambda row: (-row[1], row[0])))
+    """Such a count as text, the most first, "18 .tar, 2 .txt"; and what to do where phones' photos are among them."""
+    counts = sorted(others.items(), key=lambda row: (-row[1], row[0]))
+    advice = f". To use them, {CONVERT}" if HEIC & others.keys() else ""
+    return ", ".join(f"{count} {ending}" for ending, count in counts) + advice
+
+
+def left_out(folder: str | Path) -> str:
+    """Which files in a folder are no images, with a colon in front; "" for none."""
+    others = in_words(others_below(folder))
+    return f": files that are no images Pillow can read are left out: {others}" if others else ""
 
 
 def one_form(name: str) -> str:

@@ -9,6 +9,8 @@ import stat
 import numpy as np
 from PIL import ExifTags, Image
 
+from fairclip.core.image_files import CONVERT
+
 if os.environ.get("FAIR_MAX_PIXELS", "").isdigit():
     Image.MAX_IMAGE_PIXELS = int(os.environ["FAIR_MAX_PIXELS"])
 
@@ -23,6 +25,7 @@ TURNS = {
 }
 LARGEST = (255, 65535)  # usual numbers for white
 LFS = b"version https://git-lfs.github.com/"
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def as_rgb(image: Image.Image, upright: bool = False) -> Image.Image:
@@ -81,11 +84,21 @@ def check_is_file(path: str | os.PathLike) -> None:
 
 def is_pointer(path: str | os.PathLike) -> bool:
     """Is this what Git LFS leaves in the place of a file that it has not fetched yet?"""
+    return _head(path).startswith(LFS)
+
+
+def _is_heic(path: str | os.PathLike) -> bool:
+    """Is this a phone's photo, whatever its name says? Its box of types comes first."""
+    head = _head(path)
+    return head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS
+
+
+def _head(path: str | os.PathLike) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(len(LFS)) == LFS
+            return file.read(len(LFS))
     except OSError:
-        return False
+        return b""
 
 
 def why_unreadable(error: Exception, path: str | os.PathLike) -> str:
@@ -93,6 +106,8 @@ def why_unreadable(error: Exception, path: str | os.PathLike) -> str:
     if isinstance(error, Image.UnidentifiedImageError):  # says the path again
         if os.path.getsize(path) == 0:
             return "empty file"
+        if _is_heic(path):
+            return f"a HEIC photo, which Pillow cannot read: {CONVERT}"
         return "a pointer of Git LFS, run: git lfs pull" if is_pointer(path) else "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

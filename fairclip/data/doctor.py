@@ -27,7 +27,7 @@ from fairclip.data.locate import NotThere
 from fairclip.data.splits import PARTS
 from fairclip.text.descriptions import find_descriptions, load_descriptions
 
-HEAD = ("data set", "state", "train / val / test", "expected", "descriptions")
+HEAD = ("data set", "state", "train/val/test", "expected", "texts")  # narrow: a terminal has 80 columns
 
 
 @dataclass
@@ -58,7 +58,8 @@ class Report:
 
     @property
     def row(self) -> tuple[str, ...]:
-        return self.name, self.state, self.counts, self.expected, self.descriptions
+        figures = (text.replace(" / ", "/").replace(",", "") for text in (self.counts, self.expected))
+        return self.name, self.state, *figures, self.descriptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -49,9 +49,8 @@ def build_classifier(trained: TrainedModel, source: Path, backbone: Backbone, de
     if len(names) != len(anchors) or len(set(names)) != len(names):
         raise UserError(f"{source} is damaged: {len(anchors)} anchors for {len(set(names))} different class names")
     fits = backbone.size == trained.settings["size"] and backbone.width == anchors.shape[1]
-    if not fits or (trained.tower_hash and backbone.fingerprint != trained.tower_hash):
-        reason = "the same shape, but other weights" if fits else "another shape"
-        raise UserError(f"{backbone.name} is not the backbone that {source} was trained on ({reason})")
+    if difference := _difference(backbone, trained, fits):
+        raise UserError(f"{backbone.name} is not the backbone that {source} was trained on ({difference})")
     model = AnchorClassifier(backbone.visual, anchors, backbone.tau, precision_on(trained, device)).to(device)
     try:
         unexpected = model.load_state_dict(trained.state_dict, strict=False).unexpected_keys
@@ -60,3 +59,12 @@ def build_classifier(trained: TrainedModel, source: Path, backbone: Backbone, de
     if unexpected:
         raise UserError(f"{source} has parameters that {trained.backbone} lacks: {few(unexpected)}")
     return model
+
+
+def _difference(backbone: Backbone, trained: TrainedModel, fits: bool) -> str:
+    """In what the backbone is another than the model's, "" if in nothing. A hash of None is not on record."""
+    if not fits:
+        return "another shape"
+    if trained.tower_hash not in (None, backbone.fingerprint):
+        return "the same shape, but other weights"
+    return "" if trained.text_hash in (None, backbone.text_hash) else "another text tower or temperature"

@@ -28,7 +28,7 @@ from fairclip.core.bars import bar
 from fairclip.core.csv_files import as_csv
 from fairclip.core.errors import UserError, require
 from fairclip.core.files import atomic
-from fairclip.core.image_files import images_below, in_words, others_below, printable
+from fairclip.core.image_files import images_below, left_out, printable
 from fairclip.predict.draw import draw_page, save_page
 from fairclip.predict.explanation import Example, Explanation
 from fairclip.predict.images import THREADS, read_image
@@ -60,12 +60,6 @@ def find_images(places: Sequence[str]) -> list[str]:
         else:
             raise UserError(f"there is no image or folder {printable(place)}")
     return list(dict.fromkeys(found))
-
-
-def left_out(folder: Path) -> str:
-    """Which files in a folder are no images, with a colon in front; "" for none."""
-    others = in_words(others_below(folder))
-    return f": files that are no images Pillow can read are left out: {others}" if others else ""
 
 
 @dataclass

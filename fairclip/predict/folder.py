@@ -50,6 +50,7 @@ def write_folder(trained: TrainedModel, folder: Path) -> None:
         "classnames": trained.classnames,
         "backbone": shared_name(trained.backbone),
         "tower_hash": trained.tower_hash,
+        "text_hash": trained.text_hash,
         "settings": trained.settings,
         "results": trained.results,
         "sha256": digest_of(tensors),

@@ -55,6 +55,7 @@ FACTS = {
     "classnames": Rule(are_different_names, "a list of different names"),
     "backbone": Rule(is_name, "a name of 200 characters at most"),
     "tower_hash": Rule(is_hash, "a SHA-256 or null"),
+    "text_hash": Rule(is_hash, "a SHA-256 or null", optional=True),
     "settings": OBJECT,
     "results": OBJECT,
     "sha256": Rule(rules.is_hash, "the SHA-256 of the tensors, or null", optional=True),  # from before there was one

@@ -45,6 +45,7 @@ class TrainedModel:
     settings: dict[str, Any]
     # Of results.json, what people want to know of a model. Empty: not known, or of another epoch or other classes.
     results: dict[str, Any] = field(default_factory=dict)
+    text_hash: str | None = None  # as ``tower_hash``, of the text tower and the temperature
 
 
 def read_trained(path: Path, epoch: int | None = None) -> TrainedModel:
@@ -70,6 +71,7 @@ MODEL = {
     "classnames": Rule(rules.are_names, "a list of names"),
     "backbone": Rule(rules.is_text, "a name"),
     "tower_hash": Rule(rules.is_hash, "a SHA-256 or None"),
+    "text_hash": Rule(rules.is_hash, "a SHA-256 or None", optional=True),
     "settings": Rule(rules.is_object, "settings by name"),
     "results": Rule(rules.is_object, "figures by name", optional=True),
 }
@@ -134,6 +136,7 @@ def read_run(folder: Path, epoch: int | None) -> TrainedModel:
         classnames=state["classnames"],
         backbone=backbone,
         tower_hash=state.get("tower_hash"),
+        text_hash=state.get("text_hash"),
         settings=run | {key: value for key, value in prediction.items() if key != "anchors"},
         results={key: results[key] for key in TOLD if key in results} if epoch in (None, last) else {},
     )

@@ -80,7 +80,7 @@ class Built(TrainerX):
         self.pixels_taken, self.backbone_options = self.backbone.pixels, self.backbone.options
         self.backbone_facts = self.backbone.facts
         # As loaded: the checkpoint holds only what moves.
-        self.tower_hash = self.backbone.fingerprint
+        self.tower_hash, self.text_hash = self.backbone.fingerprint, self.backbone.text_hash
         self.cfg = with_input_size(self.cfg, self.backbone.size)
         with as_details():
             train = self.train_transform() or build_transform(self.cfg, is_train=True)

@@ -25,6 +25,7 @@ RULES = {
     "config_hash": Rule(rules.is_text, "a hash"),
     "seed": Rule(rules.or_null(rules.is_whole), "a whole number", optional=True),
     "tower_hash": Rule(rules.is_hash, "a SHA-256", optional=True),
+    "text_hash": Rule(rules.is_hash, "a SHA-256", optional=True),
     "descriptions": Rule(rules.is_source, "None, or file and sha256", optional=True),
     "anchors": Rule(rules.or_null(are_vectors), "None, or a tensor [K, d]", optional=True),
     "prediction": Rule(rules.is_object, "settings by name", optional=True),

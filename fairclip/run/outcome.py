@@ -125,6 +125,8 @@ class Outcome(Built):
             "stream": self.stream,
             "uses_labels": self.uses_labels,
             "backbone": cfg.MODEL.BACKBONE.NAME,
+            "tower_hash": self.tower_hash,
+            "text_hash": self.text_hash,
             "seed": self.seed,
             "device": str(self.device),
             "hardware": hardware(self.device.type),
@@ -166,6 +168,7 @@ class Outcome(Built):
             "config_hash": self.config_hash,
             "backbone": self.cfg.MODEL.BACKBONE.NAME,
             "tower_hash": self.tower_hash,
+            "text_hash": self.text_hash,
             "classnames": self.classnames,
             "descriptions": self.descriptions,
             "anchors": self.model.anchors.weight.detach() if isinstance(self.model, AnchorClassifier) else None,
@@ -201,11 +204,13 @@ class Outcome(Built):
             )
 
     def check_tower(self, state: dict[str, Any], path: Path) -> None:
-        """A checkpoint has what training moved: it belongs on the very tower that training started from."""
-        require(
-            state.get("tower_hash") in (None, self.tower_hash),  # None: from before it was noted
-            f"{path} was trained on other weights than {self.cfg.MODEL.BACKBONE.NAME} has now",
-        )
+        """A checkpoint has what training moved: it belongs to the very towers that training started from."""
+        for tower, key, now in (("image", "tower_hash", self.tower_hash), ("text", "text_hash", self.text_hash)):
+            require(
+                state.get(key) in (None, now),  # None: from before it was noted
+                f"{path} was trained with another {tower} tower than {self.cfg.MODEL.BACKBONE.NAME} has now: put the "
+                "old file of weights back, or remove the run's folder and run again",
+            )
 
     def save_model(self, epoch: int, directory: str, **_: Any) -> None:
         """Write the checkpoint of ``epoch`` (from 0)."""

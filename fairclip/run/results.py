@@ -33,6 +33,8 @@ RULES = {
     "protocols": Rule(rules.are_percents, "names with numbers from 0 to 100", optional=True),
     "descriptions": Rule(rules.is_source, "null, or file and sha256", optional=True),
     "seed": Rule(rules.or_null(rules.is_whole), "a whole number", optional=True),
+    "tower_hash": Rule(rules.is_hash, "a SHA-256 or null", optional=True),  # of the image tower before training
+    "text_hash": Rule(rules.is_hash, "a SHA-256 or null", optional=True),  # of the text tower
     **{
         name: Rule(rules.or_null(rules.is_string), "text", optional=True)
         for name in ("trainer", "dataset", "backbone", "split", "config_hash", "prec", "device", "hardware", "commit")
