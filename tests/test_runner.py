@@ -71,6 +71,14 @@ def test_a_failed_run_is_named_and_the_others_go_on(standin, capfd):
     assert runner.describe_failures(outcomes[2:]) == ""
 
 
+def test_unlabelled_tests_are_the_cause_where_they_are(standin):
+    job = jobs(standin, 14)[0]
+    job.folder.mkdir(parents=True)
+    (job.folder / "predictions.csv").write_text("image,label,prediction,probability\na.png,,cat,0.9\n")
+    (outcome,), _ = runner.do_jobs([job])
+    assert outcome.error.startswith("its test images have no labels: predictions.csv has")
+
+
 def test_one_cause_is_said_once(standin):
     outcomes, _ = runner.do_jobs([*jobs(standin, 13), *jobs(standin, 13, key="upl"), *jobs(standin, 13, key="must")])
     text = runner.describe_failures(outcomes)

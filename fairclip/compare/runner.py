@@ -16,6 +16,7 @@ from types import FrameType
 from fairclip.compare import plan
 from fairclip.compare.plan import Job
 from fairclip.compare.progress import Progress
+from fairclip.run.results import PREDICTIONS
 
 LOG = "compare.log"  # what a run said, in its folder
 TICK = 1.0  # seconds between two looks at the clock
@@ -116,6 +117,10 @@ class Runner:
         if status == 0 and (self.shown or job.finished):
             return ""
         if status == 0:
+            if (job.folder / PREDICTIONS).exists():
+                return (
+                    f"its test images have no labels: {PREDICTIONS} has its predictions, but there is no accuracy"
+                )
             return "it wrote no results.json; trainers that derive from fairclip/run/base.py do"
         ending = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
         said = "" if self.shown else error_line(job.folder / LOG)
