@@ -118,9 +118,7 @@ class Runner:
             return ""
         if status == 0:
             if (job.folder / PREDICTIONS).exists():
-                return (
-                    f"its test images have no labels: {PREDICTIONS} has its predictions, but there is no accuracy"
-                )
+                return f"its test images have no labels: {PREDICTIONS} has its predictions, but there is no accuracy"
             return "it wrote no results.json; trainers that derive from fairclip/run/base.py do"
         ending = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
         said = "" if self.shown else error_line(job.folder / LOG)
