@@ -7,7 +7,7 @@ from html import escape
 from fairclip.compare.methods import Method, read_methods
 from fairclip.core.places import CONFIGS
 
-COLOURS, DASHES = 12, 4
+COLOURS, DASHES = 12, 5
 # Those that are compared most often have a colour that no other of them has.
 FIRST = "fair plain plain_aligned plain_crops cupl zsclip oracle linear_probe dpa must lafter upl".split()
 

@@ -24,15 +24,16 @@ _swept: set[str] = set()  # folders in which this process has looked for leftove
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the name `path` only if the block ends well.
 
-    The first time that a process writes into a folder, what killed processes left there is removed. The file has the
-    rights that the umask gives: some libraries, such as safetensors, write one that only its owner may read.
+    The first time that a process writes into a folder, what killed processes left there is removed. A file that was
+    there keeps its rights, and a new one has those that the umask gives: some libraries, such as safetensors, write one
+    that only its owner may read.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_once(path.parent)
     temporary, lock = _begin(path, folder=False)
     try:
-        rights = stat.S_IMODE(temporary.stat().st_mode)  # as it was made by us
+        rights = stat.S_IMODE((path if path.is_file() else temporary).stat().st_mode)
         yield temporary
         if stat.S_IMODE(temporary.stat().st_mode) != rights:
             temporary.chmod(rights)

@@ -1,6 +1,5 @@
 """Carries out a plan. Killed at any moment, the manifest knows every file that was written."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,8 +38,6 @@ def put(path: Path, content: bytes) -> None:
     path = path.resolve()  # what a link leads to, not the link
     with atomic(path) as temporary:
         temporary.write_bytes(content)
-        if path.exists():
-            os.chmod(temporary, path.stat().st_mode)
 
 
 def remove(checkout: Path, file: str) -> None:
