@@ -43,7 +43,7 @@ def table(
     shown = escape if names is None else names.html
     parts = [
         f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">'
-        f'<table class="sortable{width}">',
+        f'<table class="sortable{width}" style="--columns: {span}">',
         f"<caption><span>{escape(caption)}</span></caption><thead><tr>",
         *(f'<th scope="col">{shown(name)}</th>' for name in head),
         "</tr></thead>",
