@@ -376,7 +376,7 @@ def test_a_quick_look_is_one_seed_in_folders_of_its_own(folder, capfd, monkeypat
     assert all("_quick" in place and place.endswith("seed1") for place in places(folder))
     assert all(" OPTIM.MAX_EPOCH 3" in call for call in calls if "--trainer FAIR" in call)
     assert "This was a first look: one seed, 3 epochs" in capfd.readouterr().out
-    for words, tag in ((["2", "--quick"], ""), (["--quick", "--", "OPTIM.LR", "0.1"], "own"), (["--quick"], "own")):
+    for words, tag in ((["2", "--quick"], ""), (["--quick", "--", "OPTIM.LR", "0.1"], ""), (["--quick"], "own")):
         monkeypatch.setenv("TAG", tag)
         assert run(["fair", "synth_cars", *words]) == 2
         assert "--quick chooses seed, TAG and options itself" in capfd.readouterr().err

@@ -232,7 +232,7 @@ def test_labels_do_not_cover_each_other():
     [
         (["--images", "0"], "--images 0"),
         (["--images", "4"], "from 1 to 3"),
-        (["--run", "nowhere"], "nowhere is not the folder of a run: it has no config.yaml"),
+        (["--run", "nowhere"], "there is no folder nowhere"),
         (["--backbone", "ViT-B/33"], "Did you mean"),
     ],
 )

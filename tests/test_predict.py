@@ -363,9 +363,11 @@ def test_files_that_do_not_fit(finished, tmp_path, new, message):
 
 
 def test_what_is_no_run_says_so(finished, data, backbone, tmp_path):
-    with pytest.raises(UserError, match="no config.yaml, or does not exist"):
+    with pytest.raises(UserError, match="there is no folder .*absent"):
         Predictor.load(tmp_path / "absent")
     copy_of(finished, tmp_path / "runs" / "seed1")
+    with pytest.raises(UserError, match="Runs near it: .*runs/seed1"):
+        Predictor.load(tmp_path / "other" / "seed1")
     with pytest.raises(UserError, match="Runs in it: seed1"):
         Predictor.load(tmp_path / "runs")
     with pytest.raises(UserError, match="To load a run, give its folder"):

@@ -21,7 +21,7 @@ from fairclip.core.errors import UserError
 
 def test_table_by_seed(one_set, capsys):
     rows = cells(shown(one_set, "--datasets", "synth_cars/tiny", "--by-seed", capsys=capsys))
-    assert rows["Method"] == ["Seed 1", "Seed 2", "Seed 10", "Accuracy", "Gain", "Macro-F1"]
+    assert rows["Method"] == ["Seed 1", "Seed 2", "Seed 10", "Accuracy", "Over zero-shot", "Macro-F1"]
     assert rows["Zero-shot, class names"] == ["", "", "", "40.00", "", "39.00"]
     assert rows["Zero-shot, descriptions"] == ["", "", "", "48.00", "", "47.00"]
     assert rows["Plain self-training"] == ["50.00", "52.00", "54.00", "52.00 ± 2.00", "+4.00", "51.00"]

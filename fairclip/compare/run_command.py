@@ -110,7 +110,7 @@ def main(args: argparse.Namespace) -> int:
     dataset = find_dataset(args.dataset)
     cfg, seeds = config_and_seeds(args.words, dataset)
     require_config(method, cfg)
-    experiment = read_experiment(args.options)
+    experiment = read_experiment(args.options, needs_tag=not args.quick)
     if args.quick:
         experiment, seeds = quick(experiment, seeds, args.words)
     check_data(experiment, dataset)

@@ -223,7 +223,7 @@ def seed_table(
     notes += [f"Caution: the methods differ in {text}." for text in column_differences(comparison, column)]
     backbones = ", ".join(comparison.backbones(column))
     title = f"{column.dataset}, {column.config} (CLIP {backbones}), test accuracy in %, last epoch"
-    head = ["Method", *(f"Seed {seed}" for seed in seen), "Accuracy", "Gain", "Macro-F1"]
+    head = ["Method", *(f"Seed {seed}" for seed in seen), "Accuracy", "Over zero-shot", "Macro-F1"]
     return Grid(title, head, [("", [[Entry(text) for text in line] for line in lines])], [], notes)
 
 

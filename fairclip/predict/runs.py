@@ -146,10 +146,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The content of a run's config.yaml."""
     path = folder / "config.yaml"
     if not path.is_file():
+        if not folder.is_dir():
+            near = sorted(str(file.parent) for file in folder.parent.parent.glob("*/*/config.yaml"))
+            raise UserError(f"there is no folder {folder}" + (f". Runs near it: {few(near, 5)}" if near else ""))
         below = sorted(file.parent.name for file in folder.glob("*/config.yaml"))
         raise UserError(
             f"{folder} is not the folder of a run: it has no config.yaml"
-            + (f". Runs in it: {few(below, 5)}" if below else "" if folder.is_dir() else ", or does not exist")
+            + (f". Runs in it: {few(below, 5)}" if below else "")
         )
     cfg = read_yaml(path, "the config of a run")
     check_nested(cfg, CONFIG, path)
