@@ -12,6 +12,7 @@ from fairclip.adapting.settings import choose_settings, config_file
 from fairclip.adapting.summary import Answer, in_words, summarize
 from fairclip.adapting.task import Descriptions, Task, keep_task, make_task
 from fairclip.backbones.backbone import Backbone
+from fairclip.backbones.openai import BUNDLED
 from fairclip.core.csv_files import as_csv
 from fairclip.core.devices import choose_device
 from fairclip.core.errors import require
@@ -77,6 +78,8 @@ def adapt(
     task = make_task(images, classes, descriptions, folder, **own)
     keep_task(task, folder)
     say_task(task)
+    if backbone in BUNDLED:
+        log.warning(f"{backbone} knows drawn cars alone: it shows how this works, and is of no use on photographs")
     chosen = [*choose_settings(len(task.images), place.type, backbone, epochs), *settings]
     train(folder, backbone, str(place), seed, chosen)
     return report(task, folder, place)
@@ -142,7 +145,10 @@ def report(task: Task, folder: Path, device: torch.device) -> Predictor:
     for line in in_words(summary):
         log.info(line)
     if predictor.settings["crops"]:
-        shown = even(paths, DRAWN)
+        changed = [answer.image for answer in answers if answer.label != answer.before]
+        same = [answer.image for answer in answers if answer.label == answer.before]
+        shown = even(changed, DRAWN)
+        shown += even(same, DRAWN - len(shown))
         examples = zip(below_common(shown, paths), predictor.explain(shown), strict=True)
         page = draw_page([Example(caption=name, **vars(found)) for name, found in examples], predictor.classnames)
         save_page(page, folder / PICTURE)
