@@ -54,7 +54,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "LEARN_NORM": True,  # train the image tower's norms
             "TOWER_RATE": 0.0,  # learning rate of the tower's other parameters, in OPTIM.LR; 0: they stay as they are
             # Views and alignment score
-            "N_CROPS": 4,  # N [O]
+            "N_CROPS": 4,  # N, crops of an image [O]
             "TOP_K": 4,  # k, crops that label; 0: the whole image labels
             "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side [F: microCLIP]
             "BETA": 0.9,  # see ALPHA

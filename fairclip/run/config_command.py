@@ -22,6 +22,9 @@ from fairclip.core.plugins import import_plugins
 # A declaration: `"KEY": value,` in a node, or `cfg.NODE.KEY = value`; and the comment behind it.
 KEY = re.compile(r'\s*(?:"(?P<name>[A-Z][A-Z0-9_]*)": |cfg\.(?P<path>[A-Z][A-Z0-9_.]*) = )')
 COMMENT = re.compile(r"(?:^|\s\s)#\s(.*)")
+# Where a setting comes from, as in the head of trainers/fair.py.
+MARK = re.compile(r"\[(F|O)\b")
+LEGEND = "[F]: common in the same line of work; [F: X]: from X; [O]: our own choice (docs/method.md)."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,10 @@ def main(args: argparse.Namespace) -> None:
         print(table((row for function in shared for row in rows(function, "")), args.all))
     for name in sorted(own) if args.all else filter(None, [args.trainer]):
         print(f"\n## {name}\n" if args.all else f"TRAINER.{name.upper()}\n")
-        print(table(rows(own[name], f"TRAINER.{name.upper()}"), args.all))
+        found = list(rows(own[name], f"TRAINER.{name.upper()}"))
+        print(table(iter(found), args.all))
+        if any(MARK.search(meaning) for *_, meaning in found):
+            print(f"\n{LEGEND}")
 
 
 def declarations() -> dict[str, Callable]:
