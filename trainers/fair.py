@@ -33,7 +33,7 @@ from fairclip.method.memory import LabelMemory, Queue
 from fairclip.method.prototypes import align_distribution
 from fairclip.method.rates import layer_groups
 from fairclip.run.base import AdaptationTrainer
-from fairclip.run.checks import check_label_free, check_own_schedule
+from fairclip.run.checks import check_crop_sides, check_label_free, check_last_rate, check_own_schedule
 from fairclip.text.priors import read_prior
 from fairclip.views.views import FixedCrops, Views
 
@@ -280,9 +280,7 @@ class FAIR(AdaptationTrainer):
             f"{node}.STUDENT_CROPS {opt.STUDENT_CROPS}: with TOP_K {opt.TOP_K} of N_CROPS {opt.N_CROPS} it must lie "
             f"between {fewest} and {opt.N_CROPS}",
         )
-        require(
-            0 < opt.ALPHA <= opt.BETA <= 1, f"{node}.ALPHA {opt.ALPHA}, BETA {opt.BETA}: need 0 < ALPHA <= BETA <= 1"
-        )
+        check_crop_sides(opt, node)
         for key in ("ANCHOR_SCALE", "SHARPNESS", "FAIRNESS", "TOWER_RATE"):
             require(0 <= opt[key] < math.inf, f"{node}.{key} {opt[key]}: a number from 0 on")
         file = Path(opt.PRIOR).expanduser()
@@ -293,4 +291,4 @@ class FAIR(AdaptationTrainer):
             f"{node}.LEARN_ANCHORS, LEARN_NORM and TOWER_RATE are all off: nothing to learn",
         )
         require(opt.ALIGN_QUEUE >= 0, f"{node}.ALIGN_QUEUE {opt.ALIGN_QUEUE}: a number of batches, 0: no alignment")
-        require(cfg.OPTIM.LR >= opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below {node}.LR_MIN {opt.LR_MIN}")
+        check_last_rate(cfg, node, opt.LR_MIN)

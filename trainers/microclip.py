@@ -27,7 +27,7 @@ from fairclip.method.microclip import USE, FusedClassifier, likeness_anchors
 from fairclip.method.rates import cosine
 from fairclip.method.visual_prompts import vit_needed
 from fairclip.run.base import AdaptationTrainer
-from fairclip.run.checks import check_label_free, check_openai, check_own_schedule
+from fairclip.run.checks import check_crop_sides, check_label_free, check_last_rate, check_openai, check_own_schedule
 from fairclip.text.templates import prompts_of
 from fairclip.views.views import Views
 
@@ -163,11 +163,9 @@ class microCLIP(AdaptationTrainer):  # noqa: N801 - its name
             is_resnet = re.fullmatch(r"RN\d+(x\d+)?|tiny_rn", backbone)
             require(not is_resnet, vit_needed(f"{backbone} is a ResNet", USE))
         require(opt.N_CROPS >= 1, f"{node}.N_CROPS {opt.N_CROPS}: crops label, at least 1 is needed")
-        require(
-            0 < opt.ALPHA <= opt.BETA <= 1, f"{node}.ALPHA {opt.ALPHA}, BETA {opt.BETA}: need 0 < ALPHA <= BETA <= 1"
-        )
+        check_crop_sides(opt, node)
         require(0 <= opt.GAMMA <= 1, f"{node}.GAMMA {opt.GAMMA}: a share lies between 0 and 1")
         require(0 <= opt.FAIRNESS < math.inf, f"{node}.FAIRNESS {opt.FAIRNESS}: a number from 0 on")
         in_range = -1 < opt.CUT < 1 or not opt.CUT_COSINES
         require(in_range, f"{node}.CUT {opt.CUT}: a cosine lies between -1 and 1")
-        require(cfg.OPTIM.LR >= opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below {node}.LR_MIN {opt.LR_MIN}")
+        check_last_rate(cfg, node, opt.LR_MIN)

@@ -24,7 +24,7 @@ from fairclip.method.ema import EMA, ramped_decay
 from fairclip.method.losses import MANY_CLASSES, fairness
 from fairclip.method.rates import cosine, layer_groups
 from fairclip.run.base import AdaptationTrainer
-from fairclip.run.checks import check_label_free, check_openai, check_own_schedule, check_texts
+from fairclip.run.checks import check_label_free, check_last_rate, check_openai, check_own_schedule, check_texts
 from fairclip.text.templates import prompts_of
 from fairclip.views.views import Views
 
@@ -180,4 +180,4 @@ class MUST(AdaptationTrainer):
             f"{node}.EMA_START {opt.EMA_START}, EMA_END {opt.EMA_END}: need 0 <= EMA_START <= EMA_END <= 1",
         )
         require(0 < opt.LAYER_DECAY <= 1, f"{node}.LAYER_DECAY {opt.LAYER_DECAY}: it lies in (0, 1], 1 is none")
-        require(cfg.OPTIM.LR >= opt.LR_MIN, f"OPTIM.LR {cfg.OPTIM.LR} lies below {node}.LR_MIN {opt.LR_MIN}")
+        check_last_rate(cfg, node, opt.LR_MIN)

@@ -60,7 +60,8 @@ def fit(
     outer: int = 10,
     inner: int = 5,
     lam: float = 1.0,
-    alpha: float = 1.0,
+    alpha: float | Tensor = 1.0,
+    means: Tensor | None = None,
 ) -> TransCLIP:
     """Classify N images together.
 
@@ -68,12 +69,14 @@ def fit(
         features: q, [N, d], unit rows.
         texts: t, [K, d], unit rows.
         log_prior: log y, [N, K]: log-probabilities of the text classifier.
-        alpha: how many images the anchor of a class weighs.
+        alpha: how many images the anchor of a class weighs, one number or [K].
         neighbours, outer, inner, lam: see ``transclip.fit``.
+        means: of the anchors, [K, d]; None: the texts.
     """
     anchor = update_variances(features, log_prior.exp(), texts)
-    update = partial(update_anchored, texts=texts, anchor=anchor, alpha=alpha)
-    start = texts, anchor.expand_as(texts)
+    means = texts if means is None else means
+    update = partial(update_anchored, texts=means, anchor=anchor, alpha=alpha)
+    start = means, anchor.expand_as(means)
     return alternate(features, log_prior, start, log_likelihood, update, neighbours, outer, inner, lam)
 
 
@@ -98,10 +101,7 @@ def fit_stream(
     mu, weights = texts, torch.full_like(texts[:, 0], alpha)
     found = []
     for q, y in zip(features.split(batch), log_prior.split(batch), strict=True):
-        anchor = update_variances(q, y.exp(), texts)
-        update = partial(update_anchored, texts=mu, anchor=anchor, alpha=weights)
-        start = mu, anchor.expand_as(mu)
-        z, mu, _ = alternate(q, y, start, log_likelihood, update, neighbours, outer, inner, lam)
+        z, mu, _ = fit(q, texts, y, neighbours, outer, inner, lam, weights, mu)
         weights = weights + claims(z)
         found.append(z)
     return torch.cat(found)

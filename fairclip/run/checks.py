@@ -138,3 +138,13 @@ def check_texts(cfg: CfgNode) -> None:
         opt.TEXTS == "descriptions" or not opt.DESCRIPTIONS,
         f"{node}.DESCRIPTIONS is read with {node}.TEXTS descriptions alone: give that too",
     )
+
+
+def check_crop_sides(opt: CfgNode, node: str) -> None:
+    """Raises UserError where sides of crops do not lie in U(ALPHA, BETA) of the short side."""
+    require(0 < opt.ALPHA <= opt.BETA <= 1, f"{node}.ALPHA {opt.ALPHA}, BETA {opt.BETA}: need 0 < ALPHA <= BETA <= 1")
+
+
+def check_last_rate(cfg: CfgNode, node: str, lr_min: float) -> None:
+    """Raises UserError where the learning rate would rise to the end of its cosine."""
+    require(cfg.OPTIM.LR >= lr_min, f"OPTIM.LR {cfg.OPTIM.LR} lies below {node}.LR_MIN {lr_min}")
