@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from dassl.data.data_manager import DatasetWrapper
+from plain_maths import dot, softmax, units
 from torch.nn import functional as F
 from toys import (
     EPOCHS,
@@ -39,22 +40,8 @@ RATE = ("OPTIM.LR", "1e-3")
 B, N, K, D = 5, 12, 4, 8
 
 
-def units(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
-
-
 def predictions(b: int = B, k: int = K, seed: int = 0) -> torch.Tensor:
     return (4 * units(b, k, seed=seed)).softmax(dim=1)
-
-
-def softmax(values: list[float]) -> list[float]:
-    powers = [math.exp(value - max(values)) for value in values]
-    return [power / sum(powers) for power in powers]
-
-
-def dot(a: list[float], b: list[float]) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def best(values: list[float]) -> int:

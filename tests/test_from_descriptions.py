@@ -11,10 +11,8 @@ from toys import (
     check_labels_unused,
     check_refused,
     check_same_end,
-    make_data,
     permute_labels,
     run,
-    save_clip,
 )
 
 RATE = ("OPTIM.LR", "1e-3", "TRAIN.CHECKPOINT_FREQ", "1")
@@ -25,16 +23,6 @@ pytestmark = pytest.mark.usefixtures("console")
 
 def described(trainer: str) -> tuple[str, ...]:
     return (*RATE, f"TRAINER.{trainer}.TEXTS", "descriptions")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 def start(trainer: str, data, backbone, out, *opts: str) -> torch.Tensor:

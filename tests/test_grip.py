@@ -18,7 +18,6 @@ from toys import (
     permute_labels,
     run,
     run_killed,
-    save_clip,
 )
 
 from fairclip.method.context import initial_context
@@ -34,16 +33,6 @@ def short(trainer: str, **more: object) -> tuple[str, ...]:
     keys = {"ROUND_EPOCHS": 2, "STEP": 0.5} | more
     own = [word for key, value in keys.items() for word in (f"TRAINER.{trainer}.{key}", str(value))]
     return (*own, "OPTIM.LR", "0.01", "OPTIM.WARMUP_EPOCH", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "4")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional as F
+from plain_maths import dot, units
 from toys import (
     EPOCHS,
     arguments,
@@ -14,11 +14,9 @@ from toys import (
     check_refused,
     check_same_end,
     checkpoint,
-    make_data,
     permute_labels,
     run,
     run_killed,
-    save_clip,
 )
 
 from fairclip import Predictor
@@ -27,15 +25,6 @@ from fairclip.method import gta, transclip
 pytestmark = pytest.mark.usefixtures("console")
 
 FASTER = ("OPTIM.LR", "1e-3", "TRAINER.GTA.PER_CLASS", "6")
-
-
-def units(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
-
-
-def dot(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def log_softmax(row):
@@ -107,16 +96,6 @@ def test_the_head_is_transclips_score_of_one_image():
 
 
 # -- A whole run -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(scope="module")

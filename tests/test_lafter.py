@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import train
 from PIL import Image
+from plain_maths import softmax
 from test_fair import CLASSES, EPOCHS, arguments, read, run, same, save_clip
 from toys import permute_labels, run_killed
 
@@ -33,11 +34,6 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def softmax(values: list[float]) -> list[float]:
-    powers = [math.exp(v - max(values)) for v in values]
-    return [p / sum(powers) for p in powers]
 
 
 def close(actual: torch.Tensor, expected) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional as F
+from plain_maths import dot, softmax, unit, units
 
 from fairclip.core.errors import UserError
 from fairclip.method.anchors import Anchors, description_anchors
@@ -16,25 +16,6 @@ from fairclip.method.losses import fairness, weighted_cross_entropy
 from fairclip.views.views import FixedCrops, Normalize, Views, crop_boxes, resize_box, to_bytes
 
 B, N, K, M, D, TAU = 5, 6, 4, 3, 8, 20.0
-
-
-def units(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
-
-
-def dot(a, b) -> float:
-    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
-
-
-def unit(vector: list[float]) -> list[float]:
-    length = math.sqrt(sum(x * x for x in vector))
-    return [x / length for x in vector]
-
-
-def softmax(values: list[float]) -> list[float]:
-    powers = [math.exp(v - max(values)) for v in values]
-    return [p / sum(powers) for p in powers]
 
 
 def weighted_sum(weights, vectors) -> list[float]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from commands import train
+from plain_maths import dot, softmax, unit, units
 from torch import nn
 from torch.nn import functional as F
 from toys import (
@@ -16,7 +17,6 @@ from toys import (
     check_refused,
     check_same_end,
     checkpoint,
-    make_data,
     permute_labels,
     run,
     run_killed,
@@ -44,24 +44,6 @@ RATE = ("OPTIM.LR", "1e-3", "TRAINER.MICROCLIP.N_CROPS", "2")
 B, P, W = 5, 9, 6
 
 
-def units(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
-
-
-def dot(a: list[float], b: list[float]) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
-
-
-def unit(values: list[float]) -> list[float]:
-    return [value / math.sqrt(dot(values, values)) for value in values]
-
-
-def softmax(values: list[float]) -> list[float]:
-    powers = [math.exp(value - max(values)) for value in values]
-    return [power / sum(powers) for power in powers]
-
-
 def matrix(rows: list[list[float]], vector: list[float]) -> list[float]:
     return [dot(row, vector) for row in rows]
 
@@ -71,11 +53,6 @@ def close(ours: torch.Tensor, theirs: list) -> None:
 
 
 # -- Tokens ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(scope="module")
@@ -217,11 +194,6 @@ def test_likeness_anchors():
 
 
 # -- A whole run -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from commands import train
+from plain_maths import softmax
 from torch import nn
 from torch.nn import functional as F
 from toys import (
@@ -34,11 +35,6 @@ RATE = ("OPTIM.LR", "1e-3")
 
 def logits(seed: int = 0) -> torch.Tensor:
     return 2 * torch.randn(B, K, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def softmax(values: list[float]) -> list[float]:
-    powers = [math.exp(value - max(values)) for value in values]
-    return [power / sum(powers) for power in powers]
 
 
 # -- Confidence mask ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from plain_maths import dot, unit
 from toys import (
     EPOCHS,
     arguments,
@@ -17,7 +18,6 @@ from toys import (
     permute_labels,
     run,
     run_killed,
-    save_clip,
 )
 
 from fairclip import Predictor
@@ -30,15 +30,6 @@ pytestmark = pytest.mark.usefixtures("console")
 FASTER = ("OPTIM.LR", "1e-2", "TRAINER.RECLIP.VISUAL_WEIGHT", "1.0", "TRAINER.RECLIP.NEIGHBOURS", "5")
 
 # -- Independent loops over plain numbers, from the description of the method ------------------------------------------
-
-
-def dot(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True))
-
-
-def unit(a):
-    length = math.sqrt(dot(a, a))
-    return [x / length for x in a]
 
 
 def loop_directions(texts):
@@ -144,11 +135,6 @@ def test_the_graph_is_sparse_and_one_class_will_do():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("data"), train=8)
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return save_clip(tmp_path_factory.mktemp("clip") / "vit.pt")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import train
+from plain_maths import dot, unit
 from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run, save_clip
 
 from fairclip.backbones.makers import load_backbone
@@ -28,15 +29,6 @@ from fairclip.text.embeddings import name_prompts
 pytestmark = pytest.mark.usefixtures("console")
 
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
-
-
-def dot(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True))
-
-
-def unit(a):
-    length = math.sqrt(dot(a, a))
-    return [x / length for x in a]
 
 
 def loop_neighbours(q, k):

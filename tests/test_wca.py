@@ -8,6 +8,7 @@ import pytest
 import torch
 from commands import train
 from PIL import Image
+from plain_maths import dot
 from torch.nn.functional import normalize
 from toys import arguments, build, check_refused, make_data, run, save_clip
 
@@ -16,10 +17,6 @@ from fairclip.method.anchors import description_anchors, relevance_mean
 from fairclip.method.wca import cross_alignment
 
 pytestmark = pytest.mark.usefixtures("console")
-
-
-def dot(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def weights(whole, parts, scale):

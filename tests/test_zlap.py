@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from plain_maths import dot
 from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run
 
 from fairclip.core.errors import UserError
@@ -14,10 +15,6 @@ from fairclip.method.neighbours import nearest_to
 pytestmark = pytest.mark.usefixtures("console")
 
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
-
-
-def dot(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def loop_weights(q, features, texts, k_images, k_texts, gamma, itself=None):
