@@ -24,7 +24,6 @@ from toys import (
 )
 
 from fairclip.backbones.openai import load_clip
-from fairclip.core.errors import UserError
 from fairclip.method.confidence import confident_labels, masked_cross_entropy
 from fairclip.method.ema import EMA, ramped_decay
 from fairclip.method.rates import layer_depths
@@ -145,9 +144,23 @@ def test_depths_of_a_resnet(resnet):
         assert depth == (5 if part == "attnpool" else int(part[5:]) if part.startswith("layer") else 0), name
 
 
-def test_other_towers_are_refused():
-    with pytest.raises(UserError, match="this tower is a Linear"):
-        layer_depths(nn.Linear(2, 2))
+def test_depths_of_another_tower_follow_its_longest_list():
+    class Tower(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+            self.blocks = nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(3))
+            self.fc = nn.Linear(4, 2, bias=False)
+
+    depths, head = layer_depths(Tower())
+    stem = dict.fromkeys(("stem.0.weight", "stem.0.bias", "stem.1.weight", "stem.1.bias"), 0)
+    assert head == 4
+    assert depths == stem | {"blocks.0.weight": 1, "blocks.1.weight": 2, "blocks.2.weight": 3, "fc.weight": 4}
+    assert layer_depths(nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())) == ({"0.weight": 1}, 3)
+
+
+def test_a_tower_without_a_list_of_layers_has_one_rate():
+    assert layer_depths(nn.Linear(2, 2)) == ({"weight": 0, "bias": 0}, 0)
 
 
 def built(data, backbone, out, *opts):

@@ -7,8 +7,6 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from fairclip.core.errors import UserError
-
 
 def cosine(steps: int, end: float) -> Callable[[int], float]:
     """Share of the initial learning rate at each step (from 0), for ``LambdaLR``: half a cosine from 1 to ``end``.
@@ -33,10 +31,8 @@ def layer_depths(visual: nn.Module) -> tuple[dict[str, int], int]:
 
     A ViT counts its blocks (BEiT, arXiv 2106.08254): embeddings and the norm before the blocks are 0, block i is i + 1,
     what follows the blocks belongs to the head. A ResNet of CLIP counts its four stages: the stem is 0, stage i is i,
-    the attention pool belongs to the head.
-
-    Raises:
-        UserError: the tower is neither.
+    the attention pool belongs to the head. Another tower counts the members of its longest list of layers
+    (``longest_list_depths``).
     """
     if hasattr(visual, "transformer"):
         head = len(cast(Any, visual).transformer.resblocks) + 1
@@ -46,11 +42,30 @@ def layer_depths(visual: nn.Module) -> tuple[dict[str, int], int]:
         head, shift = 5, 0
         block, first = re.compile(r"layer(\d)\."), re.compile(r"(conv|bn)\d\.")
     else:
-        raise UserError(f"layer-wise learning rates need CLIP's ViT or ResNet, this tower is a {type(visual).__name__}")
+        return longest_list_depths(visual)
     depths = {}
     for name, _ in visual.named_parameters():
         inside = block.match(name)
         depths[name] = int(inside[1]) + shift if inside else 0 if first.match(name) else head
+    return depths, head
+
+
+def longest_list_depths(visual: nn.Module) -> tuple[dict[str, int], int]:
+    """``layer_depths`` of any tower: member i of its longest ``nn.Sequential`` or ``nn.ModuleList`` is i + 1, what is
+    declared before that list is 0, what is declared after it belongs to the head. Without a list all is the head."""
+    names = [name for name, _ in visual.named_parameters()]
+    lists = [(name, part) for name, part in visual.named_modules() if isinstance(part, nn.Sequential | nn.ModuleList)]
+    if not lists:
+        return dict.fromkeys(names, 0), 0
+    longest, layers = max(lists, key=lambda found: len(found[1]))
+    prefix, members = longest + "." if longest else "", [name for name, _ in layers.named_children()]
+    depths, depth, head = {}, 0, len(members) + 1
+    for name in names:  # in the order of declaration
+        if name.startswith(prefix):
+            depth = 1 + members.index(name.removeprefix(prefix).split(".")[0])
+        elif depth:
+            depth = head
+        depths[name] = depth
     return depths, head
 
 
@@ -63,9 +78,6 @@ def layer_groups(
 
     Args:
         parameters: by their names within `visual`; others count to the head.
-
-    Raises:
-        UserError: the tower is neither a ViT nor a ResNet of CLIP's form.
     """
     depths, head = layer_depths(visual)
     members: dict[tuple[int, bool], list[Tensor]] = {}
