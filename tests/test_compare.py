@@ -71,12 +71,12 @@ def test_compare_runs_what_is_missing(folder, capfd):
 
 
 def test_a_suite_is_compared_by_its_name(folder, capfd):
-    assert compare(["fine13", "synth_cars_s6", "--methods", "cupl,fair", "--seeds", "1"]) == 0
+    assert compare(["fine13", "synth_cars_s9_sodium", "--methods", "cupl,fair", "--seeds", "1"]) == 0
     calls = trained(folder)
     assert len(calls) == 26 and places(folder)[:2] == ["CuPL/tiny/seed1", "FAIR/tiny/seed1"]
     given = [call[call.index("DATASET.SYNTH_SEED") :] for call in calls[::2]]
     assert given[0][:4] == ["DATASET.SYNTH_SEED", "5", "DATASET.SYNTH_LIGHT", "backlight"]
-    assert given[1][:3] == ["DATASET.SYNTH_SEED", "6", "TEST.EVERY_EPOCH"]
+    assert given[4][:4] == ["DATASET.SYNTH_SEED", "9", "DATASET.SYNTH_LIGHT", "sodium"]
     out, _ = capfd.readouterr()
     assert "average over 13 data sets" in out and "| synth_cars_s17_fog " in out
     assert run(["fair", "fine13"]) == 2 and "fair compare also takes fine13" in capfd.readouterr().err
