@@ -24,7 +24,7 @@ def read_suites(file: Path = FILE) -> dict[str, list[str]]:
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """The names with suites replaced by their data sets, each once: a, fine13/tiny -> a, synth_cars_s5_backlight/tiny, …"""
+    """The names with suites replaced by their data sets, each once: fine13/tiny -> synth_cars_s5_backlight/tiny, …"""
     suites, found = read_suites(), []
     for name in names:
         suite, slash, config = name.partition("/")
