@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from fairclip.core.errors import UserError, in_one_line
+from fairclip.core.invocation import fair_command
 from fairclip.core.log import show_messages
 from fairclip.core.places import PACKAGE
 from fairclip.core.toolbox import use_dassl
@@ -65,7 +66,8 @@ class Parser(argparse.ArgumentParser):
     """Its mistakes are one message, as all others are, and not the whole usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"Error: {self.prog}: {message} ({self.prog} --help lists what it takes)\n")
+        called = self.prog.replace("fair", fair_command(), 1)
+        self.exit(2, f"Error: {self.prog}: {message} ({called} --help lists what it takes)\n")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """What a command does not know ends here, where the command's own options are known."""

@@ -22,12 +22,10 @@ from fairclip.compare.plan import (
     DataSet,
     Experiment,
     check_data,
-    fair_command,
     find_dataset,
     known_datasets,
     plan,
     read_experiment,
-    relative,
     require_config,
     with_config,
 )
@@ -35,6 +33,7 @@ from fairclip.compare.runner import do_jobs
 from fairclip.compare.runs import Column, default_config, run_folder
 from fairclip.compare.tables import seed_table
 from fairclip.core.errors import UserError, require
+from fairclip.core.invocation import fair_command, relative
 from fairclip.core.places import CONFIGS
 from fairclip.run.results import read_results
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from fairclip.core.errors import UserError
+from fairclip.core.invocation import fair_command
 from fairclip.core.log import log
 from fairclip.data.benchmark import Benchmark
 from fairclip.data.choose_split import MADE, Found
@@ -108,9 +109,9 @@ def _print_how_to_get(missing: Sequence[str], known: dict[str, type[Benchmark]])
     if missing:
         print("\nTo get those that are missing:")
     if on_the_web:
-        print(f"  fair data fetch {' '.join(on_the_web)}")
+        print(f"  {fair_command()} data fetch {' '.join(on_the_web)}")
     if others:
-        print(f"  fair data doctor {' '.join(others)}   (explains how)")
+        print(f"  {fair_command()} data doctor {' '.join(others)}   (explains how)")
 
 
 # -- One data set ------------------------------------------------------------------------------------------------------

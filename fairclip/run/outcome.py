@@ -257,7 +257,8 @@ class Outcome(Built):
             self.kept.load_state_dict(state["extra"])
         self.history = state["history"]
         schedule = f"; the learning rate is that of a schedule of {self.max_epoch} epochs" if extends else ""
-        log.info(f"Resume {folder} after epoch {state['epoch']}{schedule}")
+        last = ", the last: all are trained" if state["epoch"] == self.max_epoch else ""
+        log.info(f"Resume {folder} after epoch {state['epoch']}{schedule}{last}")
         return state["epoch"]
 
     def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:
