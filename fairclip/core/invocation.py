@@ -1,4 +1,4 @@
-"""How the user calls `fair`, for messages that name one of its commands."""
+"""How the user calls `fair`, for messages that name one of its commands; and whether torchrun called it."""
 
 import os
 import shlex
@@ -28,6 +28,11 @@ def fair_command() -> str:
         return f"bash {shlex.quote(relative(script))}"
     beside = Path(sys.executable).with_name("fair")
     return installed(beside) if beside.is_file() else f"python -m {PACKAGE.name}"
+
+
+def launched() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def installed(program: Path) -> str:
