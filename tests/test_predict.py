@@ -470,7 +470,7 @@ def test_crops_boxes_and_the_picture(resnet, images, tmp_path, capsys):
         assert float(line["relevance"]) == pytest.approx(relevance, abs=6e-5)
         assert float(line["weight"]) == pytest.approx(weight, abs=6e-5)
     with Image.open(show) as picture:
-        assert picture.format == "PNG" and picture.size == (draw.WIDTH, draw.HEAD + 2 * (384 + draw.GAP))
+        assert picture.format == "PNG" and picture.size == draw.page_size(2)
 
 
 def test_only_so_many_images_are_drawn(resnet, images, tmp_path, capsys, monkeypatch):
@@ -479,7 +479,7 @@ def test_only_so_many_images_are_drawn(resnet, images, tmp_path, capsys, monkeyp
     message = capsys.readouterr()
     assert "the first 1 of 3 images" in message.err and len(message.out.splitlines()) == 4
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.height == draw.HEAD + 384 + draw.GAP
+        assert picture.size == draw.page_size(1)
 
 
 def test_nothing_is_written_if_no_image_can_be_read(finished, images, tmp_path, capsys):
