@@ -380,3 +380,6 @@ def test_a_quick_look_is_one_seed_in_folders_of_its_own(folder, capfd, monkeypat
         monkeypatch.setenv("TAG", tag)
         assert run(["fair", "synth_cars", *words]) == 2
         assert "--quick chooses seed, TAG and options itself" in capfd.readouterr().err
+    monkeypatch.setenv("TAG", "")
+    assert run(["fair", "synth_cars", "--quick", "--", "OPTIM.LRR", "0.1"]) == 2  # a typo is said first
+    assert "there is no config key OPTIM.LRR, did you mean OPTIM.LR?" in capfd.readouterr().err

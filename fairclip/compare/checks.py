@@ -22,18 +22,10 @@ def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
         UserError: a config key that does not exist, a finished run that has other settings or descriptions, a data
             set that is not there.
     """
-    from fairclip.backbones.openai import share_with_clip
-    from fairclip.core.plugins import import_plugins
-    from fairclip.core.toolbox import use_dassl
-    from fairclip.run.config import build_cfg
     from fairclip.run.finished import already_finished
-    from fairclip.run.launch import parse_args
 
-    use_dassl(announce=False)
+    configs = configs_of(jobs)
     with redirect_stdout(io.StringIO()):  # each run says again what is said here
-        share_with_clip()
-        modules, _ = import_plugins("trainers", "datasets")
-        configs = {job: build_cfg(parse_args(job.arguments), modules) for job in jobs}
         finished = [job for job in jobs if job.finished]
         if others := {job: text for job in finished if (text := changes(job.folder, configs[job]))}:
             raise UserError(refusal(others))
@@ -41,6 +33,21 @@ def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
             already_finished(configs[job])
     if data:
         find_data([configs[job] for job in jobs if not job.finished])
+
+
+def configs_of(jobs: Sequence[Job]) -> dict[Job, CfgNode]:
+    """Raises UserError for a config key that does not exist, or a value that it cannot have."""
+    from fairclip.backbones.openai import share_with_clip
+    from fairclip.core.plugins import import_plugins
+    from fairclip.core.toolbox import use_dassl
+    from fairclip.run.config import build_cfg
+    from fairclip.run.launch import parse_args
+
+    use_dassl(announce=False)
+    with redirect_stdout(io.StringIO()):  # each run says again what is said here
+        share_with_clip()
+        modules, _ = import_plugins("trainers", "datasets")
+        return {job: build_cfg(parse_args(job.arguments), modules) for job in jobs}
 
 
 def changes(folder: Path, cfg: CfgNode) -> str:

@@ -75,7 +75,7 @@ def find_dataset(name: str) -> DataSet:
         return DataSet(name, file, ("DATASET.SYNTH_SEED", seed, *(("DATASET.SYNTH_LIGHT", light) if light else ())))
     if name not in names_in(CONFIGS / "datasets"):
         raise UserError(
-            f"Unknown data set '{name}'. Choose one of: {known_datasets()}. `{fair_command()} compare` also takes "
+            f"Unknown data set '{name}'. Choose one of: {known_datasets()}. {fair_command()} compare also takes "
             f"{known_suites()}"
         )
     return DataSet(name, name)

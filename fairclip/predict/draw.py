@@ -20,7 +20,7 @@ WIDTH = COLUMNS[2] + BARS + PAD
 TOP = 3  # classes listed
 SHOWN = 4  # boxes at most, those of most weight: more could not be told apart
 LEGEND = (
-    "r, relevance: how like the whole image a crop is (cosine of their features). w, weight: its share, more for a larger r.",
+    "r, relevance: how like the whole image a crop is (cosine of features). w, weight: its share, more for a larger r.",
     "Alignment score of a class: how like its vector (anchor) the crops are, each counted by its weight (cosine).",
 )
 EFFECT = {"Crops help": "#00664F", "Crops harm": "#A84300"}  # by how the line begins
@@ -104,7 +104,10 @@ def draw_bars(page: Image.Image, x: int, y: int, example: Example, names: Sequen
         y += 22
         colour = next((c for begin, c in EFFECT.items() if example.effect.startswith(begin)), FAINT)
         draw.text((x, y), example.effect, colour, font(15), anchor="la")
-    for title, probabilities in (("By the crops (alignment score)", example.local), ("By the whole image", example.whole)):
+    for title, probabilities in (
+        ("By the crops (alignment score)", example.local),
+        ("By the whole image", example.whole),
+    ):
         y += 36
         draw.text((x, y), title, FAINT, font(15), anchor="la")
         y += 24
