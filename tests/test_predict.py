@@ -323,7 +323,14 @@ def test_another_text_tower_in_the_file_is_noticed(data, backbone, tmp_path, cap
     assert (results["tower_hash"], results["text_hash"]) == (now.fingerprint, now.text_hash)
     state = torch.load(clip, weights_only=True)
     state[changed] = state[changed] * 1.5
+    capsys.readouterr()
+    assert train(words) == 0 and "Warning" not in capsys.readouterr().out
     torch.save(state, clip)
+    for _ in range(2):  # the second time from the record of hashes
+        assert train(words) == 0
+        said = capsys.readouterr().out
+        assert f"Warning: {tmp_path / 'run'} was trained with another text tower than {clip} has now" in said
+        assert "put the old file of weights back" in said and "finished already" in said
     (tmp_path / "run/results.json").unlink()  # as if it had been stopped
     with pytest.raises(UserError, match="another text tower or temperature"):
         Predictor.load(tmp_path / "run")
