@@ -38,7 +38,7 @@ Caltech-101 is expected as
     101_ObjectCategories/accordion/image_0001.jpg ...
     split_zhou_Caltech101.json   (4,128 train, 1,649 val, 2,465 test)
 Also read: caltech101/ (torchvision), class folders without 101_ObjectCategories/, train/<class>/ and test/<class>/.
-How to get it: fair data fetch caltech101, or by hand
+How to get it: {fair} data fetch caltech101, or by hand
   - images: https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip
     (137,414,764 bytes, MD5 3138e1922a9193bfa496528edbbc45d0), holds 101_ObjectCategories.tar.gz
   - split: CoOp's file, fetched if it is missing, or with

@@ -36,7 +36,7 @@ CUB-200-2011 is expected as
     images/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg ...   (11,788)
     images.txt, train_test_split.txt
 Also read: the archive as it unpacks (CUB_200_2011/, there or in the folder above), train/<class>/ and test/<class>/.
-How to get it: fair data fetch cub200, or by hand
+How to get it: {fair} data fetch cub200, or by hand
   https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz
   (1,150,585,339 bytes, MD5 97eceeb196236b17998738112f37df78)"""
 

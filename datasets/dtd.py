@@ -44,7 +44,7 @@ DTD is expected as
     labels/train1.txt, val1.txt, test1.txt       (only for DATASET.SPLIT official)
     split_zhou_DescribableTextures.json          (2,820 train, 1,128 val, 1,692 test)
 Also read: dtd/dtd/ (torchvision), train/<class>/, val/<class>/ and test/<class>/ folders.
-How to get it: fair data fetch dtd, or by hand
+How to get it: {fair} data fetch dtd, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz
     (625,239,812 bytes, MD5 fff73e5086ae6bdbea199a49dfb8a4c1), unpacks to dtd/
   - split: CoOp's file, fetched if it is missing, or with

@@ -35,7 +35,7 @@ EuroSAT is expected as
     2750/AnnualCrop/AnnualCrop_1.jpg ...   (10 classes, 27,000 images)
     split_zhou_EuroSAT.json                (13,500 train, 5,400 val, 8,100 test)
 Also read: EuroSAT_RGB/ (Zenodo) or EuroSAT/ (Kaggle) for 2750/, train/<class>/ and test/<class>/ folders.
-How to get it: fair data fetch eurosat, or by hand
+How to get it: {fair} data fetch eurosat, or by hand
   - images: EuroSAT.zip in https://huggingface.co/datasets/torchgeo/eurosat
     (94,280,567 bytes, MD5 c8fa014336c82ac7804f0398fcb19387), unpacks to 2750/;
     or EuroSAT_RGB.zip in https://zenodo.org/records/7711810, another archive of the same images

@@ -35,7 +35,7 @@ FGVC-Aircraft is expected as
     images/0034309.jpg ...   (10,000)
     images_variant_train.txt, images_variant_val.txt, images_variant_test.txt
 Also read: the archive as it unpacks (fgvc-aircraft-2013b/data/), train/, val/ and test/ class folders.
-How to get it: fair data fetch fgvc_aircraft, or by hand
+How to get it: {fair} data fetch fgvc_aircraft, or by hand
   https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz
   (2,753,340,328 bytes, MD5 d4acdd33327262359767eeaa97a4f732), whose inner data/ becomes the folder above"""
 

@@ -38,7 +38,7 @@ Food-101 is expected as
     meta/train.txt, meta/test.txt  (only for DATASET.SPLIT official)
     split_zhou_Food101.json        (50,500 train, 20,200 val, 30,300 test)
 Also read: food-101/food-101/, train/<class>/ and test/<class>/ folders.
-How to get it: fair data fetch food101, or by hand
+How to get it: {fair} data fetch food101, or by hand
   - images: http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz
     (4,996,278,331 bytes, MD5 85eeb15f3717b99a5da872d97d918f87), unpacks to food-101/
   - split: CoOp's file, fetched if it is missing, or with

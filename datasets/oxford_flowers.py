@@ -70,7 +70,7 @@ Oxford Flowers is expected as
     split_zhou_OxfordFlowers.json        (4,093 train, 1,633 val, 2,463 test)
 Also read: flowers-102/ (torchvision), train/<1 to 102>/, valid/ and test/ folders (Kaggle),
 001 to 102 or 0 to 101, too.
-How to get it: fair data fetch oxford_flowers, or by hand
+How to get it: {fair} data fetch oxford_flowers, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz
     (344,862,509 bytes, MD5 52808999861908f626f3c1f4e79d11fa), unpacks to jpg/
   - labels: imagelabels.mat (502 bytes, MD5 e0620be6f572b9609742df49c70aed4d) and setid.mat (14,989 bytes,

@@ -54,7 +54,7 @@ Oxford-IIIT Pets is expected as
     annotations/trainval.txt, test.txt       (not needed with the split file)
     split_zhou_OxfordPets.json               (2,944 train, 736 val, 3,669 test)
 Also read: images/images/ and annotations/annotations/ (Kaggle), train/<class>/ and test/<class>/ folders.
-How to get it: fair data fetch oxford_pets, or by hand
+How to get it: {fair} data fetch oxford_pets, or by hand
   - images: https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz
     (791,918,971 bytes, MD5 5c4f3ee8e5d25df40f4fd59a7f44e54c)
   - annotations: annotations.tar.gz in the same place (19,173,078 bytes, MD5 95a8c909bbe2e81eed6a22bccdf3f68f)

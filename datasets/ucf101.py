@@ -49,7 +49,7 @@ UCF101 is expected as one frame of each video, not as videos:
     ucfTrainTestlist/trainlist01.txt, testlist01.txt   (not needed with the split file)
     split_zhou_UCF101.json                             (7,639 train, 1,898 val, 3,783 test)
 Also read: folders ApplyEyeMakeup/, train/<class>/ and test/<class>/ (or val/<class>/) folders.
-How to get it: fair data fetch ucf101, or by hand
+How to get it: {fair} data fetch ucf101, or by hand
   - frames: gdown 10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O -O UCF-101-midframes.zip
     or in a browser  https://drive.google.com/file/d/10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O
   - lists: https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip (113,943 bytes)

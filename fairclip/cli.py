@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from fairclip.core.errors import UserError, in_one_line
+from fairclip.core.invocation import fair_command, launched
 from fairclip.core.log import show_messages
 from fairclip.core.places import PACKAGE
+from fairclip.core.stopping import stops_on_signals
 from fairclip.core.toolbox import use_dassl
 
 
@@ -27,13 +29,16 @@ class Command:
     help: str
     dassl: bool = True  # whether it needs one
     options: bool = False  # whether it takes config keys after "--", as args.options
+    goes_on: bool = False  # whether it goes on, called again, from the last epoch that it finished
 
 
 COMMANDS: dict[str, Command | dict[str, Command]] = {
     "adapt": Command(
-        "fairclip.adapting.command", "adapt to classes of your own by a folder of unlabelled images", False, True
+        "fairclip.adapting.command", "adapt to classes of your own by a folder of unlabelled images", False, True, True
     ),
-    "train": Command("fairclip.run.launch", "train and test one trainer on one data set, by CoOp's flags", False),
+    "train": Command(
+        "fairclip.run.launch", "train and test one trainer on one data set, by CoOp's flags", False, goes_on=True
+    ),
     "run": Command(
         "fairclip.compare.run_command", "a method beside what it is measured by, and the table", False, True
     ),
@@ -58,6 +63,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "bench": Command("fairclip.bench.command", "how fast FAIR is on this machine"),
     "install-into": Command("fairclip.install.command", "put FAIR into a checkout of CoOp, or one made like it", False),
 }
+GOES_ON = " The same command goes on from the last finished epoch, if there is one."
 GROUPS = {"data": "look after data sets", "describe": "look after class descriptions"}
 
 
@@ -65,7 +71,8 @@ class Parser(argparse.ArgumentParser):
     """Its mistakes are one message, as all others are, and not the whole usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"Error: {self.prog}: {message} ({self.prog} --help lists what it takes)\n")
+        called = self.prog.replace("fair", fair_command(), 1)
+        self.exit(2, f"Error: {self.prog}: {message} ({called} --help lists what it takes)\n")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """What a command does not know ends here, where the command's own options are known."""
@@ -124,17 +131,18 @@ def split_options(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: that of the command, 2 after a message for the user, 130 after Ctrl-C."""
+    """Returns the exit status: that of the command, 2 after a message for the user, 130 after Ctrl-C or SIGTERM."""
     make_streams_safe()
     words, options = split_options(sys.argv[1:] if argv is None else argv)
     show_messages()
     try:
-        args = build_parser(words).parse_args(words)
-        if options is not None:
-            args.options = options
-        status = args.main(args) or 0
-        sys.stdout.flush()  # here rather than when Python ends, where nobody could handle the error
-        return status
+        with stops_on_signals():  # so that what is held in memory and what is half written is given back
+            args = build_parser(words).parse_args(words)
+            if options is not None:
+                args.options = options
+            status = args.main(args) or 0
+            sys.stdout.flush()  # here rather than when Python ends, where nobody could handle the error
+            return status
     except Exception as error:
         if isinstance(error, BrokenPipeError) and nobody_reads():
             return 1
@@ -143,6 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        if not launched():  # torchrun says so itself, and stops the others too where one has failed
+            command = COMMANDS.get(words[0]) if words else None
+            goes_on = isinstance(command, Command) and command.goes_on
+            print("\nStopped." + GOES_ON * goes_on, file=sys.stderr)
         return 130
 
 

@@ -4,10 +4,11 @@
 
 A row for each image: where its crops are, those of most weight, at most four, numbered by relevance r_i, with thicker
 lines for more weight; these crops as the model gets them, with their weights w_i; and the likeliest classes by the
-Learned Alignment Score of the crops and by the XX are untrained, and the images are those of SynthCars.
+alignment score of the crops and by the whole image. RUN is the folder of a finished run with crops, and needs no Dassl;
+without it, the backbone and the anchors are untrained, and the images are those of SynthCars.
 
 First come images on which the crops turn a wrong answer right, then as many on which they turn a right one wrong: both
-evenly spaced among those of up to 256 test images. Where there are too few, the first images of evenly spaced classes
+evenly spaced among those of up to 128 test images. Where there are too few, the first images of evenly spaced classes
 follow. The places of the crops, relative to the image, are the same for all images and in every call, as in
 `fair predict --crops`.
 """

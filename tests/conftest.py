@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["FAIR_COMMAND"] = "fair"  # what messages call it, however the tests were started
 ROOT = Path(__file__).resolve().parents[1]
 
 import pytest  # noqa: E402

@@ -82,8 +82,22 @@ def test_a_folder_and_names(photos, backbone, tmp_path, capsys, loaded):
         answer["prediction"] for answer in answers
     ]
     before = (out / "fair/model.pth.tar-2").stat().st_mtime_ns
+    capsys.readouterr()
     assert fair_adapt(argv) == 0
     assert rows(out) == answers and (out / "fair/model.pth.tar-2").stat().st_mtime_ns == before
+    again = capsys.readouterr().out.splitlines()
+    told = said.out.splitlines()
+    assert again[-len(in_words(summary)) - 2 :] == told[-len(in_words(summary)) - 2 :]
+    assert told[-1] == f"To classify other images: fair predict {out} IMAGES"
+    assert f"{out} is finished already. To adapt anew, remove it, or choose another --out" in again
+    assert not [line for line in again if "Resume" in line or "Trained" in line or line.startswith("epoch")]
+
+    # Stopped between the training and the summary, it makes that alone.
+    (out / "summary.json").unlink()
+    assert fair_adapt(argv) == 0
+    assert "Resume" in (said := capsys.readouterr().out) and "after epoch 2, the last: all are trained" in said
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert (out / "fair/model.pth.tar-2").stat().st_mtime_ns == before
 
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES[:2]))
     assert fair_adapt(argv) == 2

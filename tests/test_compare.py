@@ -230,6 +230,16 @@ def test_finished_runs_of_other_settings_are_refused_by_the_keys_that_differ(tmp
         "    OPTIM.MAX_EPOCH 8 (now 2)",
         "Choose another TAG or OUTPUT, or remove those folders.",
     ]
+    # A changed backbone is said once for all runs, where the table of runs that --print makes does not go.
+    for job in done:
+        (job.folder / "results.json").write_text(
+            json.dumps(json.loads((job.folder / "results.json").read_text()) | {"tower_hash": "0" * 64})
+        )
+    check_jobs(done)
+    out, err = capfd.readouterr()
+    assert (
+        not out and err.startswith(f"Warning: {done[0].folder}, ") and err.count("another image tower than tiny") == 1
+    )
     # Without the file that says which, and for what else makes another run.
     (done[0].folder / "config.yaml").unlink()
     with pytest.raises(UserError, match="holds a finished run with other settings"):
@@ -380,3 +390,6 @@ def test_a_quick_look_is_one_seed_in_folders_of_its_own(folder, capfd, monkeypat
         monkeypatch.setenv("TAG", tag)
         assert run(["fair", "synth_cars", *words]) == 2
         assert "--quick chooses seed, TAG and options itself" in capfd.readouterr().err
+    monkeypatch.setenv("TAG", "")
+    assert run(["fair", "synth_cars", "--quick", "--", "OPTIM.LRR", "0.1"]) == 2  # a typo is said first
+    assert "there is no config key OPTIM.LRR, did you mean OPTIM.LR?" in capfd.readouterr().err

@@ -67,15 +67,17 @@ def snapshot(*folders: Path) -> set[Path]:
 # -- Missing -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_folder_gives_a_helpful_row_each(run):
+def test_an_empty_folder_gives_a_helpful_row_each(run, tmp_path):
     status, rows, out = run()
-    assert status == 1 and list(rows) == list(KNOWN) and {"stanford_cars", "food101", "dtd"} <= rows.keys()
+    assert status == 0 and list(rows) == list(KNOWN) and {"stanford_cars", "food101", "dtd"} <= rows.keys()
     assert all(row["state"] == "missing" and row["expected"] for row in rows.values())
     assert rows["stanford_cars"]["expected"] == "6509/1635/8041"
     fetch, doctor = re.findall(r"^  fair data (fetch|doctor) ([a-z0-9_ ]+?)(?: {3}.*)?$", out, re.MULTILINE)
     assert fetch == ("fetch", " ".join(name for name, cls in KNOWN.items() if cls.sources))
     assert doctor == ("doctor", " ".join(name for name, cls in KNOWN.items() if not cls.sources))
-    assert len(out.splitlines()) == len(KNOWN) + 7  # fourteen texts below the table would be a flood
+    assert re.search("^  synth_cars +built in", out, re.MULTILINE)
+    assert f"  folder     your own images, in {tmp_path}/NAME/train/<class>/" in out
+    assert len(out.splitlines()) == len(KNOWN) + 11  # fourteen texts below the table would be a flood
 
 
 def test_a_full_table_fits_a_terminal(tmp_path, run, monkeypatch):
@@ -101,6 +103,13 @@ def test_a_missing_one_asked_for_by_name_is_explained(tmp_path, run, name):
     assert (f"fair data fetch {name}" in out) == bool(KNOWN[name].sources)
 
 
+def test_what_needs_no_download_is_said_by_its_name_too(run):
+    status, rows, out = run("synth_cars", "folder")
+    assert (status, rows) == (0, {}) and out.startswith("synth_cars: built in") and "\nfolder: your own" in out
+    status, rows, out = run("synth_cars", "dtd")
+    assert (status, list(rows)) == (1, ["dtd"]) and "synth_cars: built in" in out
+
+
 @pytest.mark.parametrize("spelling", ["StanfordCars", "stanford_cars", "stanford-cars", "STANFORDCARS"])
 def test_spellings(run, spelling):
     assert list(run(spelling, "stanford_cars")[1]) == ["stanford_cars"]
@@ -122,6 +131,12 @@ def test_an_unknown_name_is_one_message(capsys):
 def test_a_root_that_is_not_there(tmp_path, capsys):
     assert data(["doctor", "--root", str(tmp_path / "nowhere")]) == 1
     assert f"{tmp_path / 'nowhere'}, which is not a folder" in capsys.readouterr().out
+
+
+def test_a_fresh_clone_has_no_data_and_that_is_no_error(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "DATA", tmp_path / "data")
+    assert data(["doctor", "--root", str(tmp_path / "data")]) == 0
+    assert f"Data sets in {tmp_path / 'data'} (not there yet)" in capsys.readouterr().out
 
 
 def test_the_data_set_itself_given_as_root(tmp_path, capsys):
@@ -290,7 +305,7 @@ def test_descriptions(tmp_path, run, monkeypatch):
 def test_the_command_itself(tmp_path):
     call = [sys.executable, "-m", "fairclip", "data", "doctor", "--root", str(tmp_path)]
     done = subprocess.run(call, cwd=ROOT, env=os.environ, capture_output=True, text=True)
-    assert done.returncode == 1 and "| stanford_cars" in done.stdout and "Traceback" not in done.stderr
+    assert done.returncode == 0 and "| stanford_cars" in done.stdout and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

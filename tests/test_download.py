@@ -41,6 +41,15 @@ def test_wrong_hash_leaves_nothing(server, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_message_has_the_hash_once(server, tmp_path):
+    """OpenAI's addresses have it in them, others do not."""
+    server.status = 404
+    for checksum in (server.sha256, "0" * 64):
+        with pytest.raises(UserError) as error:
+            download(server.url, tmp_path / "weights.pt", checksum)
+        assert str(error.value).count(checksum) == 1 and str(tmp_path / "weights.pt") in str(error.value)
+
+
 def test_cut_connection_goes_on(server, tmp_path):
     server.cuts = [300_000, 200_000]
     download(server.url, tmp_path / "weights.pt", server.sha256)

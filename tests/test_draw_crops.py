@@ -80,7 +80,7 @@ def test_an_untrained_model_is_drawn_alike_each_time(data, backbone, tmp_path):
         assert draw_crops([*arguments, str(tmp_path / name)]) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "new/b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.size == (1100, draw.HEAD + 2 * (draw.SIDE + draw.GAP))
+        assert picture.size == draw.page_size(2)
 
 
 def test_the_crops_shown_are_the_boxes_shown(data, backbone):
@@ -248,3 +248,7 @@ def test_a_run_without_crops_has_nothing_to_draw(data, backbone, tmp_path, capsy
     run = train_fair(data, backbone, tmp_path / "plain", "TRAINER.FAIR.N_CROPS", "0")
     assert draw_crops(["--root", str(data), "--run", str(run)]) == 2
     assert "without crops" in capsys.readouterr().err
+
+
+def test_what_is_said_below_the_picture_fits_into_it():
+    assert all(draw.font(15).getlength(line) <= draw.WIDTH - 2 * draw.PAD for line in draw.LEGEND)

@@ -100,6 +100,35 @@ def test_what_follows_from_a_signal_is_no_error():
     assert process.communicate(timeout=10) == ("stopped\n", "") and process.returncode == 0
 
 
+WRITES = """
+import sys, time
+from argparse import Namespace
+from fairclip import cli
+from fairclip.core.files import atomic
+def work(args):
+    with atomic(sys.argv[2]) as file:
+        file.write_text("half")
+        print("ready", flush=True)
+        time.sleep(60)
+class Parser:
+    def parse_args(self, words):
+        return Namespace(main=work)
+cli.build_parser = lambda words: Parser()
+raise SystemExit(cli.main(sys.argv[1:2]))
+"""
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT], ids=lambda which: which.name)
+@pytest.mark.parametrize("command, more", [("draw-crops", ""), ("adapt", " The same command goes on from the last")])
+def test_any_command_ends_in_one_line_and_leaves_nothing_half_written(which, command, more, tmp_path):
+    process = start(WRITES, command, tmp_path / "crops.png")
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, which)
+    said, error = process.communicate(timeout=10)
+    assert (process.returncode, said) == (130, "") and error.startswith(f"\nStopped.{more}") and error.count("\n") == 2
+    assert not list(tmp_path.iterdir())
+
+
 # -- The lock ----------------------------------------------------------------------------------------------------------
 
 

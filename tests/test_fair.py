@@ -242,7 +242,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(data, backbone, tmp_pat
     monkeypatch.setattr("fairclip.backbones.precision.bfloat16_speed", lambda device: 2.0)
     assert toys.run("FAIR", data, backbone, tmp_path)["prec"] == "bf16"
     said = capsys.readouterr().out
-    assert "Precision: bf16 (PREC auto: bf16 is 2.0 times as fast as fp32)" in said
+    assert "Precision: bf16, with 16 bits a number, 2.0 times as fast here as with 32 (PREC auto)" in said
     assert "was trained in fp32, and this machine computes in bf16 (PREC auto)" in said
 
 

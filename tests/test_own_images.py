@@ -321,7 +321,7 @@ def test_images_alone_are_adapted_to_and_saved(tmp_path, backbone, capsys):  # n
     (tmp_path / "elsewhere").rename(tmp_path / "test")
     assert train([*arguments, *settings, "TEST.NO_TEST", "True"]) == 0
     out = capsys.readouterr().out
-    assert "fair predict RUN" in out and "Trained, without a test: the model is in" in out
+    assert "fair predict RUN" in out and "Trained: the model is in" in out
     from fairclip import Predictor
 
     assert Predictor.load(tmp_path / "out")(sorted(images_below(tmp_path / "train").values())).shape == (4, 2)

@@ -323,7 +323,14 @@ def test_another_text_tower_in_the_file_is_noticed(data, backbone, tmp_path, cap
     assert (results["tower_hash"], results["text_hash"]) == (now.fingerprint, now.text_hash)
     state = torch.load(clip, weights_only=True)
     state[changed] = state[changed] * 1.5
+    capsys.readouterr()
+    assert train(words) == 0 and "Warning" not in capsys.readouterr().out
     torch.save(state, clip)
+    for _ in range(2):  # the second time from the record of hashes
+        assert train(words) == 0
+        said = capsys.readouterr().out
+        assert f"Warning: {tmp_path / 'run'} was trained with another text tower than {clip} has now" in said
+        assert "put the old file of weights back" in said and "finished already" in said
     (tmp_path / "run/results.json").unlink()  # as if it had been stopped
     with pytest.raises(UserError, match="another text tower or temperature"):
         Predictor.load(tmp_path / "run")
@@ -470,7 +477,7 @@ def test_crops_boxes_and_the_picture(resnet, images, tmp_path, capsys):
         assert float(line["relevance"]) == pytest.approx(relevance, abs=6e-5)
         assert float(line["weight"]) == pytest.approx(weight, abs=6e-5)
     with Image.open(show) as picture:
-        assert picture.format == "PNG" and picture.size == (draw.WIDTH, draw.HEAD + 2 * (384 + draw.GAP))
+        assert picture.format == "PNG" and picture.size == draw.page_size(2)
 
 
 def test_only_so_many_images_are_drawn(resnet, images, tmp_path, capsys, monkeypatch):
@@ -479,7 +486,7 @@ def test_only_so_many_images_are_drawn(resnet, images, tmp_path, capsys, monkeyp
     message = capsys.readouterr()
     assert "the first 1 of 3 images" in message.err and len(message.out.splitlines()) == 4
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.height == draw.HEAD + 384 + draw.GAP
+        assert picture.size == draw.page_size(1)
 
 
 def test_nothing_is_written_if_no_image_can_be_read(finished, images, tmp_path, capsys):

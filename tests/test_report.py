@@ -245,6 +245,13 @@ def test_page_without_curves_or_classes(tmp_path):
     assert "None of the runs trains in epochs" in text and "There is no finished run of FAIR" in text
 
 
+def test_a_missing_curve_is_said_below_the_others(tmp_path):
+    finish(tmp_path / "synth_cars/FAIR/tiny/seed1", epochs=[{"epoch": e, "pseudo_accuracy": 50.0} for e in (1, 2)])
+    panels, below = build(tmp_path, images=0).partition('<div class="panels">')[2].split("</div>", 1)
+    assert "No test accuracy by epoch" not in panels
+    assert '<p class="note">No test accuracy by epoch' in below
+
+
 def test_example_images_of_a_real_run(data, backbone, tmp_path):  # noqa: F811
     run = train_fair(data, backbone, tmp_path / "output/synth_cars/FAIR/tiny/seed1", "TRAINER.FAIR.TOP_K", "3")
     text = build(tmp_path / "output", images=2)

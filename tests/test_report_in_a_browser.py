@@ -88,6 +88,7 @@ addEventListener("load", () => {
     order: rows.map((row) => row.cells[0].textContent), said: document.getElementById("status").textContent,
     wide: document.documentElement.scrollWidth > innerWidth + 1,
     dark: matchMedia("(prefers-color-scheme: dark)").matches, paper: getComputedStyle(document.body).backgroundColor,
+    hint: getComputedStyle(document.querySelector(".scroll")).backgroundAttachment,
     images: [...document.images].every((image) => image.complete && image.naturalWidth > 0),
   }));
 });
@@ -124,6 +125,7 @@ def test_page_in_a_browser(rich, tmp_path, size, dark):  # noqa: F811
     seen = json.loads(next(attributes for tag, attributes in tags(done.stdout) if tag == "body")["data-probe"])
     assert seen["order"][0] == "FAIR" and seen["said"].startswith("Sorted by a_data_set_with_a_long_name, descending")
     assert not seen["wide"] and seen["images"] and seen["dark"] == dark
+    assert seen["hint"] == ("scroll" if size == "703,900" else "local, scroll")  # shadow and cover
     assert seen["paper"] == ("rgb(24, 25, 27)" if dark else "rgb(255, 255, 255)")
 
 

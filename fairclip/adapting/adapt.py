@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from fairclip.adapting.settings import choose_settings, config_file
-from fairclip.adapting.summary import Answer, in_words, summarize
+from fairclip.adapting.summary import Answer, in_words, read_words, summarize
 from fairclip.adapting.task import Descriptions, Task, keep_task, make_task
 from fairclip.backbones.backbone import Backbone
 from fairclip.backbones.openai import BUNDLED
@@ -18,6 +19,7 @@ from fairclip.core.devices import choose_device
 from fairclip.core.errors import require
 from fairclip.core.files import atomic
 from fairclip.core.image_files import printable
+from fairclip.core.invocation import fair_command
 from fairclip.core.log import log, show_messages
 from fairclip.core.toolbox import use_dassl
 from fairclip.method.anchors import AnchorClassifier, text_anchors
@@ -51,8 +53,8 @@ def adapt(
     """Adapt a backbone to classes by unlabelled images, with FAIR.
 
     What is found lies in ``out``: the checkpoint, predictions.csv (the class of each image, and what it was before),
-    summary.json, and crops.png, a few images with their crops. The same call goes on where it was interrupted, and ends
-    at once where it was not.
+    crops.png, a few images with their crops, and, written last, summary.json. The same call goes on where it was
+    interrupted; where it was not, it trains nothing and says the same again.
 
     Args:
         images: a folder, in which images are found at any depth; a list of paths, PIL images, arrays or tensors; or a
@@ -77,6 +79,11 @@ def adapt(
     own = {"backbone": backbone, "epochs": epochs, "seed": seed, "settings": list(settings)}
     task = make_task(images, classes, descriptions, folder, **own)
     keep_task(task, folder)
+    if (folder / SUMMARY).is_file():
+        predictor, words = Predictor.load(folder, device=str(place)), read_words(folder / SUMMARY)
+        log.info(f"{folder} is finished already. To adapt anew, remove it, or choose another --out")
+        say_result(words, folder)
+        return predictor
     say_task(task)
     if backbone in BUNDLED:
         log.warning(f"{backbone} knows drawn cars alone: it shows how this works, and is of no use on photographs")
@@ -139,11 +146,6 @@ def report(task: Task, folder: Path, device: torch.device) -> Predictor:
     )
     with atomic(folder / PREDICTIONS) as temporary:
         temporary.write_text(table, encoding="utf-8")
-    summary = summarize(answers, last_agreement(folder))
-    with atomic(folder / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    for line in in_words(summary):
-        log.info(line)
     if predictor.settings["crops"]:
         changed = [answer.image for answer in answers if answer.label != answer.before]
         same = [answer.image for answer in answers if answer.label == answer.before]
@@ -152,8 +154,19 @@ def report(task: Task, folder: Path, device: torch.device) -> Predictor:
         examples = zip(below_common(shown, paths), predictor.explain(shown), strict=True)
         page = draw_page([Example(caption=name, **vars(found)) for name, found in examples], predictor.classnames)
         save_page(page, folder / PICTURE)
-    log.info(f"Adapted model: {folder} ({PREDICTIONS}, {SUMMARY}, {PICTURE}); fair predict {folder} IMAGES")
+    summary = summarize(answers, last_agreement(folder))
+    with atomic(folder / SUMMARY) as temporary:  # last: where it is, all is there
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    say_result(in_words(summary), folder)
     return predictor
+
+
+def say_result(words: Sequence[str], folder: Path) -> None:
+    for line in words:
+        log.info(line)
+    files = ", ".join(name for name in (PREDICTIONS, SUMMARY, PICTURE) if (folder / name).is_file())
+    log.info(f"Adapted model: {folder} ({files})")
+    log.info(f"To classify other images: {fair_command()} predict {shlex.quote(str(folder))} IMAGES")
 
 
 def below_common(shown: Sequence[str], paths: Sequence[str]) -> list[str]:

@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from fairclip.core.reading import read_json, reading
 
 SHOWN = 3  # classes that are named
 
@@ -48,3 +51,15 @@ def in_words(summary: dict[str, Any]) -> list[str]:
     )
     lines.append("how many are right is not known, as the images have no labels: look at some of those that changed")
     return lines
+
+
+def read_words(file: Path) -> list[str]:
+    """What a summary that was written says, as ``in_words``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    what, advice = "the summary of an adaptation", "Remove the file to have it made again"
+    summary = read_json(file, what, advice)
+    with reading(file, what, advice):
+        return in_words(summary)

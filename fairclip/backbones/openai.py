@@ -192,6 +192,16 @@ def _locate(name: str, clip: ModuleType) -> str:
     )
 
 
+def weights_of(name: str) -> Path | None:
+    """The file or folder of weights on disk that a name stands for, one that comes with the project among them. None
+    for other names, also for OpenAI's: of a download the content is known."""
+    try:
+        source = _locate(name, clip_module())
+    except UnknownBackbone:
+        return None
+    return Path(source) if Path(source).exists() else None
+
+
 def _fetch(source: str, root: str | None = None) -> str:
     """Path of the file behind a URL of OpenAI's (the folder in it is the file's SHA-256) or a local path.
 

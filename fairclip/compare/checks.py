@@ -1,6 +1,7 @@
 """Finds before any run begins what would end it: unknown config keys, other settings, data sets that are not there."""
 
 import io
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,7 +14,8 @@ from fairclip.run.results import read_results
 
 
 def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
-    """Check all runs of a plan; takes some seconds, as it imports what a run does.
+    """Check all runs of a plan; takes some seconds, as it imports what a run does. Of a finished run whose backbone's
+    file has changed since, a warning says so.
 
     Args:
         data: whether the data sets of the runs that are not finished are looked for.
@@ -22,25 +24,38 @@ def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
         UserError: a config key that does not exist, a finished run that has other settings or descriptions, a data
             set that is not there.
     """
+    from fairclip.run.finished import already_finished, changed_backbone
+
+    configs = configs_of(jobs)
+    with redirect_stdout(io.StringIO()):  # each run says again what is said here
+        finished = [job for job in jobs if job.finished]
+        if others := {job: text for job in finished if (text := changes(job.folder, configs[job]))}:
+            raise UserError(refusal(others))
+        for job in finished:
+            already_finished(configs[job])
+    changed: dict[str, list[str]] = {}
+    for job in finished:
+        changed.setdefault(changed_backbone(configs[job]), []).append(str(job.folder))
+    for words, folders in changed.items():
+        if words:
+            print(f"Warning: {few(folders)} {words}", file=sys.stderr)
+    if data:
+        find_data([configs[job] for job in jobs if not job.finished])
+
+
+def configs_of(jobs: Sequence[Job]) -> dict[Job, CfgNode]:
+    """Raises UserError for a config key that does not exist, or a value that it cannot have."""
     from fairclip.backbones.openai import share_with_clip
     from fairclip.core.plugins import import_plugins
     from fairclip.core.toolbox import use_dassl
     from fairclip.run.config import build_cfg
-    from fairclip.run.finished import already_finished
     from fairclip.run.launch import parse_args
 
     use_dassl(announce=False)
     with redirect_stdout(io.StringIO()):  # each run says again what is said here
         share_with_clip()
         modules, _ = import_plugins("trainers", "datasets")
-        configs = {job: build_cfg(parse_args(job.arguments), modules) for job in jobs}
-        finished = [job for job in jobs if job.finished]
-        if others := {job: text for job in finished if (text := changes(job.folder, configs[job]))}:
-            raise UserError(refusal(others))
-        for job in finished:
-            already_finished(configs[job])
-    if data:
-        find_data([configs[job] for job in jobs if not job.finished])
+        return {job: build_cfg(parse_args(job.arguments), modules) for job in jobs}
 
 
 def changes(folder: Path, cfg: CfgNode) -> str:

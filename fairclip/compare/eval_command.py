@@ -15,7 +15,6 @@ from fairclip.compare.plan import (
     Experiment,
     Job,
     check_data,
-    fair_command,
     find_dataset,
     read_experiment,
     require_config,
@@ -24,6 +23,7 @@ from fairclip.compare.run_command import add_dataset, config_and_seeds
 from fairclip.compare.runner import do_jobs
 from fairclip.compare.runs import Column, run_folder
 from fairclip.core.errors import UserError
+from fairclip.core.invocation import fair_command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

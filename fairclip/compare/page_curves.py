@@ -29,13 +29,12 @@ def zero_shot_level(comparison: Comparison, column: Column, names: Names) -> dic
 def curves_part(comparison: Comparison, column: Column, ident: str, names: Names) -> str:
     parts: list[str] = []
     lines: dict[str, int] = {}  # how the line of each method looks
+    missing = ""
     for measure, title in MEASURES.items():
         curves = read_curves(comparison, column, measure, names)
         if not curves:
-            if measure == "test_accuracy" and parts:
-                parts.append(
-                    '<p class="note">No test accuracy by epoch: the runs were made without TEST.EVERY_EPOCH True.</p>'
-                )
+            if measure == "test_accuracy":
+                missing = "No test accuracy by epoch: the runs were made without TEST.EVERY_EPOCH True. "
             continue
         levels = zero_shot_level(comparison, column, names) if measure == "test_accuracy" else {}
         lines |= {curve.name: curve.look for curve in curves} | {name: look for name, (_, look) in levels.items()}
@@ -45,7 +44,7 @@ def curves_part(comparison: Comparison, column: Column, ident: str, names: Names
         return "<h3>Learning curves</h3><p>None of the runs trains in epochs.</p>"
     return (
         f'<h3>Learning curves</h3><div class="panels">{"".join(parts)}</div>{legend(lines)}'
-        f'<p class="note">{"Thick: mean over seeds; thin: each seed. " if comparison.several_seeds() else ""}'
+        f'<p class="note">{missing}{"Thick: mean over seeds; thin: each seed. " if comparison.several_seeds() else ""}'
         "Nothing is chosen by these curves: the last epoch is the result. Pseudo-labels are held against labels for "
         "this picture alone.</p>"
     )

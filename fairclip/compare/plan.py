@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from fairclip.compare.methods import Method, variants
 from fairclip.compare.runs import Column, run_folder
 from fairclip.compare.suites import read_suites
 from fairclip.core.errors import UserError, require
+from fairclip.core.invocation import VARIABLE, fair_command
 from fairclip.core.places import CONFIGS, DATA, HOME, PACKAGE, SHARE
 from fairclip.data.synth.lights import BLUE_HOUR, LIGHTS
 
@@ -75,7 +75,8 @@ def find_dataset(name: str) -> DataSet:
         return DataSet(name, file, ("DATASET.SYNTH_SEED", seed, *(("DATASET.SYNTH_LIGHT", light) if light else ())))
     if name not in names_in(CONFIGS / "datasets"):
         raise UserError(
-            f"Unknown data set '{name}'. Choose one of: {known_datasets()}. fair compare also takes {known_suites()}"
+            f"Unknown data set '{name}'. Choose one of: {known_datasets()}. {fair_command()} compare also takes "
+            f"{known_suites()}"
         )
     return DataSet(name, name)
 
@@ -245,19 +246,7 @@ def command(arguments: Sequence[str]) -> list[str]:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a command that must find this package, wherever it was imported from."""
+    """The environment of a command that must find this package, wherever it was imported from, and name `fair` as the
+    user called it."""
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def fair_command() -> str:
-    """How the user calls `fair` from the current folder."""
-    if HOME != SHARE and (script := HOME / "scripts" / "fair.sh").is_file():
-        return f"bash {relative(script)}"
-    installed = Path(sys.executable).with_name("fair")
-    return "fair" if shutil.which("fair") == str(installed) else str(installed)
-
-
-def relative(path: Path) -> str:
-    """From the current folder, where it is below that."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), VARIABLE: fair_command()}

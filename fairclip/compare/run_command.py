@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fairclip.compare.checks import check_jobs
+from fairclip.compare.checks import check_jobs, configs_of
 from fairclip.compare.forms import as_text
 from fairclip.compare.methods import Method, find_method, of_trainer, read_methods, rows_beside
 from fairclip.compare.plan import (
@@ -22,12 +22,10 @@ from fairclip.compare.plan import (
     DataSet,
     Experiment,
     check_data,
-    fair_command,
     find_dataset,
     known_datasets,
     plan,
     read_experiment,
-    relative,
     require_config,
     with_config,
 )
@@ -35,6 +33,7 @@ from fairclip.compare.runner import do_jobs
 from fairclip.compare.runs import Column, default_config, run_folder
 from fairclip.compare.tables import seed_table
 from fairclip.core.errors import UserError, require
+from fairclip.core.invocation import fair_command, relative
 from fairclip.core.places import CONFIGS
 from fairclip.run.results import read_results
 
@@ -112,6 +111,7 @@ def main(args: argparse.Namespace) -> int:
     require_config(method, cfg)
     experiment = read_experiment(args.options, needs_tag=not args.quick)
     if args.quick:
+        configs_of(plan(experiment, dataset, cfg, [method], seeds[:1]))  # a typo is said before all else
         experiment, seeds = quick(experiment, seeds, args.words)
     check_data(experiment, dataset)
     methods = [method] if args.trainer else with_config(rows_beside(method, known), cfg, dataset)

@@ -16,14 +16,11 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from fairclip.core.invocation import launched
+
 T = TypeVar("T")
 # The main process may download or decode a whole data set while the others wait. One that dies is noticed by torchrun.
 TIMEOUT = timedelta(hours=3)
-
-
-def launched() -> bool:
-    """Whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def started() -> bool:

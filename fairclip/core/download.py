@@ -43,7 +43,8 @@ def download(url: str, target: str | Path, checksum: str, largest: int = LARGEST
     require(_can_write(target.parent), f"cannot write to {target.parent}. Set FAIR_CACHE to a folder for downloads.")
     part = target.with_name(target.name + ".part")
     reason: Exception
-    by_hand = f"Or put the file at {target} yourself (from {url}, {kind} {checksum})."
+    known = "" if checksum in url else f" ({kind} {checksum})"  # OpenAI's addresses have it
+    by_hand = f"Or download it where there is a network, and put it at {target}{known}."
     for attempt in range(ATTEMPTS):
         try:
             _append(url, part, largest)

@@ -38,9 +38,9 @@ def stops_on_signals() -> Iterator[None]:
     On Linux, processes that are forked meanwhile are killed when this one ends, even by SIGKILL.
 
     An error that follows from the end of a worker, which had the same signal, is a KeyboardInterrupt too. Once one came
-    the program is about to end, and further ones change nothing.
+    the program is about to end, and further ones change nothing. Inside another of these, this one does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _State.process == os.getpid():
         yield
         return
     _State.asked, _State.process = False, os.getpid()

@@ -4,7 +4,7 @@
     fair data doctor stanford_cars --root /path/to/data   one, with what is expected where and how to get it
 
 Nothing is written or downloaded, and no image is decoded (training does that before it starts). Exit status: with
-names, 1 if one of them cannot be used; without, 1 if none can, or one is there but broken; 2 for an unknown name.
+names, 1 if one of them cannot be used; without, 1 if one is there but broken; 2 for an unknown name.
 """
 
 import argparse
@@ -18,7 +18,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from fairclip.core.errors import UserError
+from fairclip.core.invocation import fair_command
 from fairclip.core.log import log
+from fairclip.core.places import DATA
 from fairclip.data.benchmark import Benchmark
 from fairclip.data.choose_split import MADE, Found
 from fairclip.data.completeness import in_figures
@@ -27,6 +29,10 @@ from fairclip.data.locate import NotThere
 from fairclip.data.splits import PARTS
 from fairclip.text.descriptions import find_descriptions, load_descriptions
 
+WITHOUT_DOWNLOAD = {
+    "synth_cars": "built in, drawn on first use (synth_cars_s<N>: other cars)",
+    "folder": "your own images, in {root}/NAME/train/<class>/ and test/<class>/ (docs/real_data.md)",
+}
 HEAD = ("data set", "state", "train/val/test", "expected", "texts")  # narrow: a terminal has 80 columns
 
 
@@ -77,9 +83,16 @@ def main(args: argparse.Namespace) -> int:
         UserError: an unknown name.
     """
     root, known = Path(os.path.abspath(os.path.expanduser(args.root))), benchmarks()
-    asked = list(dict.fromkeys(find(name, known) for name in args.names))
+    ready = [name for name in args.names if name in WITHOUT_DOWNLOAD]
+    for name in ready:
+        print(f"{name}: {WITHOUT_DOWNLOAD[name].format(root=root)}")
+    if ready and len(ready) == len(args.names):
+        return 0
+    asked = list(dict.fromkeys(find(name, known) for name in args.names if name not in ready))
     reports = [examine(name, known[name], root) for name in asked or known]
-    print(f"Data sets in {root}" + ("" if root.is_dir() else ", which is not a folder"))
+    usual = root == DATA.absolute()  # it is made when it is needed; another one may be a typo
+    state = "" if root.is_dir() else " (not there yet)" if usual else ", which is not a folder"
+    print(f"Data sets in {root}{state}")
     print(tabulate([report.row for report in reports], HEAD, tablefmt="github", disable_numparse=True))
     for report in reports:
         if asked or report.state != "missing":
@@ -88,9 +101,11 @@ def main(args: argparse.Namespace) -> int:
             print(f"\n{known[report.name].help(root)}")
     if asked:
         return 0 if all(report.usable for report in reports) else 1
+    print("\nThese need no download:")
+    for name, text in WITHOUT_DOWNLOAD.items():
+        print(f"  {name:<10} {text.format(root=root)}")
     _print_how_to_get([report.name for report in reports if report.state == "missing"], known)
-    fine = any(report.usable for report in reports) and all(report.state != "broken" for report in reports)
-    return 0 if fine else 1
+    return 1 if any(report.state == "broken" for report in reports) or not (usual or root.is_dir()) else 0
 
 
 def _print_below(report: Report) -> None:
@@ -108,9 +123,9 @@ def _print_how_to_get(missing: Sequence[str], known: dict[str, type[Benchmark]])
     if missing:
         print("\nTo get those that are missing:")
     if on_the_web:
-        print(f"  fair data fetch {' '.join(on_the_web)}")
+        print(f"  {fair_command()} data fetch {' '.join(on_the_web)}")
     if others:
-        print(f"  fair data doctor {' '.join(others)}   (explains how)")
+        print(f"  {fair_command()} data doctor {' '.join(others)}   (explains how)")
 
 
 # -- One data set ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fairclip.core.errors import UserError
+from fairclip.core.invocation import fair_command
 from fairclip.data.classes import class_list, folders_of_classes
 from fairclip.data.copies import Copy
 from fairclip.data.sources import Source
@@ -34,7 +35,9 @@ class Facts:
     rule = ""  # how CoOp made it: "trainval" (val from the official train) or "all" (all images dealt out anew)
     counts: Mapping[str, tuple[int, int, int] | int] = {}  # "zhou", "official" -> train, val, test images, or their sum
     sources: Sequence[Source] = ()  # downloads, the images last; none: no program can get it
-    how_to_get = ""  # the expected tree, where to get it, other layouts that are read; {folder} is filled in
+    how_to_get = (
+        ""  # the expected tree, where to get it, other layouts that are read; {folder} and {fair} are filled in
+    )
 
     @classmethod
     def layouts(cls, folder: Path) -> list[Copy]:
@@ -73,11 +76,11 @@ class Facts:
     @classmethod
     def help(cls, root: Path) -> str:
         """What belongs below `root`, and how to get it."""
-        text = cls.how_to_get.strip().format(folder=root / cls.dataset_dir)
+        text = cls.how_to_get.strip().format(folder=root / cls.dataset_dir, fair=fair_command())
         return f"{text}\n{ELSEWHERE.format(name=cls.dataset_dir)}"
 
     @classmethod
     def advice(cls, root: Path) -> str:
         """The command that says all of this, for messages."""
-        doctor = f"fair data doctor {cls.dataset_dir} --root {shlex.quote(str(root))}"
+        doctor = f"{fair_command()} data doctor {cls.dataset_dir} --root {shlex.quote(str(root))}"
         return f"{doctor}    says what is expected where, and how to get it.\n{ELSEWHERE.format(name=cls.dataset_dir)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.image_files import images_below, in_words, is_image, others_below, printable
+from fairclip.core.invocation import fair_command
 from fairclip.data.classes import match_classes
 from fairclip.data.folders import PART_FOLDERS, find_below, folders_in, skip_doubled
 from fairclip.data.label_table import labelled_parts, read_label_table
@@ -113,7 +114,9 @@ def _to_test_on(part: str, place: Path, classes: Classes, tested: bool) -> list[
     if part == "test" and tested:
         tell_once(NO_ACCURACY.format(place=place))
         return [(path, UNLABELLED) for path in loose]
-    tell_once(f"ImageFolder: the images in {place} have no labels; fair predict RUN {place} classifies them")
+    tell_once(
+        f"ImageFolder: the images in {place} have no labels; {fair_command()} predict RUN {place} classifies them"
+    )
     return []
 
 

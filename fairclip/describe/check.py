@@ -18,6 +18,7 @@ import yaml
 
 from fairclip.backbones.openai import clip_module
 from fairclip.core.errors import UserError, few
+from fairclip.core.invocation import fair_command
 from fairclip.data.classes import class_list
 from fairclip.describe.birds import build
 from fairclip.text.descriptions import DESCRIPTIONS, match_names, read_table
@@ -140,7 +141,7 @@ def main(args: argparse.Namespace) -> int:
             table = {means.get(key, key): sentences for key, sentences in table.items()}
         found = list(problems(table, classes, kind))
         if path.parent == DESCRIPTIONS and path.stem in build() and build()[path.stem] != table:
-            found.append("differs from birds.json, which it is made of: fair describe birds")
+            found.append(f"differs from birds.json, which it is made of: {fair_command()} describe birds")
         count = sum(map(len, table.values()))
         print(f"{title}: {len(classes)} classes, {count} sentences, {number_of_problems(found)}")
         for problem in found:

@@ -20,6 +20,7 @@ from pathlib import Path
 from fairclip.core.bars import bar
 from fairclip.core.errors import UserError, few
 from fairclip.core.files import atomic
+from fairclip.core.invocation import fair_command
 from fairclip.core.log import log
 from fairclip.data.classes import class_list
 from fairclip.describe.check import KINDS, SENTENCES, TOKENS, kind_named, problems, read_classes
@@ -179,7 +180,9 @@ def _generate(args: argparse.Namespace, table: dict[str, list[str]], classes: Se
     log.info(f"{args.out}: {len(table)} of {len(classes)} classes, {done} of them new")
     new = {name: table[name] for name in lacking if table.get(name)}
     if breaks := len(list(problems(new, list(new), kind_named(args.kind)))):
-        log.warning(f"the new sentences break the rules in {breaks} places: fair describe check shows where")
+        log.warning(
+            f"the new sentences break the rules in {breaks} places: {fair_command()} describe check shows where"
+        )
     if failed:
         reason = next(iter(failed.values()))
         missing = [name for name in lacking if not table.get(name)]

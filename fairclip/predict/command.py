@@ -4,7 +4,9 @@
 
 RUN is the folder of a finished run (output/<dataset>/<trainer>/<config>/seed<k>), a file that --save wrote, or the
 folder of a shared model (Predictor.to_folder). IMAGES are files, and folders that are searched for images at any depth.
-A line of the CSV is an image and its likeliest classes with their probabilities. Needs neither Dassl nor a data set.
+A line of the CSV is an image, its likeliest classes with their probabilities, and `likeness`: how like the first class
+the image is, a cosine from -1 to 1. Probabilities only share one out among the classes; a likeness that is small beside
+those of other images says that perhaps none fits. Needs neither Dassl nor a data set.
 
 Exit status: 0; 1 if images could not be read (each is named, the others are classified); 2 for other mistakes, after a
 message. Files are written at the end, whole or not at all.

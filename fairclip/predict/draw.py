@@ -14,11 +14,15 @@ from fairclip.views.views import Box
 COLOURS = (("#0072B2", "white"), ("#E69F00", "black"), ("#009E73", "black"), ("#CC79A7", "black"))
 INK, FAINT, RULE, TRUE, OTHER = "#202124", "#5F6368", "#DADCE0", "#0072B2", "#9AA0A6"
 SIDE, GRID, BARS = 384, 340, 296  # widths of the three columns in pixels; SIDE is a row's height too
-PAD, GAP, HEAD = 14, 26, 44
+PAD, GAP, HEAD, LINE = 14, 26, 44, 22
 COLUMNS = (PAD, PAD + SIDE + GAP, PAD + SIDE + GAP + GRID + GAP)
 WIDTH = COLUMNS[2] + BARS + PAD
 TOP = 3  # classes listed
 SHOWN = 4  # boxes at most, those of most weight: more could not be told apart
+LEGEND = (
+    "r, relevance: how like the whole image a crop is (cosine of features). w, weight: its share, more for a larger r.",
+    "Alignment score of a class: how like its vector (anchor) the crops are, each counted by its weight (cosine).",
+)
 EFFECT = {"Crops help": "#00664F", "Crops harm": "#A84300"}  # by how the line begins
 
 
@@ -100,7 +104,10 @@ def draw_bars(page: Image.Image, x: int, y: int, example: Example, names: Sequen
         y += 22
         colour = next((c for begin, c in EFFECT.items() if example.effect.startswith(begin)), FAINT)
         draw.text((x, y), example.effect, colour, font(15), anchor="la")
-    for title, probabilities in (("By the selected crops (LAS)", example.local), ("By the whole image", example.whole)):
+    for title, probabilities in (
+        ("By the crops (alignment score)", example.local),
+        ("By the whole image", example.whole),
+    ):
         y += 36
         draw.text((x, y), title, FAINT, font(15), anchor="la")
         y += 24
@@ -113,9 +120,13 @@ def draw_bars(page: Image.Image, x: int, y: int, example: Example, names: Sequen
             y += 40
 
 
+def page_size(rows: int) -> tuple[int, int]:
+    return WIDTH, HEAD + rows * (SIDE + GAP) + len(LEGEND) * LINE
+
+
 def draw_page(examples: Sequence[Example], names: Sequence[str]) -> Image.Image:
-    """The whole picture: column heads, then a row for each example."""
-    page = Image.new("RGB", (WIDTH, HEAD + len(examples) * (SIDE + GAP)), "white")
+    """The whole picture: column heads, a row for each example, and what the letters and the score are."""
+    page = Image.new("RGB", page_size(len(examples)), "white")
     draw, first = ImageDraw.Draw(page), examples[0]
     kind = "Image" if first.truth is None else "Test image"
     shown = min(SHOWN, len(first.crops))
@@ -134,6 +145,8 @@ def draw_page(examples: Sequence[Example], names: Sequence[str]) -> Image.Image:
         page.paste(draw_boxes(example), (COLUMNS[0], y))
         draw_crops(page, COLUMNS[1], y, example)
         draw_bars(page, COLUMNS[2], y, example, names)
+    for line, text in enumerate(reversed(LEGEND), 1):
+        draw.text((PAD, page.height - line * LINE), text, FAINT, font(15), anchor="la")
     return page
 
 

@@ -183,5 +183,5 @@ class AdaptationTrainer(Outcome):
         if not self.cfg.TEST.NO_TEST:
             self.finish()
         else:
-            log.info(f"Trained, without a test: the model is in {self.output_dir}")
+            log.info(f"Trained: the model is in {self.output_dir}")
         self.close_writer()

@@ -116,7 +116,7 @@ class Built(TrainerX):
         log.info(f"Data: {self.num_classes} classes; images: {counts}")
         size, squashed = self.backbone.size, ", squashed" if self.input_form["squash"] else ""
         log.info(f"Backbone: {self.backbone.name}, {size} x {size} pixels{squashed} to {self.backbone.width} features")
-        log.info(f"Precision: {self.prec}" + (f" ({self.why_prec})" if self.why_prec else ""))
+        log.info(f"Precision: {self.prec}" + (f", {self.why_prec}" if self.why_prec else ""))
 
     def register_model(self, name: str, model: ImageClassifier, *others: Any) -> None:
         """As Dassl's; before the model is copied, it learns how many images go through its tower at once."""
@@ -137,7 +137,10 @@ class Built(TrainerX):
         optim = build_optimizer(self.cfg.OPTIM, groups)
         self.register_model(self.cfg.TRAINER.NAME.lower(), self.model, optim, schedule(optim))
         count, total = sum(p.numel() for p in parameters), sum(p.numel() for p in self.model.parameters())
-        log.info(f"Trainable: {count:,} of {total:,} parameters")
+        log.info(
+            f"Trainable: {count:,} of {total:,} parameters, moved to lower the loss (what counts is that it falls, not "
+            "how high it is)"
+        )
 
     def keep(self, name: str, value: Any) -> None:
         """Set ``self.<name>``, which belongs in the checkpoint: what has a state_dict, a tensor, or plain data."""

@@ -9,8 +9,9 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from yacs.config import CfgNode
 
 from fairclip.backbones.makers import is_openai
-from fairclip.core.distributed import launched, local_world, started, world
+from fairclip.core.distributed import local_world, started, world
 from fairclip.core.errors import UserError, require
+from fairclip.core.invocation import launched
 from fairclip.run.schema import check_values
 from fairclip.views.image_cache import check_cache
 

@@ -7,18 +7,19 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from fairclip.backbones.hashes import hashes_now
 from fairclip.core.download import checksum_of
 from fairclip.core.errors import UserError
 from fairclip.core.log import log
 from fairclip.core.reading import read_yaml
 from fairclip.run.results import LATER_KEYS, NOT_HASHED, lacks_protocols, read_results
-from fairclip.run.settings import own_settings, run_hash
+from fairclip.run.settings import backbone_options, own_settings, run_hash
 
 EPOCHS = "OPTIM.MAX_EPOCH"
 
 
 def already_finished(cfg: CfgNode) -> bool:
-    """Whether OUTPUT_DIR holds this very run's results.
+    """Whether OUTPUT_DIR holds this very run's results. A warning says so if its backbone's file has changed since.
 
     Raises:
         UserError: it holds those of other settings, another seed or other class descriptions.
@@ -46,10 +47,36 @@ def already_finished(cfg: CfgNode) -> bool:
         )
     if cfg.TEST.get("PROTOCOLS", False) and lacks_protocols(results):
         return False
+    if words := changed_backbone(cfg):
+        log.warning(f"{cfg.OUTPUT_DIR} {words}")
     log.info(
         f"{cfg.OUTPUT_DIR}: finished already, accuracy {results['accuracy']:.2f} (remove the folder to run it again)"
     )
     return True
+
+
+def another_tower(recorded: Mapping[str, Any], now: Mapping[str, str | None], backbone: str) -> str:
+    """In words, that a run or a checkpoint was trained with another image or text tower than its backbone has now; ""
+    if it was not, or that is not known.
+
+    Args: recorded, now: `tower_hash` and `text_hash`, where they are known.
+    """
+    for tower, key in (("image", "tower_hash"), ("text", "text_hash")):
+        if recorded.get(key) and now.get(key) and recorded[key] != now[key]:
+            return (
+                f"was trained with another {tower} tower than {backbone} has now: put the old file of weights back, or "
+                "remove the run's folder and run again"
+            )
+    return ""
+
+
+def changed_backbone(cfg: CfgNode) -> str:
+    """The same of the finished run in OUTPUT_DIR, by the file of its backbone."""
+    results = read_results(cfg.OUTPUT_DIR) or {}
+    if not (results.get("tower_hash") or results.get("text_hash")):  # from before they were noted
+        return ""
+    name = cfg.MODEL.BACKBONE.NAME
+    return another_tower(results, hashes_now(name, backbone_options(cfg)), name)
 
 
 def different_settings(folder: str | Path, cfg: CfgNode) -> dict[str, tuple[Any, Any]]:

@@ -9,6 +9,7 @@ from types import ModuleType
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import clip_module
+from fairclip.core.invocation import fair_command
 from fairclip.core.places import HOME
 
 DECLARE = "Declare it in a function extend_cfg(cfg) of that file, as the train.py of its repository does"
@@ -66,5 +67,5 @@ def another_clip(error: Exception) -> str | None:
     here = Path(clip.__file__ or "").parent
     return (
         f"it was written for another clip package than {here} ({error}). Copy the clip/ folder of its repository to "
-        f"{HOME / 'clip'}, or train it in its repository: `fair install-into` puts FAIR beside it there"
+        f"{HOME / 'clip'}, or train it in its repository: `{fair_command()} install-into` puts FAIR beside it there"
     )

@@ -10,7 +10,6 @@ Settings are merged in CoOp's order: defaults, data set file, trainer file, flag
 import argparse
 import difflib
 import secrets
-import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,12 +19,11 @@ import torch
 from yacs.config import CfgNode
 
 from fairclip.backbones.openai import share_with_clip
-from fairclip.core.distributed import from_main, is_main, launched, processes, world
+from fairclip.core.distributed import from_main, is_main, processes, world
 from fairclip.core.errors import UserError, require
 from fairclip.core.lock import locked
 from fairclip.core.log import core_as_details, details, log, recorded
 from fairclip.core.plugins import import_plugins
-from fairclip.core.stopping import stops_on_signals
 from fairclip.core.toolbox import use_dassl
 from fairclip.run.foreign import another_clip, what_it_lacks
 
@@ -188,13 +186,6 @@ def build_and_run(args: argparse.Namespace, cfg: CfgNode, training: bool) -> Non
         trainer.train()
 
 
-def main(args: argparse.Namespace) -> int:
-    """Returns the exit status: 0, or 130 if stopped."""
-    try:
-        with stops_on_signals(), processes():  # so that what is held in memory is given back
-            run(args)
-    except KeyboardInterrupt:
-        if not launched():  # torchrun says so itself, and stops the others too where one has failed
-            print("\nStopped. The same command goes on from the last finished epoch, if there is one.", file=sys.stderr)
-        return 130
-    return 0
+def main(args: argparse.Namespace) -> None:
+    with processes():
+        run(args)

@@ -17,6 +17,7 @@ from fairclip.method.anchors import AnchorClassifier
 from fairclip.run import checkpoints, resume
 from fairclip.run.build import Built
 from fairclip.run.evaluation import accuracy, check_finite, evaluate, map_batches, more_figures, save_predictions
+from fairclip.run.finished import another_tower
 from fairclip.run.results import commit, versions, write_results
 from fairclip.views.loading import Images, images_of
 
@@ -205,12 +206,9 @@ class Outcome(Built):
 
     def check_tower(self, state: dict[str, Any], path: Path) -> None:
         """A checkpoint has what training moved: it belongs to the very towers that training started from."""
-        for tower, key, now in (("image", "tower_hash", self.tower_hash), ("text", "text_hash", self.text_hash)):
-            require(
-                state.get(key) in (None, now),  # None: from before it was noted
-                f"{path} was trained with another {tower} tower than {self.cfg.MODEL.BACKBONE.NAME} has now: put the "
-                "old file of weights back, or remove the run's folder and run again",
-            )
+        now = {"tower_hash": self.tower_hash, "text_hash": self.text_hash}
+        other = another_tower(state, now, self.cfg.MODEL.BACKBONE.NAME)
+        require(not other, f"{path} {other}")
 
     def save_model(self, epoch: int, directory: str, **_: Any) -> None:
         """Write the checkpoint of ``epoch`` (from 0)."""
@@ -257,7 +255,8 @@ class Outcome(Built):
             self.kept.load_state_dict(state["extra"])
         self.history = state["history"]
         schedule = f"; the learning rate is that of a schedule of {self.max_epoch} epochs" if extends else ""
-        log.info(f"Resume {folder} after epoch {state['epoch']}{schedule}")
+        last = ", the last: all are trained" if state["epoch"] == self.max_epoch else ""
+        log.info(f"Resume {folder} after epoch {state['epoch']}{schedule}{last}")
         return state["epoch"]
 
     def load_model(self, directory: str, *others: Any, epoch: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import PIL
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fairclip.backbones.backbone import fingerprint
-from fairclip.core.cache import cached
+from fairclip.core.cache import cached, facts_of_files
 from fairclip.core.distributed import gather_list
 from fairclip.views.loading import Images, build_loader, progress, reader
 
@@ -65,22 +65,11 @@ def encode_images(
     if re.search(r" at 0x[0-9a-fA-F]+>", described):
         return compute(), 0.0
     facts: list[object] = [type(visual).__name__, visual.training, device.type, described, settings, seed]
-    facts += [PIL.__version__, torch.__version__, *_facts_of_files(files), *(["upright"] if upright else [])]
+    facts += [PIL.__version__, torch.__version__, *facts_of_files(files), *(["upright"] if upright else [])]
     # A backbone's name would not do: its file can change.
     key = fingerprint(visual.state_dict(), *facts)
     features, seconds = cached("features", key, len(files), compute, together=True)
     return features.to(device), seconds
-
-
-def _facts_of_files(files: Sequence[str]) -> Iterator[object]:
-    """Path, size and time of change of each file, one after the other.
-
-    Not a hash of the content: that would read every byte of the data set in each run, often over a network, to catch
-    what make does not catch either (other content of the same size under the same time in nanoseconds).
-    """
-    for file in files:
-        status = os.stat(file)
-        yield from (file, status.st_size, status.st_mtime_ns)
 
 
 @torch.no_grad()
