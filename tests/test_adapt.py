@@ -206,6 +206,8 @@ def test_descriptions_have_the_order_of_the_classes():
 def test_other_settings_are_named_in_the_caller_s_words(photos, backbone, tmp_path):
     fairclip.adapt(photos / "album", CLASSES, SENTENCES, backbone, out=tmp_path / "a", epochs=1, settings=FEW)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
+    with pytest.raises(UserError, match=r"adapted with other epochs \(1, now none given\): choose another --out"):
+        fairclip.adapt(photos / "album", CLASSES, SENTENCES, backbone, out=tmp_path / "a", settings=FEW)
     with pytest.raises(UserError, match=r"adapted with other epochs \(1, now 2\): choose another --out"):
         fairclip.adapt(photos / "album", CLASSES, SENTENCES, backbone, out=tmp_path / "a", epochs=2, settings=FEW)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}

@@ -55,7 +55,8 @@ def keep_task(task: Task, out: Path) -> None:
         other = [name for name in ("images", "classes", "descriptions") if before[name] != content[name]]
         other += ["test images"] if list(before["apart"]) != list(content["apart"]) else []
         then, now = before["settings"], content["settings"]
-        other += [f"{name} ({then.get(name)}, now {now[name]})" for name in now if then.get(name) != now[name]]
+        changed = [name for name in now if then.get(name) != now[name]]
+        other += [f"{name} ({as_given(name, then)}, now {as_given(name, now)})" for name in changed]
         require(
             not other,
             f"{out} holds a model adapted with other {' and '.join(other)}: choose another --out, or remove it",
@@ -63,6 +64,11 @@ def keep_task(task: Task, out: Path) -> None:
         return
     with atomic(file) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def as_given(name: str, settings: dict[str, Any]) -> str:
+    value = settings.get(name)
+    return str(value) if value or name == "seed" else "none given"
 
 
 def read_task(out: Path) -> Task:
