@@ -99,6 +99,22 @@ def backbone(vit) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few(tmp_path_factory) -> Path:
+    """The toy data set with few images: 12 and 9."""
+    from toys import make_data
+
+    return make_data(tmp_path_factory.mktemp("few"), train=4, test=3)
+
+
+@pytest.fixture(scope="session")
+def short_run(few, vit, tmp_path_factory) -> Callable[[str], Path]:
+    """The folder of a finished run of a method on these, by its key in configs/methods.txt."""
+    from short_runs import short_runs
+
+    return short_runs(few, vit, tmp_path_factory.mktemp("short"))
+
+
+@pytest.fixture(scope="session")
 def finished(data, backbone, tmp_path_factory) -> Path:
     """The folder of a finished run of FAIR."""
     from toys import run

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from commands import train
+from short_runs import METHODS, UNTRAINED, USUAL_FORMS, few_are_many, short
 from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from toys import ROOT, arguments, checkpoint, make_data, run, untimed
+from toys import ROOT, arguments, checkpoint, run, untimed
 
 from fairclip.core.distributed import gather_list, main_first, processes, rank
 from fairclip.core.errors import UserError
@@ -23,42 +24,6 @@ from fairclip.method.confidence import masked_cross_entropy
 from fairclip.method.losses import fairness
 from fairclip.views.loading import Batches, build_loader
 from trainers import fair
-
-EPOCHS = 2
-# What makes a run short, and its parameters move. Adam would make much of gradients that are 0 but for rounding.
-OPTIONS = {
-    "FAIR": (
-        "OPTIM.LR",
-        "1e-3",
-        "TRAINER.FAIR.N_CROPS",
-        "2",
-        "TRAINER.FAIR.TOP_K",
-        "1",
-        "TEST.EVERY_EPOCH",
-        "True",
-        "TRAINER.FAIR.CROP_INFERENCE",
-        "True",
-    ),
-    "MUST": ("OPTIM.NAME", "sgd", "OPTIM.LR", "0.1", "TRAINER.MUST.THRESHOLD", "0.4"),
-    "DPA": ("OPTIM.LR", "1e-3"),
-    "microCLIP": ("OPTIM.NAME", "sgd", "OPTIM.LR", "0.01", "TRAINER.MICROCLIP.N_CROPS", "2"),
-    "LaFTer": ("TRAINER.LAFTER.TEXT_STEPS", "5"),
-    "UPL": ("OPTIM.LR", "0.02", "TRAINER.UPL.ENSEMBLE", "2", "OPTIM.WARMUP_EPOCH", "0"),
-    "CPL": ("OPTIM.WARMUP_EPOCH", "0", "TRAINER.CPL.ROUND_EPOCHS", "1", "TRAINER.CPL.STEP", "0.5"),
-    "GRIP": ("OPTIM.WARMUP_EPOCH", "0", "TRAINER.GRIP.ROUND_EPOCHS", "1", "TRAINER.GRIP.STEP", "0.5"),
-    "PromptLearning": ("OPTIM.LR", "0.02", "OPTIM.WARMUP_EPOCH", "0"),
-    "ReCLIP": ("OPTIM.LR", "1e-2", "TRAINER.RECLIP.VISUAL_WEIGHT", "1.0"),
-    "GTA": ("OPTIM.LR", "1e-4"),
-    "LinearProbe": (),
-    "TransCLIP": ("TRAINER.TRANSCLIP.INDUCTIVE", "True"),
-    "ZLaP": (),
-    "StatA": (),
-    "TDA": (),
-    "WCA": ("TRAINER.WCA.N_CROPS", "2"),
-    "CuPL": (),
-}
-FOLDERS = {"LinearProbe": "linear_probe"}
-UNTRAINED = ("TransCLIP", "ZLaP", "StatA", "TDA", "WCA", "CuPL")
 
 
 def torchrun(folder: Path, function, *args) -> list[tuple[str, str]]:
@@ -89,15 +54,6 @@ def said(folder: Path) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"), train=6, test=5)  # 18 and 15 images
-
-
-def job(trainer, data, backbone, out):
-    return (trainer, data, backbone, out, *OPTIONS[trainer], "OPTIM.MAX_EPOCH", str(EPOCHS))
-
-
 class Stopped(Exception):
     pass
 
@@ -115,32 +71,21 @@ def stop_midway(how) -> None:
 
 
 @pytest.fixture(scope="module")
-def one(data, backbone, tmp_path_factory):
-    """Folders of runs in one process, by trainer."""
-    root = tmp_path_factory.mktemp("one")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAIR_CACHE", str(root / "cache"))  # the two processes must not find its features
-        patch.setattr("trainers.must.MANY_CLASSES", 3)  # fairness takes a running average
-        for trainer in OPTIONS:
-            run(*job(trainer, data, backbone, root / trainer))
-    return root
-
-
-@pytest.fixture(scope="module")
-def two(data, backbone, tmp_path_factory):
-    """The same in two processes; `resumed` is a run of FAIR that one process began."""
+def two(few, vit, tmp_path_factory):
+    """The folder of short runs in two processes, by key, and what these said; `resumed` is one of FAIR
+    that one process began."""
     root = tmp_path_factory.mktemp("two")
+    resumed = short("fair", few, vit, root / "resumed")
 
     def worker():
         with processes():
             torch.save(losses_of_parts(), root / f"losses{rank()}.pt")
-            for trainer in OPTIONS:
-                assert train(arguments(*job(trainer, data, backbone, root / trainer))) == 0
-            assert train(arguments(*job("FAIR", data, backbone, root / "resumed"))) == 0
+            for job in (*(short(key, few, vit, root / key) for key in USUAL_FORMS), resumed):
+                assert train(arguments(*job)) == 0
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAIR_CACHE", str(root / "cache"))
-        patch.setattr("trainers.must.MANY_CLASSES", 3)
+        few_are_many(patch)
         with pytest.MonkeyPatch.context() as begun:
             begun.setattr(fair.FAIR, "forward_backward", fair.FAIR.forward_backward)  # put back in the end
 
@@ -149,7 +94,7 @@ def two(data, backbone, tmp_path_factory):
 
             stop_midway(stop)
             with pytest.raises(Stopped):
-                run(*job("FAIR", data, backbone, root / "resumed"))
+                run(*resumed)
         return root, torchrun(root / "logs", worker)
 
 
@@ -157,55 +102,48 @@ def close(a: object, b: object) -> None:
     torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-5)
 
 
-def compare(trainer: str, a: Path, b: Path) -> None:
+def compare(key: str, a: Path, b: Path) -> None:
     """Results, predictions and checkpoints of two runs are the same but for rounding."""
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (a, b))
     assert first.keys() == second.keys()
-    for key in first.keys() - {"epochs", "seconds", "test_seconds", "processes", "versions", "commit"}:
-        assert second[key] == (pytest.approx(first[key]) if isinstance(first[key], float) else first[key]), key
+    for name in first.keys() - {"epochs", "seconds", "test_seconds", "processes", "versions", "commit"}:
+        assert second[name] == (pytest.approx(first[name]) if isinstance(first[name], float) else first[name]), name
     assert len(first["epochs"]) == len(second["epochs"])
     for x, y in zip(untimed(first["epochs"]), untimed(second["epochs"]), strict=True):
         assert y == pytest.approx(x, rel=1e-4, abs=1e-6)
     x, y = (list(csv.reader((folder / "predictions.csv").open())) for folder in (a, b))
-    assert [row[:3] for row in x] == [row[:3] for row in y] and len(x) == 16
+    assert [row[:3] for row in x] == [row[:3] for row in y] and len(x) == 10
     assert [float(row[3]) for row in x[1:]] == pytest.approx([float(row[3]) for row in y[1:]], abs=2e-4)
-    if trainer not in UNTRAINED:
-        name, epoch = FOLDERS.get(trainer, trainer), 1 if trainer == "LinearProbe" else EPOCHS
-        x, y = (checkpoint(folder, name, epoch) for folder in (a, b))
+    if key not in UNTRAINED:
+        x, y = (checkpoint(folder, METHODS[key].trainer) for folder in (a, b))
         for part in ("state_dict", "extra"):
             close(x[part], y[part])
 
 
-@pytest.mark.parametrize("trainer", OPTIONS)
-def test_two_processes_equal_one(trainer, one, two):
-    compare(trainer, one / trainer, two[0] / trainer)
-    assert json.loads((two[0] / trainer / "results.json").read_text())["processes"] == 2
-    assert json.loads((one / trainer / "results.json").read_text())["processes"] == 1
+@pytest.mark.parametrize("key", USUAL_FORMS)
+def test_two_processes_equal_one(key, short_run, two):
+    one, other = short_run(key), two[0] / key
+    compare(key, one, other)
+    assert [json.loads((folder / "results.json").read_text())["processes"] for folder in (one, other)] == [1, 2]
 
 
-def test_training_moved_the_parameters(one, data, backbone, tmp_path):
-    """Else the comparison above would say little."""
-    for trainer in ("FAIR", "MUST", "DPA", "microCLIP", "LaFTer", "UPL", "PromptLearning", "ReCLIP", "GTA"):
-        losses = [record["loss"] for record in json.loads((one / trainer / "results.json").read_text())["epochs"]]
-        assert abs(losses[1] - losses[0]) > 1e-3 * losses[0], trainer
-
-
-def test_the_main_process_alone_writes_and_prints(one, two):
+def test_the_main_process_alone_writes_and_prints(short_run, two):
     root, ((out, _), (other, _)) = two
     assert "Results: " in out and other == ""
-    names = [{file.name for file in (folder / "FAIR").iterdir()} for folder in (one, root)]
+    names = [{file.name for file in folder.iterdir()} for folder in (short_run("fair"), root / "fair")]
     assert names[0] == names[1] == {"config.yaml", "log.txt", "fair", "tensorboard", "predictions.csv", "results.json"}
-    assert len(list((root / "FAIR" / "tensorboard").iterdir())) == 1
+    assert len(list((root / "fair" / "tensorboard").iterdir())) == 1
     assert not list(root.rglob("*.tmp"))
 
 
-def test_begun_by_one_and_ended_by_two(one, two):
-    compare("FAIR", one / "FAIR", two[0] / "resumed")
+def test_begun_by_one_and_ended_by_two(short_run, two):
+    compare("fair", short_run("fair"), two[0] / "resumed")
     assert "Resume" in two[1][0][0]
 
 
-def test_begun_by_two_and_ended_by_one(one, data, backbone, tmp_path, monkeypatch):
+def test_begun_by_two_and_ended_by_one(short_run, few, vit, tmp_path, monkeypatch):
     """One of the two is killed: the other is not left waiting."""
+    job = short("fair", few, vit, tmp_path / "run")
 
     def die():
         if rank() == 1:
@@ -213,13 +151,13 @@ def test_begun_by_two_and_ended_by_one(one, data, backbone, tmp_path, monkeypatc
 
     def worker():
         stop_midway(die)
-        sys.exit(train(arguments(*job("FAIR", data, backbone, tmp_path / "run"))))
+        sys.exit(train(arguments(*job)))
 
     with pytest.raises(ChildFailedError):
         torchrun(tmp_path / "logs", worker)
     assert (tmp_path / "run" / "fair" / "checkpoint").read_text() == "model.pth.tar-1\n"
-    run(*job("FAIR", data, backbone, tmp_path / "run"))
-    compare("FAIR", one / "FAIR", tmp_path / "run")
+    run(*job)
+    compare("fair", short_run("fair"), tmp_path / "run")
 
 
 def test_what_fails_in_one_process_is_said_once_and_ends_both(tmp_path):

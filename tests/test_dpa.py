@@ -11,13 +11,9 @@ from toys import (
     EPOCHS,
     arguments,
     build,
-    check_labels_unused,
     check_refused,
-    check_same_end,
     checkpoint,
-    permute_labels,
     run,
-    run_killed,
     same,
     save_clip,
 )
@@ -88,15 +84,6 @@ def test_image_prototypes(labels):
 def test_image_prototypes_of_duplicates_and_of_one_class():
     image = units(1, D)
     torch.testing.assert_close(image_prototypes(image.expand(3, D), torch.zeros(3).long(), units(1, D, seed=1)), image)
-
-
-def test_permuted_classes_permute_prototypes():
-    features, fallback, labels = units(N, D), units(K, D, seed=1), torch.arange(N) % 3
-    order = torch.tensor([2, 3, 0, 1])  # new class c was class order[c]
-    renamed = order.argsort()[labels]
-    torch.testing.assert_close(
-        image_prototypes(features, renamed, fallback[order]), image_prototypes(features, labels, fallback)[order]
-    )
 
 
 # -- Pseudo-labels and weights -----------------------------------------------------------------------------------------
@@ -303,22 +290,9 @@ def test_resnet_tower_and_a_wrapper_without_index(data, tmp_path, monkeypatch):
     assert (saved["extra"]["memory"]["labels"] >= 0).all()
 
 
-def test_permuted_training_labels_give_identical_weights(finished, data, backbone, tmp_path):
-    out, original = finished
-    results = run("DPA", permute_labels(data, tmp_path / "data"), backbone, tmp_path / "out", *RATE)
-    check_labels_unused("DPA", tmp_path / "out", results, out, original)
-
-
 def test_the_seed_decides(finished, data, backbone, tmp_path):
     run("DPA", data, backbone, tmp_path, *RATE, seed=0)
     assert not same(checkpoint(tmp_path, "DPA")["state_dict"], checkpoint(finished[0], "DPA")["state_dict"])
-
-
-def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path):
-    run_killed("dpa", "DPA", data, backbone, tmp_path, *RATE)
-    assert (tmp_path / "dpa" / "checkpoint").read_text() == "model.pth.tar-1\n"
-    resumed, (out, whole) = run("DPA", data, backbone, tmp_path, *RATE), finished
-    check_same_end("DPA", tmp_path, resumed, out, whole)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +324,6 @@ def test_every_option_matters(finished, data, backbone, tmp_path, opts):
         (("OPTIM.LR", "0.0"), "above 0"),
         (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
         (("DATALOADER.K_TRANSFORMS", "2"), "leave it at 1"),
-        (("DATASET.NUM_SHOTS", "4"), "without labels"),
     ],
 )
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):

@@ -50,7 +50,7 @@ def test_more_epochs(trainer, data, backbone, tmp_path, capsys):
     rates = [[record["lr"] for record in each["epochs"][1:]] for each in (results, fresh)]
     assert rates[0] == rates[1]
     if trainer in BY_EPOCH:
-        check_same_end(trainer, out, results, whole, fresh)
+        check_same_end(trainer, out, whole)
     assert results["config_hash"] not in (fresh["config_hash"], first["config_hash"])
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["RESUME"] == str(before) and config["TRAIN"]["EXTENDS"] == 1
@@ -118,7 +118,7 @@ def test_what_cannot_be_extended(short, data, backbone, tmp_path, capsys):
 
 
 def test_other_settings_of_an_unfinished_run_are_named(data, backbone, tmp_path, capsys):
-    run_killed("fair", "FAIR", data, backbone, tmp_path)
+    run_killed("FAIR", data, backbone, tmp_path)
     check_refused(
         arguments("FAIR", data, backbone, tmp_path, "OPTIM.LR", "0.5", seed=2),
         "unfinished run with OPTIM.LR 0.001 (now 0.5) and seed 1 (now 2): choose another OUTPUT_DIR",

@@ -1,21 +1,15 @@
-"""TEXTS descriptions of DPA and MUST: they start at CuPL's classifier, and are otherwise what they were."""
-
-import shutil
+"""TEXTS descriptions of DPA and MUST: they start at CuPL's classifier."""
 
 import pytest
 import torch
 from toys import (
-    EPOCHS,
     arguments,
     build,
-    check_labels_unused,
     check_refused,
-    check_same_end,
     permute_labels,
-    run,
 )
 
-RATE = ("OPTIM.LR", "1e-3", "TRAIN.CHECKPOINT_FREQ", "1")
+RATE = ("OPTIM.LR", "1e-3")
 TRAINERS = ("DPA", "MUST")
 
 pytestmark = pytest.mark.usefixtures("console")
@@ -34,29 +28,12 @@ def test_the_start_is_the_classifier_of_cupl(trainer, data, backbone, tmp_path):
     cupl = start("CuPL", data, backbone, tmp_path / "cupl")
     built = build(trainer, data, backbone, tmp_path, *described(trainer))
     torch.testing.assert_close(built.model.anchors.weight.detach(), cupl, rtol=0, atol=1e-6)
+    assert built.descriptions["file"] == str(data / "descriptions.json")
     if trainer == "DPA":
         torch.testing.assert_close(built.prototypes, cupl, rtol=0, atol=1e-6)  # P of an empty memory
     else:
         torch.testing.assert_close(built.teacher.model.anchors.weight, cupl, rtol=0, atol=1e-6)
     assert not torch.allclose(start(trainer, data, backbone, tmp_path / "names", *RATE), cupl, atol=1e-2)
-
-
-@pytest.mark.parametrize("trainer", TRAINERS)
-def test_runs_use_no_labels_and_go_on_as_before(trainer, data, backbone, tmp_path):
-    whole = run(trainer, data, backbone, tmp_path / "whole", *described(trainer))
-    assert whole["descriptions"]["file"] == str(data / "descriptions.json")
-
-    mixed = run(trainer, permute_labels(data, tmp_path / "mixed"), backbone, tmp_path / "other", *described(trainer))
-    check_labels_unused(trainer, tmp_path / "other", mixed, tmp_path / "whole", whole)
-
-    shutil.copytree(tmp_path / "whole", half := tmp_path / "half")
-    (half / "results.json").unlink()
-    for epoch in range(2, EPOCHS + 1):
-        (half / trainer.lower() / f"model.pth.tar-{epoch}").unlink()
-    (half / trainer.lower() / "checkpoint").write_text("model.pth.tar-1\n")
-    resumed = run(trainer, data, backbone, half, *described(trainer))
-    assert len(resumed["epochs"]) == EPOCHS
-    check_same_end(trainer, half, resumed, tmp_path / "whole", whole)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

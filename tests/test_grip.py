@@ -10,14 +10,10 @@ from test_upl import probabilities
 from toys import (
     arguments,
     build,
-    check_labels_unused,
     check_refused,
-    check_same_end,
     checkpoint,
     make_data,
-    permute_labels,
     run,
-    run_killed,
 )
 
 from fairclip.method.context import initial_context
@@ -71,21 +67,6 @@ def test_the_first_round_is_labelled_by_names(trainer, data, backbone, tmp_path)
     assert as_boards(extra["chosen"], extra["boards"]) == boards_by_hand(probs, 4, allowed)
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
-def test_permuted_training_labels_give_identical_weights(trainer, finished, data, backbone, tmp_path):
-    permuted = permute_labels(data, tmp_path / "data")
-    results = run(trainer, permuted, backbone, tmp_path / "out", *short(trainer))
-    check_labels_unused(trainer, tmp_path / "out", results, *finished[trainer])
-
-
-def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path):
-    """Killed in the first round's second epoch: it goes on with the images of before, and chooses others later."""
-    run_killed("cpl", "CPL", data, backbone, tmp_path, *short("CPL"))
-    assert (tmp_path / "cpl" / "checkpoint").read_text() == "model.pth.tar-1\n"
-    resumed = run("CPL", data, backbone, tmp_path, *short("CPL"))
-    check_same_end("CPL", tmp_path, resumed, *finished["CPL"])
-
-
 @pytest.mark.parametrize("restart", [True, False])
 def test_a_round_begins(restart, data, backbone, tmp_path):
     trainer = build("GRIP", data, backbone, tmp_path, *short("GRIP", RESTART=restart))
@@ -136,7 +117,6 @@ def test_images_without_labels(backbone, tmp_path):
         ("GRIP", ("TRAINER.GRIP.STEP", "0.0"), "TRAINER.GRIP.STEP 0.0: a share above 0"),
         ("GRIP", ("TRAINER.GRIP.TOP_K", "-1"), "TRAINER.GRIP.TOP_K -1"),
         ("GRIP", ("TRAINER.GRIP.ROUND_EPOCHS", "0"), "TRAINER.GRIP.ROUND_EPOCHS 0"),
-        ("GRIP", ("DATASET.NUM_SHOTS", "4"), "label"),
         ("GRIP", ("INPUT.CUTOUT_N", "2"), "GRIP does not read it"),
         ("CPL", ("TRAINER.CPL.ALPHA", "1.5"), "TRAINER.CPL.ALPHA 1.5: a quantile"),
         ("CPL", ("TRAINER.CPL.GAMMA", "0.0"), "TRAINER.CPL.GAMMA 0.0"),

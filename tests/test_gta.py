@@ -7,16 +7,11 @@ import pytest
 import torch
 from plain_maths import dot, units
 from toys import (
-    EPOCHS,
     arguments,
     build,
-    check_labels_unused,
     check_refused,
-    check_same_end,
     checkpoint,
-    permute_labels,
     run,
-    run_killed,
 )
 
 from fairclip import Predictor
@@ -159,25 +154,11 @@ def build_tokens(text: str) -> torch.Tensor:
     return ClipTokenizer(77)([text])
 
 
-def test_permuted_training_labels_give_identical_weights(finished, data, backbone, tmp_path):
-    out, original = finished
-    results = run("GTA", permute_labels(data, tmp_path / "data"), backbone, tmp_path / "out", *FASTER)
-    check_labels_unused("GTA", tmp_path / "out", results, out, original)
-
-
-def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path):
-    run_killed("gta", "GTA", data, backbone, tmp_path, *FASTER)
-    resumed, (out, whole) = run("GTA", data, backbone, tmp_path, *FASTER), finished
-    check_same_end("GTA", tmp_path, resumed, out, whole)
-    assert len(resumed["epochs"]) == EPOCHS
-
-
 @pytest.mark.parametrize(
     "opts, message",
     [
         (("TRAINER.GTA.PER_CLASS", "0"), "at least 1 image"),
         (("TRAINER.GTA.PROJECTION_RATE", "-1.0"), "must not be negative"),
-        (("DATASET.NUM_SHOTS", "4"), "without labels"),
     ],
 )
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):

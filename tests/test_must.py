@@ -1,6 +1,7 @@
 """MUST without masked image modelling: its formulas against loops in float64, and the trainer as a user runs it."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -12,13 +13,9 @@ from toys import (
     EPOCHS,
     arguments,
     build,
-    check_labels_unused,
     check_refused,
-    check_same_end,
     checkpoint,
-    permute_labels,
     run,
-    run_killed,
     same,
     save_clip,
 )
@@ -74,15 +71,6 @@ def test_an_empty_mask_gives_no_loss_and_no_gradient():
 def test_one_class_costs_nothing():
     labels, mask = confident_labels(torch.ones(B, 1), 0.7)
     assert mask.all() and masked_cross_entropy(torch.randn(B, 1), labels, mask) == 0
-
-
-def test_permuted_classes_permute_labels():
-    probs, order = logits().softmax(dim=1), torch.tensor([2, 0, 3, 1])  # new class c was class order[c]
-    (labels, mask), (renamed, same_mask) = confident_labels(probs, 0.6), confident_labels(probs[:, order], 0.6)
-    assert torch.equal(order[renamed], labels) and torch.equal(mask, same_mask)
-    torch.testing.assert_close(
-        masked_cross_entropy(logits(1)[:, order], renamed, mask), masked_cross_entropy(logits(1), labels, mask)
-    )
 
 
 # -- Teacher -----------------------------------------------------------------------------------------------------------
@@ -266,19 +254,10 @@ def test_many_classes_turn_on_the_running_average(finished, data, backbone, tmp_
     assert not same(checkpoint(tmp_path, "MUST")["state_dict"], checkpoint(finished[0], "MUST")["state_dict"])
 
 
-def test_eval_only_gives_the_reported_accuracy(finished, data, backbone, tmp_path, capsys):
-    out, results = finished
+def test_eval_only_tests_the_student_alone(finished, data, backbone, tmp_path, capsys):
     argv = arguments("MUST", data, backbone, tmp_path, *RATE)
-    assert train(["--eval-only", "--model-dir", str(out), *argv]) == 0
-    said = capsys.readouterr().out
-    assert f"Accuracy on the test images: {results['accuracy']:.2f} %" in said
-    assert "teacher" not in said  # it was not loaded
-
-
-def test_permuted_training_labels_give_identical_weights(finished, data, backbone, tmp_path):
-    out, original = finished
-    results = run("MUST", permute_labels(data, tmp_path / "data"), backbone, tmp_path / "out", *RATE, *SURE)
-    check_labels_unused("MUST", tmp_path / "out", results, out, original)
+    assert train(["--eval-only", "--model-dir", str(finished[0]), *argv]) == 0
+    assert "teacher" not in capsys.readouterr().out  # it was not loaded
 
 
 def test_the_seed_decides(finished, data, backbone, tmp_path):
@@ -286,15 +265,12 @@ def test_the_seed_decides(finished, data, backbone, tmp_path):
     assert not same(checkpoint(tmp_path, "MUST")["state_dict"], checkpoint(finished[0], "MUST")["state_dict"])
 
 
-def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path):
-    run_killed("must", "MUST", data, backbone, tmp_path, *RATE, *SURE)
-    assert (tmp_path / "must" / "checkpoint").read_text() == "model.pth.tar-1\n"
-    resumed, (out, whole) = run("MUST", data, backbone, tmp_path, *RATE, *SURE), finished
-    check_same_end("MUST", tmp_path, resumed, out, whole)
-    assert resumed["ema_accuracy"] == whole["ema_accuracy"]
-    # A finished run that is evaluated again from its last checkpoint has its teacher too.
-    (tmp_path / "results.json").unlink()
-    assert run("MUST", data, backbone, tmp_path, *RATE, *SURE)["ema_accuracy"] == whole["ema_accuracy"]
+def test_a_finished_run_that_is_tested_again_has_its_teacher(finished, data, backbone, tmp_path):
+    out, results = finished
+    shutil.copytree(out, tmp_path / "out")
+    (tmp_path / "out" / "results.json").unlink()
+    again = run("MUST", data, backbone, tmp_path / "out", *RATE, *SURE)
+    assert again["ema_accuracy"] == results["ema_accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +306,6 @@ def test_every_option_matters(finished, data, backbone, tmp_path, opts):
         (("OPTIM.LR", "1e-7"), "LR_MIN"),
         (("OPTIM.WARMUP_EPOCH", "1"), "without warm-up"),
         (("DATALOADER.K_TRANSFORMS", "2"), "leave it at 1"),
-        (("DATASET.NUM_SHOTS", "4"), "without labels"),
     ],
 )
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):

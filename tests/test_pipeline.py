@@ -161,7 +161,7 @@ DEVICE = ("DATALOADER.VIEWS", "device")
 
 def test_fair_trains_and_resumes_with_views_of_the_device(data, backbone, tmp_path):
     whole = toys.run("FAIR", data, backbone, tmp_path / "whole", *DEVICE)
-    toys.run_killed("fair", "FAIR", data, backbone, tmp_path / "killed", *DEVICE)
+    toys.run_killed("FAIR", data, backbone, tmp_path / "killed", *DEVICE)
     resumed = toys.run("FAIR", data, backbone, tmp_path / "killed", *DEVICE)
     assert toys.untimed(resumed["epochs"]) == toys.untimed(whole["epochs"])
     a, b = (toys.checkpoint(tmp_path / name, "FAIR")["state_dict"] for name in ("whole", "killed"))

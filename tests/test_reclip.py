@@ -7,17 +7,12 @@ import pytest
 import torch
 from plain_maths import dot, unit
 from toys import (
-    EPOCHS,
     arguments,
     build,
-    check_labels_unused,
     check_refused,
-    check_same_end,
     checkpoint,
     make_data,
-    permute_labels,
     run,
-    run_killed,
 )
 
 from fairclip import Predictor
@@ -212,19 +207,6 @@ def test_only_agreed_images_train(data, backbone, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
 
 
-def test_permuted_training_labels_give_identical_weights(finished, data, backbone, tmp_path):
-    out, original = finished
-    results = run("ReCLIP", permute_labels(data, tmp_path / "data"), backbone, tmp_path / "out", *FASTER)
-    check_labels_unused("ReCLIP", tmp_path / "out", results, out, original)
-
-
-def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path):
-    run_killed("reclip", "ReCLIP", data, backbone, tmp_path, *FASTER)
-    resumed, (out, whole) = run("ReCLIP", data, backbone, tmp_path, *FASTER), finished
-    check_same_end("ReCLIP", tmp_path, resumed, out, whole)
-    assert len(resumed["epochs"]) == EPOCHS
-
-
 @pytest.mark.parametrize(
     "opts, message",
     [
@@ -232,7 +214,6 @@ def test_a_killed_run_ends_as_if_never_killed(finished, data, backbone, tmp_path
         (("TRAINER.RECLIP.NEIGHBOURS", "0"), "at least 1"),
         (("TRAINER.RECLIP.ALPHA", "1.0"), "below 1"),
         (("TRAINER.RECLIP.VISUAL_WEIGHT", "-1.0"), "must not be negative"),
-        (("DATASET.NUM_SHOTS", "4"), "without labels"),
     ],
 )
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from test_transclip import dot, loop_neighbours, random_case, unit
-from toys import arguments, build, check_refused, make_data, permute_labels, run
+from toys import arguments, build, check_refused, make_data, run
 
 from fairclip.core.errors import UserError
 from fairclip.method.stata import claimed_share, fit, fit_stream
@@ -108,16 +108,6 @@ def test_degenerate_inputs_stay_finite():
         assert all(tensor.isfinite().all() for tensor in fit(features, t, prior.log()))
 
 
-def test_permuted_classes_and_images_permute_the_result():
-    q, t, y = case()
-    classes, images = torch.tensor([2, 0, 3, 1]), torch.randperm(14, generator=torch.Generator().manual_seed(0))
-    z, mu, sigma = fit(q, t, y.log())
-    other = fit(q[images], t[classes], y[images][:, classes].log())
-    torch.testing.assert_close(other.z, z[images][:, classes])
-    torch.testing.assert_close(other.mu, mu[classes])
-    torch.testing.assert_close(other.sigma, sigma[classes])
-
-
 # -- Runs --------------------------------------------------------------------------------------------------------------
 
 
@@ -138,14 +128,6 @@ def test_a_run_is_the_solver_on_the_test_features(data, vit, tmp_path):
     torch.testing.assert_close(logits.softmax(dim=1), expected, rtol=1e-3, atol=1e-5)
     with pytest.raises(UserError, match="a whole split at once"):
         trainer.model_inference(next(iter(trainer.test_loader))["img"])
-
-
-@pytest.mark.parametrize("online", ["False", "True"])
-def test_permuted_labels_change_nothing(data, vit, tmp_path, online):
-    permuted, options = permute_labels(data, tmp_path / "data", "test"), ("TRAINER.STATA.ONLINE", online)
-    built = (build("StatA", d, vit, tmp_path, *options) for d in (data, permuted))
-    a, b = (t.predict(t.test_loader, "test") for t in built)
-    assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(

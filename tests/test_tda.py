@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from test_transclip import dot
-from toys import arguments, build, check_refused, make_data, permute_labels, run
+from toys import arguments, build, check_refused, make_data, run
 
 from fairclip.core.errors import UserError
 from fairclip.method.tda import Negative, Positive, stream_scores
@@ -72,12 +72,6 @@ def test_later_images_play_no_part():
     torch.testing.assert_close(stream_scores(q[:25], logits[:25]), stream_scores(q, logits)[:25], rtol=0, atol=0)
 
 
-def test_permuted_classes_permute_the_result():
-    q, logits = random_case()
-    order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(stream_scores(q, logits[:, order]), stream_scores(q, logits)[:, order])
-
-
 # -- Runs --------------------------------------------------------------------------------------------------------------
 
 
@@ -100,12 +94,6 @@ def test_a_run_is_a_stream_in_the_order_of_the_seed(data, vit, tmp_path):
     assert not torch.equal(other.predict(other.test_loader, "test"), logits)
     with pytest.raises(UserError, match="one after another"):
         trainer.model_inference(next(iter(trainer.test_loader))["img"])
-
-
-def test_permuted_labels_change_nothing(data, vit, tmp_path):
-    permuted = permute_labels(data, tmp_path / "data", "test")
-    a, b = (t.predict(t.test_loader, "test") for t in (build("TDA", d, vit, tmp_path) for d in (data, permuted)))
-    assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
 """TransCLIP: each update against a loop in float64, and runs through train.py."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from commands import train
 from plain_maths import dot, unit
-from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run, save_clip
+from toys import CLASSES, arguments, build, check_refused, make_data, run, save_clip
 
 from fairclip.backbones.makers import load_backbone
 from fairclip.core.errors import UserError
@@ -206,16 +204,6 @@ def test_degenerate_inputs_stay_finite():
     assert torch.equal(update_means(q, torch.zeros_like(y), y.new_ones(4, 6)), y.new_ones(4, 6))
 
 
-def test_permuted_classes_and_images_permute_the_result():
-    q, y = random_case()
-    classes, images = torch.tensor([2, 0, 3, 1]), torch.randperm(14, generator=torch.Generator().manual_seed(0))
-    z, mu, sigma = fit(q, y.log())
-    other = fit(q[images], y[images][:, classes].log())
-    torch.testing.assert_close(other.z, z[images][:, classes])
-    torch.testing.assert_close(other.mu, mu[classes])
-    torch.testing.assert_close(other.sigma, sigma)
-
-
 def test_the_matrix_of_cosines_is_never_whole(monkeypatch):
     """20,000 images must fit: the largest array on the way has chunk x N numbers."""
     sizes = []
@@ -294,14 +282,6 @@ def test_inductive_scores_images_one_by_one(data, backbone, tmp_path):
     assert len(z) == 24 and torch.equal(mu, trainer.gaussians[0]) and torch.equal(sigma, trainer.gaussians[1])
 
 
-def test_permuted_training_labels_change_nothing(data, vit, tmp_path):
-    permuted = permute_labels(data, tmp_path / "data")
-    assert json.loads((permuted / "split.json").read_text()) != json.loads((data / "split.json").read_text())
-    first, second = (build("TransCLIP", d, vit, tmp_path / "out", *INDUCTIVE) for d in (data, permuted))
-    a, b = (t.predict(t.test_loader, "test") for t in (first, second))
-    assert torch.equal(a, b) and all(map(torch.equal, first.gaussians, second.gaussians))
-
-
 def test_a_run_again_gives_the_same(data, vit, tmp_path, cache):
     first = run("TransCLIP", data, vit, tmp_path / "a", *INDUCTIVE)
     for file in (cache / "features").iterdir():
@@ -309,13 +289,6 @@ def test_a_run_again_gives_the_same(data, vit, tmp_path, cache):
     assert run("TransCLIP", data, vit, tmp_path / "b", *INDUCTIVE)["macro_f1"] == first["macro_f1"]
     kept = [(tmp_path / name / "predictions.csv").read_text() for name in "ab"]
     assert kept[0] == kept[1] and kept[0].count("\n") == 1 + 4 * len(CLASSES)
-
-
-def test_eval_only_fits_again(data, vit, tmp_path, capsys):
-    accuracy = run("TransCLIP", data, vit, tmp_path / "run", *INDUCTIVE)["accuracy"]
-    argv = ["--eval-only", "--model-dir", str(tmp_path / "run")]
-    assert train(argv + arguments("TransCLIP", data, vit, tmp_path / "eval", *INDUCTIVE)) == 0
-    assert capsys.readouterr().out.count(f"Accuracy on the test images: {accuracy:.2f} %") == 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from plain_maths import dot
-from toys import CLASSES, arguments, build, check_refused, make_data, permute_labels, run
+from toys import CLASSES, arguments, build, check_refused, make_data, run
 
 from fairclip.core.errors import UserError
 from fairclip.method import zlap
@@ -97,14 +97,6 @@ def test_scores_of_other_images(chosen):
     close(zlap.scores_of_others(queries, features, texts, z, 5, 3.0), expected)
 
 
-def test_permuted_classes_and_images_permute_the_result():
-    features, texts = random_case()
-    classes, images = torch.tensor([2, 0, 3, 1]), torch.randperm(14, generator=torch.Generator().manual_seed(0))
-    z, other = solve(features, texts), solve(features[images], texts[classes])
-    torch.testing.assert_close(other[:4], z[:4][classes][:, classes], rtol=0, atol=1e-6)
-    torch.testing.assert_close(other[4:], z[4:][images][:, classes], rtol=0, atol=1e-6)
-
-
 def test_degenerate_inputs_stay_finite():
     features, texts = random_case()
     for q in (features[:1].expand(14, -1), -texts[:1].expand(3, -1), features[:1]):
@@ -176,14 +168,6 @@ def test_descriptions_in_the_place_of_names(data, vit, tmp_path, name):
     assert torch.equal(made.model.anchors(), cupl.model.anchors())
     assert not torch.equal(made.model.anchors(), build(name, data, vit, tmp_path).model.anchors())
     assert made.descriptions["file"] == str(file)
-
-
-@pytest.mark.parametrize("setup, part", [("inductive", "train"), ("inductive", "test"), ("transductive", "test")])
-def test_permuted_labels_change_nothing(data, vit, tmp_path, setup, part):
-    permuted = permute_labels(data, tmp_path / "data", part)
-    built = [build("ZLaP", d, vit, tmp_path / "out", "TRAINER.ZLAP.SETUP", setup) for d in (data, permuted)]
-    a, b = (trainer.predict(trainer.test_loader, "test") for trainer in built)
-    assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(
