@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from fairclip.core.errors import require
 from fairclip.method.anchors import relevance_mean
 from fairclip.method.wca import cross_alignment
+from fairclip.run.checks import check_crop_sides
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.zero_shot import ZeroShotTrainer
 from fairclip.views.views import RandomCrops
@@ -98,7 +99,4 @@ class WCA(FrozenFeatures, ZeroShotTrainer):
         super().check_cfg(cfg)
         opt = cfg.TRAINER.WCA
         require(opt.N_CROPS >= 1, f"TRAINER.WCA.N_CROPS {opt.N_CROPS}: WCA needs at least one crop")
-        require(
-            0 < opt.ALPHA <= opt.BETA <= 1,
-            f"TRAINER.WCA: crops need 0 < ALPHA <= BETA <= 1, got ALPHA {opt.ALPHA}, BETA {opt.BETA}",
-        )
+        check_crop_sides(opt, "TRAINER.WCA")

@@ -18,6 +18,7 @@ from fairclip.backbones.architecture import check_finite
 from fairclip.backbones.hugging_face import from_hugging_face, is_hugging_face
 from fairclip.core.errors import UserError, require
 from fairclip.core.reading import in_a_line, read_json
+from fairclip.core.safetensors_files import read_safetensors
 from fairclip.core.tensor_files import check_zip
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")  # keys under which people keep a state dict
@@ -58,7 +59,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
 def _read(file: Path) -> object:
     """What a file holds, tensors alone."""
     if file.suffix == ".safetensors":
-        return _read_safetensors(file)
+        return read_safetensors(file)
     try:
         if zipfile.is_zipfile(file):
             check_zip(file)
@@ -77,17 +78,6 @@ def _read(file: Path) -> object:
         raise UserError(
             f"{file} is neither a TorchScript archive nor a state dict of tensors, nor a .safetensors file: {reason}"
         ) from error
-
-
-def _read_safetensors(file: Path) -> object:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(f"{file} needs the package safetensors: pip install safetensors") from error
-    try:
-        return load_file(file)
-    except Exception as error:
-        raise UserError(f"{file} is not a whole .safetensors file: {in_a_line(error)}") from error
 
 
 def _is_pickle(file: Path) -> bool:

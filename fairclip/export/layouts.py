@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fairclip.backbones.backbone import Backbone
 from fairclip.backbones.hugging_face import config_of, to_hugging_face
 from fairclip.backbones.network import Architecture
 from fairclip.core.errors import UserError, require
+from fairclip.core.safetensors_files import plain, write_safetensors
 from fairclip.export.classifier import Classifier
 
 Facts = Mapping[str, Any]  # of the images: size, mean, std, interpolation, resize
@@ -29,7 +29,7 @@ def openai(backbone: Backbone, classifier: Classifier, facts: Facts, folder: Pat
 
 def safetensors(backbone: Backbone, classifier: Classifier, facts: Facts, folder: Path) -> list[str]:
     """The same tensors under the same names, as .safetensors."""
-    save_tensors(backbone.openai.state_dict(), folder / "model.safetensors")
+    write_safetensors(backbone.openai.state_dict(), folder / "model.safetensors")
     return ["model.safetensors"]
 
 
@@ -51,7 +51,7 @@ def open_clip(backbone: Backbone, classifier: Classifier, facts: Facts, folder: 
         "preprocess_cfg": {"resize_mode": facts["resize"], **{name: facts[name] for name in PIXELS}},
     }
     write_json(config, folder / files[0])
-    save_tensors((model or backbone.whole).state_dict(), folder / files[1])
+    write_safetensors((model or backbone.whole).state_dict(), folder / files[1])
     return files
 
 
@@ -100,7 +100,7 @@ def hugging_face(backbone: Backbone, classifier: Classifier, facts: Facts, folde
         "image_std": list(facts["std"]),
     }
     write_json(images, folder / "preprocessor_config.json")
-    save_tensors(to_hugging_face(model.state_dict()), folder / "model.safetensors", {"format": "pt"})
+    write_safetensors(to_hugging_face(model.state_dict()), folder / "model.safetensors", {"format": "pt"})
     return ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
@@ -147,20 +147,6 @@ LAYOUTS: dict[str, Layout] = {
     "onnx": onnx,
     "torchscript": torchscript,
 }
-
-
-def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, each with memory of its own."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-
-
-def save_tensors(state: Mapping[str, Tensor], file: Path, about: dict[str, str] | None = None) -> None:
-    """Raises UserError where the package safetensors is missing."""
-    try:
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise UserError("this layout needs the package safetensors: pip install safetensors") from error
-    save_file(plain(state), file, about)
 
 
 def write_json(content: Mapping[str, Any], file: Path) -> None:

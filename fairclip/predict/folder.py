@@ -15,7 +15,8 @@ from torch import Tensor
 from fairclip.backbones.open_clip_models import FOLDER, HUB, PREFIX
 from fairclip.core.errors import UserError, few, require
 from fairclip.core.files import atomic
-from fairclip.core.reading import in_a_line, read_json
+from fairclip.core.reading import read_json
+from fairclip.core.safetensors_files import read_safetensors, write_safetensors
 from fairclip.core.tensor_files import digest_of
 from fairclip.predict.card import model_card
 from fairclip.predict.folder_facts import check_facts
@@ -44,7 +45,7 @@ def write_folder(trained: TrainedModel, folder: Path) -> None:
     require(not folder.exists() or folder.is_dir(), f"{folder} is a file: name a folder")
     require(not (folder / "config.yaml").exists(), f"{folder} is the folder of a run: name another one for the model")
     tensors = {ANCHORS: trained.anchors, **trained.state_dict}
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    tensors = dict(sorted(tensors.items()))
     facts = {
         "format": FORMAT,
         "classnames": trained.classnames,
@@ -59,7 +60,7 @@ def write_folder(trained: TrainedModel, folder: Path) -> None:
     read_back = json.loads(text)
     check_facts({key: read_back[key] for key in read_back if key != "format"}, folder / FACTS)
     with atomic(folder / MODEL) as temporary:
-        save_tensors(tensors, temporary)
+        write_safetensors(tensors, temporary, {"format": "pt"})
     if not (folder / CARD).exists():
         with atomic(folder / CARD) as temporary:
             temporary.write_text(model_card(trained, shared_name(trained.backbone)), encoding="utf-8")
@@ -90,17 +91,6 @@ def is_here(backbone: str) -> bool:
     _, place = file_in(backbone)
     path = Path(place).expanduser()
     return bool(place) and (path.is_absolute() or ".." in path.parts or path.exists())
-
-
-def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    try:
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise UserError(NEEDED) from error
-    save_file(tensors, file, {"format": "pt"})
-
-
-NEEDED = "a folder of a shared model needs the package safetensors: pip install safetensors"
 
 
 # -- Reading -----------------------------------------------------------------------------------------------------------
@@ -148,14 +138,7 @@ def read_tensors(file: Path, classes: int, digest: str | None = None) -> dict[st
 
     Args: digest, that the tensors must have; None: not known, as of folders from before it was noted.
     """
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(NEEDED) from error
-    try:
-        tensors = load_file(file)
-    except Exception as error:  # the package has errors of its own
-        raise UserError(f"{file} is not a whole .safetensors file: {in_a_line(error)}") from error
+    tensors = read_safetensors(file)
     others = sorted(name for name in tensors if name != ANCHORS and not name.startswith("visual."))
     require(not others, f"{file} has tensors that no model of ours has: {few(others)}")
     require(ANCHORS in tensors, f"{file} has no tensor {ANCHORS}, the class vectors")

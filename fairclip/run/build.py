@@ -51,6 +51,11 @@ class Built(TrainerX):
         with core_as_details():
             super().__init__(with_backbone_facts(cfg))
 
+    @classmethod
+    def trains_by_steps(cls) -> bool:
+        """Whether it takes steps, epoch after epoch: others fit at once, or not at all."""
+        return cls.forward_backward != TrainerX.forward_backward
+
     @property
     def options(self) -> CfgNode:
         """The trainer's own config node."""
@@ -59,7 +64,7 @@ class Built(TrainerX):
     def check_cfg(self, cfg: CfgNode) -> None:
         """A subclass adds its own keys. What cannot work is said here, before anything is loaded."""
         checks.check_settings(cfg)
-        checks.check_processes(cfg, trains=type(self).forward_backward != TrainerX.forward_backward)
+        checks.check_processes(cfg, trains=self.trains_by_steps())
         self.config_hash = run_hash(cfg)
         self.seed = cfg.SEED if cfg.SEED >= 0 else from_main(secrets.randbits(31))
         if cfg.SEED < 0:  # what is random before the first epoch follows it, too

@@ -74,6 +74,6 @@ def check_extension(folder: str, cfg: CfgNode, results: dict[str, Any]) -> None:
 
 def trains_by_steps(trainer: str) -> bool:
     """Whether this is a trainer of ours that takes steps, epoch after epoch."""
-    from dassl.engine import TRAINER_REGISTRY, TrainerX
+    from dassl.engine import TRAINER_REGISTRY
 
-    return is_ours(trainer) and TRAINER_REGISTRY.get(trainer).forward_backward != TrainerX.forward_backward
+    return is_ours(trainer) and TRAINER_REGISTRY.get(trainer).trains_by_steps()

@@ -41,10 +41,10 @@ def check_given(cfg: CfgNode, before: CfgNode, given: Sequence[str], modules: Se
         given: the keys, dotted.
         modules: the plugins.
     """
-    from dassl.engine import TRAINER_REGISTRY, TrainerX
+    from dassl.engine import TRAINER_REGISTRY
 
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    trains = trainer.forward_backward != TrainerX.forward_backward
+    trains = trainer.trains_by_steps()
     read = (*READ_BY_ALL, *trainer.reads, f"TRAINER.{cfg.TRAINER.NAME.upper()}.*")
     if trains:
         read += (*READ_IN_TRAINING, *(f"OPTIM.{key}" for key in KEYS_OF.get(cfg.OPTIM.NAME, ())))
