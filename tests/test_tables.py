@@ -162,10 +162,10 @@ def test_many_data_sets_have_a_row_each(suite, capsys):
 
 
 def test_many_data_sets_with_some_missing_or_with_more_seeds(suite, capsys):
-    finish(suite / "synth_cars_s6/FAIR/tiny/seed2", 80)  # without a partner
+    finish(suite / "synth_cars_s6_backlight/FAIR/tiny/seed2", 80)  # without a partner
     rows = cells(shown(suite, "--datasets", "fine13", capsys=capsys).split("by data set")[0])
     assert rows["Plain self-training"][1:3] == ["+7.00 [+4.65, +9.35]", "13 of 13"]
-    finish(suite / "synth_cars_s6/FAIR/tiny_plain/seed2", 65)  # 15 behind; its mean with seed 1's 2 is 8.5
+    finish(suite / "synth_cars_s6_backlight/FAIR/tiny_plain/seed2", 65)  # 15 behind; its mean with seed 1's 2 is 8.5
     rows = cells(shown(suite, "--datasets", "fine13", capsys=capsys).split("by data set")[0])
     assert rows["Plain self-training"][1].startswith("+7.50 [")  # 7 + (8.5 - 2) / 13
     (suite / "synth_cars_s9_sodium/FAIR/tiny_plain/seed1/results.json").unlink()
