@@ -10,12 +10,12 @@ plain self-training that `fair run fair` trains beside FAIR (TAG=mine_plain thos
 
 import argparse
 
+from fairclip.compare.calls import fair_command
 from fairclip.compare.methods import find_method, read_methods, variants
 from fairclip.compare.plan import (
     Experiment,
     Job,
     check_data,
-    fair_command,
     find_dataset,
     read_experiment,
     require_config,

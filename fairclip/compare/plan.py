@@ -1,8 +1,7 @@
-"""Which runs belong to a comparison: data sets x methods x seeds, each with its folder and its command."""
+"""Which runs belong to a comparison: data sets x methods x seeds, each with its folder and its arguments."""
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from fairclip.compare.methods import Method, variants
 from fairclip.compare.runs import Column, run_folder
 from fairclip.compare.suites import read_suites
 from fairclip.core.errors import UserError, require
-from fairclip.core.places import CONFIGS, DATA, HOME, PACKAGE, SHARE
+from fairclip.core.places import CONFIGS, DATA
 from fairclip.data.synth.lights import BLUE_HOUR, LIGHTS
 
 OUTPUT = DATA.with_name("output")  # where results go by default
@@ -235,29 +234,3 @@ def seeds_of(method: Method, parent: Path, seeds: Sequence[int]) -> list[int]:
     names = (path.parent.name.removeprefix("seed") for path in parent.glob("seed*/results.json"))
     finished = sorted(int(name) for name in names if name.isdecimal())
     return [seed for seed in seeds if seed in finished][:1] or finished[:1] or list(seeds[:1])
-
-
-def command(arguments: Sequence[str]) -> list[str]:
-    """How `fair train` is called from anywhere, by this very Python."""
-    if HOME == SHARE:
-        return [sys.executable, "-m", PACKAGE.name, "train", *arguments]
-    return [sys.executable, str(HOME / "train.py"), *arguments]
-
-
-def child_environment() -> dict[str, str]:
-    """The environment of a command that must find this package, wherever it was imported from."""
-    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def fair_command() -> str:
-    """How the user calls `fair` from the current folder."""
-    if HOME != SHARE and (script := HOME / "scripts" / "fair.sh").is_file():
-        return f"bash {relative(script)}"
-    installed = Path(sys.executable).with_name("fair")
-    return "fair" if shutil.which("fair") == str(installed) else str(installed)
-
-
-def relative(path: Path) -> str:
-    """From the current folder, where it is below that."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fairclip.compare.calls import fair_command, relative
 from fairclip.compare.checks import check_jobs
 from fairclip.compare.forms import as_text
 from fairclip.compare.methods import Method, find_method, of_trainer, read_methods, rows_beside
@@ -22,12 +23,10 @@ from fairclip.compare.plan import (
     DataSet,
     Experiment,
     check_data,
-    fair_command,
     find_dataset,
     known_datasets,
     plan,
     read_experiment,
-    relative,
     require_config,
     with_config,
 )
