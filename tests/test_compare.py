@@ -12,7 +12,7 @@ from commands import command
 from made_up_runs import finish
 from test_runner import called, standin  # noqa: F401 (a fixture)
 
-from fairclip.compare import compare_command, plan, run_command
+from fairclip.compare import calls, compare_command, plan, run_command
 from fairclip.compare.checks import check_jobs
 from fairclip.core.errors import UserError
 from fairclip.core.places import HOME
@@ -29,7 +29,7 @@ def folder(standin, monkeypatch) -> Path:  # noqa: F811
     monkeypatch.setenv("OUTPUT", "results")
     for module in (compare_command, run_command):
         monkeypatch.setattr(module, "check_jobs", lambda jobs, data=True: None)
-    monkeypatch.setattr(compare_command, "command", plan.command)
+    monkeypatch.setattr(compare_command, "command", calls.command)
     return standin
 
 

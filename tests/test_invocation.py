@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fairclip.compare.plan import child_environment
+from fairclip.compare.calls import child_environment
 from fairclip.core import invocation
 
 ROOT = Path(__file__).resolve().parents[1]

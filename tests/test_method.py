@@ -13,7 +13,8 @@ from fairclip.method.anchors import Anchors, description_anchors
 from fairclip.method.crop_alignment import aggregate, alignment_scores, crop_weights, select_crops
 from fairclip.method.label_weights import SCHEMES, self_training_weight
 from fairclip.method.losses import fairness, weighted_cross_entropy
-from fairclip.views.views import FixedCrops, Normalize, Views, crop_boxes, resize_box, to_bytes
+from fairclip.views.normalize import Normalize
+from fairclip.views.views import FixedCrops, Views, crop_boxes, resize_box, to_bytes
 
 B, N, K, M, D, TAU = 5, 6, 4, 3, 8, 20.0
 

@@ -210,7 +210,7 @@ def test_comments_and_classes_with_a_hash(tmp_path):
 
 def test_names_that_are_not_utf8_lose_nothing(tmp_path, backbone, monkeypatch):  # noqa: F811
     from fairclip.core.csv_files import as_csv
-    from fairclip.predict.command import find_images
+    from fairclip.predict.classify import find_images
 
     make(tmp_path, [f"{part}/{name}/{BROKEN_NAME}{i}.png" for part in ("train", "test") for name in (BROKEN_NAME, "b")
                     for i in range(2)])  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import finish
 
-from fairclip.compare import plan
+from fairclip.compare import calls, plan
 from fairclip.compare.methods import USUAL, read_methods
 from fairclip.compare.plan import Experiment, Job, find_dataset, read_experiment
 from fairclip.compare.suites import expand, read_suites
@@ -180,14 +180,14 @@ def test_a_data_folder_that_was_named_must_be_there(experiment):
 
 
 def test_a_run_is_called_from_anywhere(tmp_path, monkeypatch):
-    assert plan.command(["--seed", "1"]) == [sys.executable, str(HOME / "train.py"), "--seed", "1"]
+    assert calls.command(["--seed", "1"]) == [sys.executable, str(HOME / "train.py"), "--seed", "1"]
     # As after an installation from a wheel, in a folder and an environment that know nothing of the package.
-    monkeypatch.setattr(plan, "SHARE", HOME)
-    assert plan.command(["--seed", "1"]) == [sys.executable, "-m", "fairclip", "train", "--seed", "1"]
+    monkeypatch.setattr(calls, "SHARE", HOME)
+    assert calls.command(["--seed", "1"]) == [sys.executable, "-m", "fairclip", "train", "--seed", "1"]
     monkeypatch.setenv("PYTHONPATH", "/theirs")
-    environment = plan.child_environment()
+    environment = calls.child_environment()
     assert environment["PYTHONPATH"] == os.pathsep.join([str(HOME), "/theirs"])
     done = subprocess.run(
-        plan.command(["--help"]), cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        calls.command(["--help"]), cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert "--dataset-config-file" in done.stdout

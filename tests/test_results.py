@@ -14,13 +14,12 @@ from yacs.config import CfgNode
 from fairclip.core.csv_files import harmless, original
 from fairclip.core.errors import UserError
 from fairclip.core.files import atomic
-from fairclip.run import results
+from fairclip.run import provenance
+from fairclip.run.provenance import commit, versions
 from fairclip.run.results import (
-    commit,
     config_hash,
     read_predictions,
     read_results,
-    versions,
     write_predictions,
     write_results,
 )
@@ -193,7 +192,7 @@ def test_commit(tmp_path, monkeypatch):
 
     for name in [name for name in os.environ if name.startswith("GIT_")]:  # set while a git hook runs the tests
         monkeypatch.delenv(name)
-    monkeypatch.setattr(results, "HOME", tmp_path)
+    monkeypatch.setattr(provenance, "HOME", tmp_path)
     assert commit() is None  # no repository
     git("init", "-q")
     assert commit() is None  # no commit
@@ -207,9 +206,9 @@ def test_commit(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("2")
     assert commit() == head + "-dirty"
     (tmp_path / "inner").mkdir()
-    monkeypatch.setattr(results, "HOME", tmp_path / "inner")
+    monkeypatch.setattr(provenance, "HOME", tmp_path / "inner")
     assert commit() is None  # somebody else's repository
-    monkeypatch.setattr(results, "HOME", tmp_path)
+    monkeypatch.setattr(provenance, "HOME", tmp_path)
     monkeypatch.setenv("PATH", "")
     assert commit() is None  # no git
 

@@ -11,7 +11,7 @@ import pytest
 from forked import Forked
 
 from fairclip import cli
-from fairclip.compare import compare_command, plan, run_command, runner
+from fairclip.compare import calls, compare_command, plan, run_command, runner
 from fairclip.compare.methods import USUAL, read_methods
 from fairclip.compare.plan import Experiment, Job, find_dataset
 from fairclip.compare.progress import Progress, clock_time
@@ -24,7 +24,7 @@ TESTS = Path(__file__).resolve().parent
 def standin(tmp_path, monkeypatch) -> Path:
     """The folder in which the stand-in logs how it is called."""
     monkeypatch.setenv("STANDIN", str(tmp_path))
-    monkeypatch.setattr(plan, "command", lambda arguments: [sys.executable, str(TESTS / "standin.py"), *arguments])
+    monkeypatch.setattr(calls, "command", lambda arguments: [sys.executable, str(TESTS / "standin.py"), *arguments])
     return tmp_path
 
 

@@ -42,7 +42,7 @@ from fairclip.bench.weights import SHAPES, weights_of
 from fairclip.core.files import atomic
 from fairclip.core.log import log
 from fairclip.core.toolbox import use_dassl
-from fairclip.run.results import commit, versions
+from fairclip.run.provenance import commit, versions
 from fairclip.views.loading import cores
 
 PARTS: dict[str, Callable[[TrainerFactory, Settings], dict[str, Any]]] = {

@@ -17,6 +17,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from fairclip.compare.calls import command
 from fairclip.compare.checks import check_jobs
 from fairclip.compare.methods import USUAL, Method, find_method, find_table, read_methods
 from fairclip.compare.plan import (
@@ -26,7 +27,6 @@ from fairclip.compare.plan import (
     Experiment,
     Job,
     check_data,
-    command,
     find_dataset,
     known_datasets,
     known_suites,

@@ -1,4 +1,4 @@
-"""Which runs belong to a comparison: data sets x methods x seeds, each with its folder and its command."""
+"""Which runs belong to a comparison: data sets x methods x seeds, each with its folder and its arguments."""
 
 import os
 import re
@@ -11,8 +11,8 @@ from fairclip.compare.methods import Method, variants
 from fairclip.compare.runs import Column, run_folder
 from fairclip.compare.suites import read_suites
 from fairclip.core.errors import UserError, require
-from fairclip.core.invocation import VARIABLE, fair_command
-from fairclip.core.places import CONFIGS, DATA, HOME, PACKAGE, SHARE
+from fairclip.core.invocation import fair_command
+from fairclip.core.places import CONFIGS, DATA
 from fairclip.data.synth.lights import BLUE_HOUR, LIGHTS
 
 OUTPUT = DATA.with_name("output")  # where results go by default
@@ -236,17 +236,3 @@ def seeds_of(method: Method, parent: Path, seeds: Sequence[int]) -> list[int]:
     names = (path.parent.name.removeprefix("seed") for path in parent.glob("seed*/results.json"))
     finished = sorted(int(name) for name in names if name.isdecimal())
     return [seed for seed in seeds if seed in finished][:1] or finished[:1] or list(seeds[:1])
-
-
-def command(arguments: Sequence[str]) -> list[str]:
-    """How `fair train` is called from anywhere, by this very Python."""
-    if HOME == SHARE:
-        return [sys.executable, "-m", PACKAGE.name, "train", *arguments]
-    return [sys.executable, str(HOME / "train.py"), *arguments]
-
-
-def child_environment() -> dict[str, str]:
-    """The environment of a command that must find this package, wherever it was imported from, and name `fair` as the
-    user called it."""
-    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), VARIABLE: fair_command()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from fairclip.compare import plan
+from fairclip.compare import calls
 from fairclip.compare.plan import Job
 from fairclip.compare.progress import Progress
 from fairclip.run.results import PREDICTIONS
@@ -90,11 +90,11 @@ class Runner:
         job.folder.mkdir(parents=True, exist_ok=True)
         with nullcontext() if self.shown else open(job.folder / LOG, "wb") as log:
             process = subprocess.Popen(
-                plan.command(job.arguments),
+                calls.command(job.arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=None if self.shown else subprocess.STDOUT,
-                env=plan.child_environment(),
+                env=calls.child_environment(),
                 start_new_session=True,
             )
         self.running[pool.submit(process.wait)] = job, process

@@ -37,7 +37,8 @@ from fairclip.predict.folder import is_shared, read_folder, write_folder
 from fairclip.predict.hub import pull, push
 from fairclip.predict.images import Picture, rgb_batches
 from fairclip.predict.runs import TrainedModel, read_trained, write_saved
-from fairclip.views.views import Box, FixedCrops, Normalize, whole_view
+from fairclip.views.normalize import Normalize
+from fairclip.views.views import Box, FixedCrops, whole_view
 
 
 class Predictor:

@@ -31,7 +31,8 @@ from fairclip.run.memory import MemoryGuard
 from fairclip.run.optimizers import build_optimizer
 from fairclip.run.settings import backbone_options, run_hash, with_backbone_facts, with_input_size
 from fairclip.run.state import Kept
-from fairclip.views.views import Normalize, whole_view
+from fairclip.views.normalize import Normalize
+from fairclip.views.views import whole_view
 
 
 class Built(TrainerX):

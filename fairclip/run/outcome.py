@@ -18,7 +18,8 @@ from fairclip.run import checkpoints, resume
 from fairclip.run.build import Built
 from fairclip.run.evaluation import accuracy, check_finite, evaluate, map_batches, more_figures, save_predictions
 from fairclip.run.finished import another_tower
-from fairclip.run.results import commit, versions, write_results
+from fairclip.run.provenance import commit, versions
+from fairclip.run.results import write_results
 from fairclip.views.loading import Images, images_of
 
 
