@@ -24,7 +24,7 @@ from fairclip.core.log import log, show_messages
 from fairclip.core.toolbox import use_dassl
 from fairclip.method.anchors import AnchorClassifier, text_anchors
 from fairclip.predict.classifier import backbone_of, build_classifier, precision_on
-from fairclip.predict.command import classify
+from fairclip.predict.classify import classify
 from fairclip.predict.draw import draw_page, save_page
 from fairclip.predict.examples import even
 from fairclip.predict.explanation import Example
