@@ -213,7 +213,7 @@ def test_only_agreed_images_train(data, backbone, tmp_path):
         (("TRAINER.RECLIP.DIRECTIONS", "1"), "at least 2"),
         (("TRAINER.RECLIP.NEIGHBOURS", "0"), "at least 1"),
         (("TRAINER.RECLIP.ALPHA", "1.0"), "below 1"),
-        (("TRAINER.RECLIP.VISUAL_WEIGHT", "-1.0"), "must not be negative"),
+        (("TRAINER.RECLIP.VISUAL_WEIGHT", "-1.0"), "must be at least 0"),
     ],
 )
 def test_mistakes(data, backbone, tmp_path, capsys, opts, message):

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from fairclip.core.errors import require
 from fairclip.core.log import details, log
 from fairclip.method.linear_probe import ProbeClassifier, regularisation_path
+from fairclip.run.checks import check_least
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.settings import write_config
 from fairclip.views.loading import Images, images_of
@@ -125,4 +126,4 @@ class LinearProbe(FrozenFeatures):
             opt.L2 and all(isinstance(value, (int, float)) and value > 0 for value in opt.L2),
             f"TRAINER.LINEARPROBE.L2 {opt.L2}: give one or more numbers above 0, such as (0.001,)",
         )
-        require(opt.ITERATIONS >= 1, f"TRAINER.LINEARPROBE.ITERATIONS {opt.ITERATIONS}: it must be at least 1")
+        check_least(opt, "TRAINER.LINEARPROBE", ITERATIONS=1)

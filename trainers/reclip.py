@@ -27,7 +27,7 @@ from fairclip.method.prototypes import image_prototypes
 from fairclip.method.reclip import BothLogits, TwoLearners, pseudo_labels, usual_directions
 from fairclip.method.two_towers import name_tokens
 from fairclip.run.base import AdaptationTrainer
-from fairclip.run.checks import check_label_free
+from fairclip.run.checks import check_label_free, check_least
 from fairclip.text.templates import prompts_of
 
 
@@ -181,6 +181,5 @@ class ReCLIP(AdaptationTrainer):
             opt.DIRECTIONS == 0 or opt.DIRECTIONS >= 2,
             f"{node}.DIRECTIONS {opt.DIRECTIONS}: at least 2, of which the first is dropped, or 0 for the usual number",
         )
-        require(opt.NEIGHBOURS >= 1, f"{node}.NEIGHBOURS {opt.NEIGHBOURS}: it must be at least 1")
+        check_least(opt, node, NEIGHBOURS=1, VISUAL_WEIGHT=0)
         require(0 <= opt.ALPHA < 1, f"{node}.ALPHA {opt.ALPHA}: a share from 0, below 1")
-        require(opt.VISUAL_WEIGHT >= 0, f"{node}.VISUAL_WEIGHT {opt.VISUAL_WEIGHT}: it must not be negative")

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, require
 from fairclip.method.stata import fit, fit_stream
+from fairclip.run.checks import check_least
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.zero_shot import StartsFromTexts
 
@@ -78,6 +79,5 @@ class StatA(FrozenFeatures, StartsFromTexts):
         super().check_cfg(cfg)
         opt = cfg.TRAINER.STATA
         self.transductive, self.stream = not opt.ONLINE, opt.ONLINE
-        for key, least in (("NEIGHBOURS", 1), ("OUTER", 0), ("INNER", 1), ("LAMBDA", 0), ("BATCH", 1)):
-            require(opt[key] >= least, f"TRAINER.STATA.{key} {opt[key]}: it must be at least {least}")
+        check_least(opt, "TRAINER.STATA", NEIGHBOURS=1, OUTER=0, INNER=1, LAMBDA=0, BATCH=1)
         require(opt.ALPHA > 0, f"TRAINER.STATA.ALPHA {opt.ALPHA}: it must be above 0")

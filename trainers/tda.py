@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, require
 from fairclip.method.tda import Negative, Positive, stream_scores
+from fairclip.run.checks import check_least
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.zero_shot import StartsFromTexts
 
@@ -72,15 +73,8 @@ class TDA(FrozenFeatures, StartsFromTexts):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         opt = cfg.TRAINER.TDA
-        for key, least in (
-            ("SLOTS", 1),
-            ("NEGATIVE_SLOTS", 1),
-            ("ALPHA", 0),
-            ("NEGATIVE_ALPHA", 0),
-            ("BETA", 0),
-            ("NEGATIVE_BETA", 0),
-        ):
-            require(opt[key] >= least, f"TRAINER.TDA.{key} {opt[key]}: it must be at least {least}")
+        check_least(opt, "TRAINER.TDA", SLOTS=1, NEGATIVE_SLOTS=1)
+        check_least(opt, "TRAINER.TDA", ALPHA=0, NEGATIVE_ALPHA=0, BETA=0, NEGATIVE_BETA=0)
         for key in ("ENTROPY", "MASK"):
             require(
                 len(opt[key]) == 2 and all(isinstance(value, (int, float)) for value in opt[key]),

@@ -8,9 +8,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from fairclip.core.errors import UserError, require
+from fairclip.core.errors import UserError
 from fairclip.method.transclip import fit, log_likelihood, update_assignments
-from fairclip.run.checks import check_label_free
+from fairclip.run.checks import check_label_free, check_least
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.zero_shot import StartsFromTexts
 from fairclip.views.loading import images_of
@@ -106,5 +106,4 @@ class TransCLIP(FrozenFeatures, StartsFromTexts):
         self.transductive = not opt.INDUCTIVE
         if opt.INDUCTIVE:
             check_label_free(cfg)
-        for key, least in (("NEIGHBOURS", 1), ("OUTER", 0), ("INNER", 1), ("INIT", 1), ("LAMBDA", 0)):
-            require(opt[key] >= least, f"TRAINER.TRANSCLIP.{key} {opt[key]}: it must be at least {least}")
+        check_least(opt, "TRAINER.TRANSCLIP", NEIGHBOURS=1, OUTER=0, INNER=1, INIT=1, LAMBDA=0)

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, require
 from fairclip.method.zlap import keep_strongest, log_shares, propagate, scores_of_others, similarity_graph
-from fairclip.run.checks import check_label_free
+from fairclip.run.checks import check_label_free, check_least
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.zero_shot import StartsFromTexts
 from fairclip.views.loading import images_of
@@ -107,6 +107,6 @@ class ZLaP(FrozenFeatures, StartsFromTexts):
         self.transductive = opt.SETUP == "transductive"
         if not self.transductive:
             check_label_free(cfg)
-        require(opt.NEIGHBOURS >= 1, f"TRAINER.ZLAP.NEIGHBOURS {opt.NEIGHBOURS}: it must be at least 1")
+        check_least(opt, "TRAINER.ZLAP", NEIGHBOURS=1)
         require(opt.GAMMA > 0, f"TRAINER.ZLAP.GAMMA {opt.GAMMA}: it must be above 0")
         require(0 <= opt.ALPHA < 1, f"TRAINER.ZLAP.ALPHA {opt.ALPHA}: a share from 0, below 1")

@@ -141,6 +141,12 @@ def check_texts(cfg: CfgNode) -> None:
     )
 
 
+def check_least(opt: CfgNode, node: str, **least: float) -> None:
+    """Raises UserError where one of a trainer's settings lies below the least value that it may have."""
+    for key, value in least.items():
+        require(opt[key] >= value, f"{node}.{key} {opt[key]}: it must be at least {value}")
+
+
 def check_crop_sides(opt: CfgNode, node: str) -> None:
     """Raises UserError where sides of crops do not lie in U(ALPHA, BETA) of the short side."""
     require(0 < opt.ALPHA <= opt.BETA <= 1, f"{node}.ALPHA {opt.ALPHA}, BETA {opt.BETA}: need 0 < ALPHA <= BETA <= 1")
