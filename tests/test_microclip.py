@@ -283,6 +283,15 @@ def test_crops_alone_label_with_the_learned_classifier(data, resnet, tmp_path):
     torch.testing.assert_close(answers, said[order], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["likeness", "mean"])
+def test_the_fixed_classifier(data, backbone, tmp_path, kind):
+    """That of descriptions weighted alike is where the learned one starts; weighted by likeness it is another."""
+    trainer = build("microCLIP", data, backbone, tmp_path, *RATE, "TRAINER.MICROCLIP.FIXED", kind)
+    start = F.normalize(trainer.model.anchors.weight.detach(), dim=-1)
+    assert torch.allclose(trainer.fixed, start, atol=1e-6) == (kind == "mean")
+    trainer.close_writer()
+
+
 def test_the_predictor_does_not_take_it(finished):
     with pytest.raises(UserError, match="a run of microCLIP, whose model is more than .* pools patches"):
         Predictor.load(finished[0])
@@ -309,6 +318,7 @@ def test_options_that_the_computation_above_leaves_alone(short, data, backbone, 
     [
         (("TRAINER.MICROCLIP.N_CROPS", "0"), "at least 1 is needed"),
         (("TRAINER.MICROCLIP.BETA", "0.2"), "ALPHA <= BETA"),
+        (("TRAINER.MICROCLIP.FIXED", "name"), "choose likeness or mean"),
         (("TRAINER.MICROCLIP.GAMMA", "1.5"), "a share lies between 0 and 1"),
         (("TRAINER.MICROCLIP.CUT", "1.0"), "a cosine lies between -1 and 1"),
         (("OPTIM.LR", "1e-7"), "LR_MIN"),

@@ -39,6 +39,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "PREC": "auto",  # auto | fp32 | amp | bf16
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # of the names that descriptions are compared with; (): CLIP's ensemble for the data set
+            "FIXED": "likeness",  # weights of descriptions in W_0: likeness to the name (public code) | mean, all alike
             "N_CROPS": 8,  # crops that label
             "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side
             "BETA": 0.9,  # see ALPHA
@@ -59,7 +60,8 @@ class microCLIP(AdaptationTrainer):  # noqa: N801 - its name
 
     A label is argmax of GAMMA <c, W_0> + (1 - GAMMA) <e, W>: c is the mean of the crops' features, weighted by
     softmax_i <f(x), f(x_i)>, and e the unit mean of f(x) and l(x), all of the weak view and of the network as it is.
-    W_0 are descriptions weighted by their likeness to the name, W starts from their plain mean. Trained are W, the
+    W_0 are descriptions weighted by their likeness to the name (FIXED mean, which is ours: weighted alike, for names
+    that the backbone does not know), W starts from their plain mean. Trained are W, the
     image tower's norms and the three maps of the attention. Inference is the mean of <f(x), W> and <l(x), W>.
 
     With CROPS_ONLY the label is argmax <c, W>, and the model is f and W alone, on any backbone.
@@ -94,8 +96,8 @@ class microCLIP(AdaptationTrainer):  # noqa: N801 - its name
         names = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
         descriptions, mask = self.encode_descriptions(opt.DESCRIPTIONS)
         start = description_anchors(names, descriptions, mask, 0.0, "mean")
-        # W_0. It could be made again, but not to the bit on another machine: it is kept.
-        self.keep("fixed", likeness_anchors(names, descriptions, mask))
+        fixed = likeness_anchors(names, descriptions, mask) if opt.FIXED == "likeness" else start
+        self.keep("fixed", fixed)  # W_0. It could be made again, but not to the bit on another machine: it is kept
         if opt.CROPS_ONLY:
             self.model = AnchorClassifier(visual, start, self.tau, self.prec)
         else:
@@ -162,6 +164,7 @@ class microCLIP(AdaptationTrainer):  # noqa: N801 - its name
             check_openai(cfg, "pools patch tokens of the last block")
             is_resnet = re.fullmatch(r"RN\d+(x\d+)?|tiny_rn", backbone)
             require(not is_resnet, vit_needed(f"{backbone} is a ResNet", USE))
+        require(opt.FIXED in ("likeness", "mean"), f"{node}.FIXED {opt.FIXED!r}: choose likeness or mean")
         require(opt.N_CROPS >= 1, f"{node}.N_CROPS {opt.N_CROPS}: crops label, at least 1 is needed")
         check_crop_sides(opt, node)
         require(0 <= opt.GAMMA <= 1, f"{node}.GAMMA {opt.GAMMA}: a share lies between 0 and 1")

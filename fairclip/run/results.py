@@ -78,6 +78,7 @@ LATER_KEYS: dict[str, Any] = {
     "DATASET.SYNTH_TAIL": 1.0,
     "TRAINER.FAIR.PRIOR": "",
     "TRAINER.FAIR.TOWER_RATE": 0.0,
+    "TRAINER.MICROCLIP.FIXED": "likeness",
     **{f"TRAINER.{name}.TEXTS": "names" for name in STARTS_FROM_TEXTS},
     **{f"TRAINER.{name}.DESCRIPTIONS": "" for name in STARTS_FROM_TEXTS},
     "TRAINER.STATA.ONLINE": False,
