@@ -23,8 +23,8 @@ from fairclip.core.files import atomic, sweep, work_folder
 from fairclip.core.reading import parse_yaml
 from fairclip.core.tensor_files import digest_of, read_tensors, save_tensors
 from fairclip.run import checkpoints
-from fairclip.run.outcome import Outcome
 from fairclip.run.results import read_predictions, write_predictions
+from fairclip.run.saved import Saved
 
 # -- Tensors -----------------------------------------------------------------------------------------------------------
 
@@ -76,12 +76,12 @@ def test_digests_of_many_tensors():
 
 def test_a_checkpoint_belongs_to_its_tower():
     run = SimpleNamespace(tower_hash="a", text_hash="c", cfg=CfgNode({"MODEL": {"BACKBONE": {"NAME": "/my/clip.pt"}}}))
-    Outcome.check_tower(run, {"tower_hash": "a"}, Path("c"))
-    Outcome.check_tower(run, {"tower_hash": "a", "text_hash": "c"}, Path("c"))
+    Saved.check_tower(run, {"tower_hash": "a"}, Path("c"))
+    Saved.check_tower(run, {"tower_hash": "a", "text_hash": "c"}, Path("c"))
     with pytest.raises(UserError, match="c was trained with another image tower than /my/clip.pt has now"):
-        Outcome.check_tower(run, {"tower_hash": "b"}, Path("c"))
+        Saved.check_tower(run, {"tower_hash": "b"}, Path("c"))
     with pytest.raises(UserError, match="c was trained with another text tower than /my/clip.pt has now"):
-        Outcome.check_tower(run, {"tower_hash": "a", "text_hash": "d"}, Path("c"))
+        Saved.check_tower(run, {"tower_hash": "a", "text_hash": "d"}, Path("c"))
 
 
 @pytest.mark.parametrize("name", ["../model.pth.tar-1", "", "model.pth.tar-²", b"\xff", "model.pth.tar-1.bak"])

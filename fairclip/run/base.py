@@ -15,14 +15,14 @@ from fairclip.core.distributed import gather_objects, global_mean, is_main, para
 from fairclip.core.errors import OneMessage, UserError, require
 from fairclip.core.log import details, log
 from fairclip.run.curves import Curves
-from fairclip.run.outcome import Outcome
 from fairclip.run.progress import epoch_details, epoch_line, is_shown
+from fairclip.run.saved import Saved
 from fairclip.run.settings import write_config
 from fairclip.views.device_views import UncutViews
 from fairclip.views.loading import mixed_seed, progress, set_seed
 
 
-class AdaptationTrainer(Outcome):
+class AdaptationTrainer(Saved):
     """Base of trainers that put a classifier on a CLIP image tower.
 
     A subclass implements ``build_model`` (set ``self.model``, then ``set_up_training`` or ``register_model``) and, if

@@ -1,5 +1,5 @@
 """Checkpoints: FOLDER/model.pth.tar-<epoch>, and FOLDER/checkpoint, which names the newest. They hold tensors and plain
-data, nothing else; ``fairclip.run.outcome.Outcome.checkpoint`` says which."""
+data, nothing else; ``fairclip.run.saved.Saved.checkpoint`` says which."""
 
 import os
 import re
