@@ -33,13 +33,13 @@ from fairclip.views.views import Views
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """microCLIP's config. The defaults are the public code's, which has the same for all data sets."""
+    """microCLIP's config. The defaults are the public code's for all data sets, but for CUT_COSINES."""
     cfg.TRAINER.MICROCLIP = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "TEMPLATES": (),  # of the names that descriptions are compared with; (): CLIP's ensemble for the data set
-            "FIXED": "likeness",  # weights of descriptions in W_0: likeness to the name (public code) | mean, all alike
+            "FIXED": "likeness",  # weights of descriptions in W_0: likeness to the name, as in the public code | mean
             "N_CROPS": 8,  # crops that label
             "ALPHA": 0.5,  # side of a crop: U(ALPHA, BETA) times the short side
             "BETA": 0.9,  # see ALPHA
@@ -60,9 +60,9 @@ class microCLIP(AdaptationTrainer):  # noqa: N801 - its name
 
     A label is argmax of GAMMA <c, W_0> + (1 - GAMMA) <e, W>: c is the mean of the crops' features, weighted by
     softmax_i <f(x), f(x_i)>, and e the unit mean of f(x) and l(x), all of the weak view and of the network as it is.
-    W_0 are descriptions weighted by their likeness to the name (FIXED mean, which is ours: weighted alike, for names
-    that the backbone does not know), W starts from their plain mean. Trained are W, the
-    image tower's norms and the three maps of the attention. Inference is the mean of <f(x), W> and <l(x), W>.
+    W_0 are descriptions weighted by their likeness to the name (FIXED mean: all alike, so that W_0 is where W starts).
+    W starts from their plain mean. Trained are W, the image tower's norms and the three maps of the attention.
+    Inference is the mean of <f(x), W> and <l(x), W>.
 
     With CROPS_ONLY the label is argmax <c, W>, and the model is f and W alone, on any backbone.
 
@@ -76,6 +76,7 @@ class microCLIP(AdaptationTrainer):  # noqa: N801 - its name
       solver returns, and where it is the other one, the foreground is all but the other group.
     - Where all patches are alike nothing is cut, and the query is zero, as it is there for an empty foreground. There
       the solver's arbitrary vector decides.
+    - FIXED mean is ours, for names that the backbone does not know.
     - A description with a negative likeness to the name does not count. CLIP's texts have none.
     - The descriptions are by default this project's, five to seven a class; there they are CuPL's.
     - Views are this project's, the same for all methods (weak: also flipped; strong: 50 to 100 % of the area and
