@@ -97,11 +97,11 @@ class microCLIP(AdaptationTrainer):  # noqa: N801 - its name
         names = self.encode_names(opt.TEMPLATES or prompts_of(self.cfg.DATASET.NAME))
         descriptions, mask = self.encode_descriptions(opt.DESCRIPTIONS)
         start = description_anchors(names, descriptions, mask, 0.0, "mean")
-        fixed = likeness_anchors(names, descriptions, mask) if opt.FIXED == "likeness" else start
-        self.keep("fixed", fixed)  # W_0. It could be made again, but not to the bit on another machine: it is kept
         if opt.CROPS_ONLY:
             self.model = AnchorClassifier(visual, start, self.tau, self.prec)
         else:
+            fixed = likeness_anchors(names, descriptions, mask) if opt.FIXED == "likeness" else start
+            self.keep("fixed", fixed)  # W_0. It could be made again, but not to the bit on another machine: it is kept
             self.model = FusedClassifier(visual, start, self.tau, self.prec, opt.CUT, opt.CUT_COSINES)
         del self.backbone  # the text tower has done its work
 

@@ -35,7 +35,7 @@ def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
             already_finished(configs[job])
     changed: dict[str, list[str]] = {}
     for job in finished:
-        changed.setdefault(changed_backbone(configs[job]), []).append(str(job.folder))
+        changed.setdefault(changed_backbone(read_results(job.folder) or {}, configs[job]), []).append(str(job.folder))
     for words, folders in changed.items():
         if words:
             print(f"Warning: {few(folders)} {words}", file=sys.stderr)

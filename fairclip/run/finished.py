@@ -47,7 +47,7 @@ def already_finished(cfg: CfgNode) -> bool:
         )
     if cfg.TEST.get("PROTOCOLS", False) and lacks_protocols(results):
         return False
-    if words := changed_backbone(cfg):
+    if words := changed_backbone(results, cfg):
         log.warning(f"{cfg.OUTPUT_DIR} {words}")
     log.info(
         f"{cfg.OUTPUT_DIR}: finished already, accuracy {results['accuracy']:.2f} (remove the folder to run it again)"
@@ -70,9 +70,8 @@ def another_tower(recorded: Mapping[str, Any], now: Mapping[str, str | None], ba
     return ""
 
 
-def changed_backbone(cfg: CfgNode) -> str:
-    """The same of the finished run in OUTPUT_DIR, by the file of its backbone."""
-    results = read_results(cfg.OUTPUT_DIR) or {}
+def changed_backbone(results: Mapping[str, Any], cfg: CfgNode) -> str:
+    """The same of a finished run, by its results and the file of its backbone."""
     if not (results.get("tower_hash") or results.get("text_hash")):  # from before they were noted
         return ""
     name = cfg.MODEL.BACKBONE.NAME
