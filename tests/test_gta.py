@@ -1,12 +1,14 @@
 """GTA-CLIP's rounds: their pieces against loops in float64, and runs through train.py."""
 
 import csv
+import json
 import math
 
 import pytest
 import torch
 from plain_maths import dot, units
 from toys import (
+    CLASSES,
     arguments,
     build,
     check_refused,
@@ -15,6 +17,7 @@ from toys import (
 )
 
 from fairclip import Predictor
+from fairclip.backbones.openai import clip_module
 from fairclip.method import gta, transclip
 
 pytestmark = pytest.mark.usefixtures("console")
@@ -126,6 +129,18 @@ def test_a_run_leaves_its_results_and_predicts(finished, data, backbone, tmp_pat
     trainer.transduct()
     torch.testing.assert_close(trainer.predict(trainer.test_loader, "test"), logits, rtol=1e-3, atol=1e-3)
     assert torch.equal(trainer.top, saved["extra"]["top"])
+
+
+def test_descriptions_follow_the_name_of_their_class(data, backbone, tmp_path):
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps({CLASSES[0]: ["has one wheel.", "is red."], CLASSES[1]: ["is blue."]}), encoding="utf-8")
+    chosen = ("TRAINER.GTA.DESCRIPTIONS", str(file))
+    first, second, third = (f"a photo of a {name}." for name in CLASSES)
+    named = [f"{first} has one wheel.", f"{first} is red.", f"{second} is blue.", third]
+    for option, texts in (("True", named), ("False", ["has one wheel.", "is red.", "is blue.", third])):
+        trainer = build("GTA", data, backbone, tmp_path, *chosen, "TRAINER.GTA.NAMED", option)
+        assert torch.equal(trainer.tokens.cpu(), clip_module().tokenize(texts))
+        assert trainer.text_classes.tolist() == [0, 0, 1, 2]
 
 
 def test_projections_learn_faster_and_all_else_is_in_the_other_group(data, backbone, tmp_path):

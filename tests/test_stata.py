@@ -8,7 +8,7 @@ from test_transclip import dot, loop_neighbours, random_case, unit
 from toys import arguments, build, check_refused, make_data, run
 
 from fairclip.core.errors import UserError
-from fairclip.method.stata import claimed_share, fit, fit_stream
+from fairclip.method.stata import claimed_share, fit
 from fairclip.method.transclip import SMALLEST_VARIANCE
 
 pytestmark = pytest.mark.usefixtures("console")
@@ -16,11 +16,9 @@ pytestmark = pytest.mark.usefixtures("console")
 # -- An independent loop over plain numbers, from the description of the method ----------------------------------------
 
 
-def loop_fit(q, t, y, k=3, outer=10, inner=5, lam=1.0, alpha=1.0, before=None):
-    """``before``: what a stream's batches before have left, means and how many images claimed a class."""
+def loop_fit(q, t, y, k=3, outer=10, inner=5, lam=1.0, alpha=1.0):
     n, dims, classes = range(len(q)), range(len(q[0])), range(len(t))
     anchor = [sum(y[i][c] * (q[i][d] - t[c][d]) ** 2 for i in n for c in classes) / len(q) for d in dims]
-    t, claimed = before or (t, [0 for _ in classes])
     w, z, mu, sigma = loop_neighbours(q, k), y, t, [anchor for _ in classes]
     for step in range(outer + 1):
         gauss = [
@@ -39,7 +37,7 @@ def loop_fit(q, t, y, k=3, outer=10, inner=5, lam=1.0, alpha=1.0, before=None):
             winners = [max(classes, key=z[i].__getitem__) for i in n]
             mu, sigma = [], []
             for c in classes:
-                beta = winners.count(c) / (alpha + claimed[c] + winners.count(c))
+                beta = winners.count(c) / (alpha + winners.count(c))
                 mass = sum(z[i][c] for i in n)
                 mean = unit([sum(z[i][c] * q[i][d] for i in n) / mass for d in dims])
                 centre = unit([beta * mean[d] + (1 - beta) * t[c][d] for d in dims])
@@ -81,20 +79,6 @@ def test_other_settings_reach_the_updates():
     near(fit(q, t, y.log(), neighbours=2, **settings), loop_fit(q.tolist(), t.tolist(), y.tolist(), 2, **settings))
 
 
-def test_a_stream_goes_on_from_batch_to_batch():
-    q, t, y = case()
-    left, expected = None, []
-    for start in (0, 6, 12):  # the last batch has two images
-        rows = slice(start, start + 6)
-        z, mu, _ = loop_fit(q[rows].tolist(), t.tolist(), y[rows].tolist(), before=left)
-        winners = [max(range(4), key=row.__getitem__) for row in z]
-        left = mu, [(left[1][c] if left else 0) + winners.count(c) for c in range(4)]
-        expected += z
-    near([fit_stream(q, t, y.log(), batch=6)], [expected])
-    assert torch.equal(fit_stream(q, t, y.log(), batch=14), fit(q, t, y.log()).z)
-    torch.testing.assert_close(fit_stream(q[:12], t, y[:12].log(), batch=6), fit_stream(q, t, y.log(), batch=6)[:12])
-
-
 def test_more_claims_weigh_more():
     z = torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.7, 0.3, 0.0], [0.4, 0.6, 0.0]])
     assert claimed_share(z, 1.0).flatten().tolist() == pytest.approx([3 / 4, 1 / 2, 0])
@@ -128,6 +112,20 @@ def test_a_run_is_the_solver_on_the_test_features(data, vit, tmp_path):
     torch.testing.assert_close(logits.softmax(dim=1), expected, rtol=1e-3, atol=1e-5)
     with pytest.raises(UserError, match="a whole split at once"):
         trainer.model_inference(next(iter(trainer.test_loader))["img"])
+
+
+def test_online_each_batch_is_fitted_by_itself_in_the_order_of_the_seed(data, vit, tmp_path):
+    results = run("StatA", data, vit, tmp_path / "run", "TRAINER.STATA.ONLINE", "True", "TRAINER.STATA.BATCH", "5")
+    assert (results["transductive"], results["stream"], results["uses_labels"]) == (False, True, False)
+    trainer = build("StatA", data, vit, tmp_path, "TRAINER.STATA.ONLINE", "True", "TRAINER.STATA.BATCH", "5")
+    logits, labels = trainer.predict(trainer.test_loader, "test"), torch.tensor(trainer.test_loader.dataset.labels)
+    assert results["accuracy"] == pytest.approx(100 * (logits.argmax(dim=1) == labels).double().mean().item())
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
+    q = trainer.encode_all(trainer.test_loader.dataset, "test")[order]
+    whole = build("StatA", data, vit, tmp_path)
+    for start in (0, 5, 10):  # the last batch has two images
+        part = slice(start, start + 5)
+        torch.testing.assert_close(logits[order][part], whole.scores(q[part]))
 
 
 @pytest.mark.parametrize(

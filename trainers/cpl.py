@@ -15,7 +15,7 @@ from .grip import PromptRounds
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """CPL's config; defaults from its public code but for PREC, ALPHA and GAMMA (see ``CPL``)."""
+    """CPL's config; defaults from its public code but for PREC, ALPHA, GAMMA and TEMPLATES (see ``CPL``)."""
     cfg.TRAINER.CPL = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
@@ -47,8 +47,8 @@ class CPL(PromptRounds):
     one image on one board and each board of one of its candidates, and those boards choose whom a round trains on.
 
     Config keys: TRAINER.CPL (see ``extend_cfg``), and those of ``PromptRounds``. The public code trains by SGD at a
-    rate that is given by hand (here 0.02), with 2 epochs of warm-up at 1e-4, weight decay 0.05, batches of 64, and 50
-    epochs in each of 10 rounds (5 for CUB).
+    rate that is given by hand (here 0.02), with 2 epochs of warm-up, weight decay 0.05, batches of 64, and 50 epochs in
+    each of 10 rounds (5 for CUB).
 
     Deviations from the public code:
         - One ALPHA and one GAMMA for all data sets. There, each has its own: ALPHA 0.6 for Flowers, 0.75 for CUB, DTD
@@ -56,7 +56,10 @@ class CPL(PromptRounds):
           GAMMA is 1 for Flowers, 1.4 for RESISC45, 2 for CUB and EuroSAT, 2.4 for DTD, 3 for Aircraft.
         - Candidates count alike in all rounds, as in the paper. There, those of the first round count by their
           probabilities.
-        - Of its two kinds of prompts the textual one.
+        - Boards have equally many places. There, a board that was not full in the round before grows from the images
+          that it had.
+        - Of its two kinds of prompts the textual one. A full stop follows the name; there, nothing does.
+        - Warm-up is Dassl's, and names are put into the data set's usual template for the first round, as in ``GRIP``.
         - Float32 or mixed precision instead of half precision.
     """
 

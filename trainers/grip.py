@@ -27,7 +27,7 @@ from .prompt_learning import PromptTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """GRIP's config; defaults from its public code but for PREC."""
+    """GRIP's config; defaults from its public code but for PREC and TEMPLATES (see ``GRIP``)."""
     cfg.TRAINER.GRIP = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
@@ -168,15 +168,19 @@ class GRIP(PromptRounds):
     until they have them all. FPL is one round with TOP_K 16.
 
     Config keys: TRAINER.GRIP (see ``extend_cfg``), and those of ``PromptRounds``. The public code's settings, for all
-    data sets: SGD at 0.1, 5 epochs of warm-up at 1e-4, weight decay 0.1, batches of 16, 150 epochs in each of 10
-    rounds.
+    data sets: SGD at 0.1, 5 epochs of warm-up, weight decay 0.1, batches of 16, 150 epochs in each of 10 rounds.
 
     Deviations from the public code:
-        - Of its three kinds of prompts the textual one.
+        - Of its three kinds of prompts the textual one. A full stop follows the name; there, nothing does.
+        - Names are put into the data set's usual template for the first round. There, all data sets have "a photo of
+          a {}", and the braces stay in the text.
+        - Warm-up is Dassl's: WARMUP_CONS_LR, and then a cosine over all epochs of a round. There the rate rises from 0,
+          by the same step in each epoch of warm-up, and the cosine takes the epochs that are left.
         - Boards do not depend on the order of the images, and an image stands on one. There, images are taken in their
           order; one that has no room on its first board may join several others, and one that loses its place joins
           none.
-        - All chosen images are trained on. There, a fifth of them is held back, and no use is made of it.
+        - All chosen images are trained on. There, of a class with ten or more a fifth is held back, and no use is made
+          of it.
         - The last, smaller batch of an epoch is dropped, as Dassl does.
         - Float32 or mixed precision instead of half precision.
     """

@@ -44,11 +44,12 @@ EPSILON = 1e-6  # AdamW's
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """GTA-CLIP's config. The defaults are the public code's."""
+    """GTA-CLIP's config. The defaults are the public code's (of precision, see ``GTA``)."""
     cfg.TRAINER.GTA = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
+            "NAMED": True,  # whether a description follows its class's name prompt
             "PER_CLASS": 8,  # images that a round trains on
             "PROJECTION_RATE": 5.0,  # learning rate of both towers' last projections, in OPTIM.LR
         }
@@ -74,10 +75,14 @@ class GTA(AdaptationTrainer):
     Deviations from the paper and its public code:
     - The training images are adapted to, and test images are scored one by one. There, all is done on the test images.
     - No language model adds descriptions of classes that are confused: they are those of the file, all along. A class
-      without any has its name prompt.
+      without any has its name prompt. There, each description goes on from "a photo of a" and the class's name; here it
+      is a sentence, which follows the name prompt (NAMED).
     - The last round is reported. There, it is the best of all rounds on the test images.
     - All parameters of both towers are trained, but not the temperature. The public code trains it and leaves out
       all with "proj" in their names but the last projections: attention's matrices and the second ones of the MLPs.
+    - Float32 or mixed precision. The public code trains half-precision weights without a copy in float32. Squares of
+      gradients below some 1e-3 are zero there, and such weights move much further than its rate, 2e-7, says. So this
+      rate, which the configs for OpenAI's models have, may be too small here; there was nothing to choose another by.
     - The descriptions are drawn for all images of a round at its start.
     - The last batch of a round is dropped where it is smaller, as Dassl does.
     - Of TransCLIP: those that trainers/transclip.py names.
@@ -110,7 +115,10 @@ class GTA(AdaptationTrainer):
             self.cfg, self.dm.dataset, self.classnames, self.options.DESCRIPTIONS
         )
         template = template_of(self.cfg.DATASET.NAME)
-        lists = [found or [prompt(template, name)] for found, name in zip(lists, self.classnames, strict=True)]
+        prompts = [prompt(template, name) for name in self.classnames]
+        if self.options.NAMED:
+            lists = [[f"{named} {text}" for text in found] for found, named in zip(lists, prompts, strict=True)]
+        lists = [found or [named] for found, named in zip(lists, prompts, strict=True)]
         classes = [number for number, found in enumerate(lists) for _ in found]
         tokens = self.backbone.tokenizer([text for found in lists for text in found])
         return tokens.to(self.device), torch.tensor(classes, device=self.device)

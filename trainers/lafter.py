@@ -67,8 +67,8 @@ class LaFTer(AdaptationTrainer):
     - Sizes are read from the backbone; there they are those of a ViT-B/16. For ViT-B/32 that narrows the range in which
       prompts start: sqrt(6 / (3 P P + width)) has P = 32, where the public code keeps 16.
     - All data sets: it lacks templates for some (Stanford Cars, FGVC Aircraft, Food-101, Oxford Pets), and the number
-      of text steps for others. A name goes into the data set's single template, not a list of them (TEMPLATES takes
-      one), and a class without descriptions has this text alone.
+      of text steps for two of these (Stanford Cars, Oxford Pets). A name goes into the data set's single template, not
+      a list of them (TEMPLATES takes one), and a class without descriptions has this text alone.
     - The descriptions are by default this project's, five to seven a class; there they are LaFTer's own, 25 a class,
       which the numbers of text steps were chosen for.
     - The blur of the strong view is in proportion to the input: 0.1 to 2 pixels at 224, as there, less at 64.

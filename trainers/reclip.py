@@ -56,7 +56,8 @@ class ReCLIP(AdaptationTrainer):
     3. The prediction is the mean of both learners' logits, tau <f_0(x), t_c> and tau <f_V(x), w_c>.
 
     Config keys: TRAINER.RECLIP (see ``extend_cfg``), and OPTIM.NAME, LR, WEIGHT_DECAY, MOMENTUM, MAX_EPOCH,
-    LR_SCHEDULER. The public code has min(100, N / 5000 + 2) epochs for N images, rounded down: 3 for Stanford Cars.
+    LR_SCHEDULER. The public code has min(100, N / 5000 + 2) epochs for N images, rounded down: 3 for Stanford Cars. It
+    tests before each, so that the last one is never tested.
 
     Deviations from the public code:
     - It trains on the test images and reports the best epoch there. Here the training images are seen, without labels,
@@ -64,11 +65,10 @@ class ReCLIP(AdaptationTrainer):
     - It divides V's loss by the batch size once more than T's. Here VISUAL_WEIGHT says so: 1/64, for its batches of 64,
       is what it does, and 1 makes both losses the same mean.
     - One optimizer for both learners; a batch without an agreed image has a gradient of 0, where it takes no step.
-    - An image is never its own neighbour, and the graph is sparse: memory grows with N, not with its square.
+    - The graph is sparse: memory grows with N, not with its square.
     - A class that V gives to no image and no text keeps its text; there it becomes no number.
     - The last batch of an epoch is dropped where it is smaller, as Dassl does.
     - tau is the loaded CLIP's own; there it is 100, which OpenAI's models have.
-    - Norms are trained in ResNets, too (the affine part of BatchNorm, whose statistics are kept).
     """
 
     needs_float64 = True

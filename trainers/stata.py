@@ -10,7 +10,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from fairclip.core.errors import UserError, require
-from fairclip.method.stata import fit, fit_stream
+from fairclip.method.stata import fit
 from fairclip.run.checks import check_least
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.zero_shot import StartsFromTexts
@@ -29,7 +29,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "NEIGHBOURS": 3,  # images that each image listens to
             "OUTER": 10,  # updates of means and variances
             "INNER": 5,  # updates of the assignments between them
-            "ONLINE": False,  # True: images come in batches; means go on from one to the next
+            "ONLINE": False,  # True: images come in batches, and each is classified by itself
             "BATCH": 128,  # images of such a batch
         }
     )
@@ -43,17 +43,17 @@ class StatA(FrozenFeatures, StartsFromTexts):
     It starts at the class's text and is pulled back there, the more the fewer images the class claims: where few of the
     classes are in the images at all, the others stay what the text says. Assignments are updated as in TransCLIP.
 
-    ONLINE True: a stream. Images come in batches, in an order that the seed draws; the means that a batch ends with are
-    the anchors of the next, the heavier the more images a class has claimed. Earlier predictions are not revised.
+    ONLINE True: a stream. Images come in batches, in an order that the seed draws, and each batch is fitted by itself,
+    from the texts: what comes before is forgotten, as in the public code.
 
     Config keys (TRAINER.STATA): PREC; TEXTS, TEMPLATES, DESCRIPTIONS; ALPHA; LAMBDA; NEIGHBOURS; OUTER, INNER; ONLINE,
     BATCH.
 
     Deviations:
         - Written from the paper's formulas, not from the public code, which has another licence than this project.
-        - The anchor's variances are means over all images. In the public code each of the pieces in which they are
-          summed up is divided by their number again.
-        - After the last update of means and variances the assignments are updated once more, as in TransCLIP.
+        - The anchor's variances are means over all images. The public code sums them up piece by piece, and divides the
+          whole sum by the number of images again after each piece.
+        - DTD's name prompt is CoOp's, "banded texture." with a full stop. The public code's has none.
         - The text classifier's temperature is the loaded CLIP's (100 in OpenAI's models).
         - The whole split is one batch, unless ONLINE or TEST.PROTOCOLS says otherwise.
         - An image is never its own neighbour, and a variance cannot become 0.
@@ -67,9 +67,10 @@ class StatA(FrozenFeatures, StartsFromTexts):
         """Log-probabilities, [N, K]."""
         opt, texts = self.options, self.model.anchors()
         log_prior = (self.model.tau * features @ texts.t()).double().log_softmax(dim=1)
-        given = features.double(), texts.double(), log_prior
         settings = opt.NEIGHBOURS, opt.OUTER, opt.INNER, opt.LAMBDA, opt.ALPHA
-        z = fit_stream(*given, opt.BATCH, *settings) if opt.ONLINE else fit(*given, *settings).z
+        batch = opt.BATCH if opt.ONLINE else len(features)
+        batches = zip(features.double().split(batch), log_prior.split(batch), strict=True)
+        z = torch.cat([fit(q, texts.double(), y, *settings).z for q, y in batches])
         return z.clamp_min(torch.finfo(z.dtype).tiny).log().float()
 
     def model_inference(self, images: Tensor) -> Tensor:

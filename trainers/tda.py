@@ -13,6 +13,10 @@ from fairclip.method.tda import Negative, Positive, stream_scores
 from fairclip.run.checks import check_least
 from fairclip.run.frozen import FrozenFeatures
 from fairclip.run.zero_shot import StartsFromTexts
+from fairclip.text.templates import ENSEMBLE
+
+# Data sets whose names the public code puts into seven prompts, and not into one.
+BY_ENSEMBLE = ("Caltech101", "ImageNet", "ImageNetA", "ImageNetV2", "StanfordCars", "SUN397")
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -21,7 +25,7 @@ def extend_cfg(cfg: CfgNode) -> None:
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
             "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
-            "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
+            "TEMPLATES": (),  # templates of the name prompts; (): as in the public code, one or seven
             "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
             "SLOTS": 3,  # positive cache: images of each predicted class
             "ALPHA": 2.0,  # positive cache: its weight
@@ -48,7 +52,7 @@ class TDA(FrozenFeatures, StartsFromTexts):
     NEGATIVE_BETA; ENTROPY; MASK.
 
     Deviations:
-        - One setting for all data sets. The public code has ten files of settings, one a data set.
+        - One setting for all data sets. The public code has fifteen files, one a data set: ALPHA and BETA differ.
         - The text classifier's temperature is the loaded CLIP's (100 in OpenAI's models, where the code has 100).
         - Entropies are divided as in the public code, nats by log2 of the number of classes: ENTROPY is on that scale.
         - Computed in float64, the code in half precision.
@@ -56,6 +60,11 @@ class TDA(FrozenFeatures, StartsFromTexts):
 
     stream = True
     needs_float64 = True
+
+    def class_vectors(self) -> Tensor:
+        """[K, d], unit rows."""
+        usual = ENSEMBLE if self.cfg.DATASET.NAME in BY_ENSEMBLE else ()
+        return self.encode_texts(self.options.TEMPLATES or usual)
 
     def scores(self, features: Tensor) -> Tensor:
         """Logits, [N, K]."""

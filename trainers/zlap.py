@@ -20,7 +20,7 @@ SETUPS = ("inductive", "sparse-inductive", "transductive")
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Defaults are the public code's, the same for all data sets."""
+    """Defaults are the public code's, the same for all data sets, but for SETUP: there it is transductive."""
     cfg.TRAINER.ZLAP = CfgNode(
         {
             "PREC": "auto",  # auto | fp32 | amp | bf16
@@ -51,8 +51,8 @@ class ZLaP(FrozenFeatures, StartsFromTexts):
     Deviations:
         - Labels start at the name prompts, or with TEXTS descriptions at CuPL's means of descriptions (this project's
           by default). The paper also has InMaP's proxies.
-        - An image counts among its own neighbours and that edge is dropped, as in the public code. There the first of
-          several identical images may be meant; here it is always the image itself.
+        - An image counts among its own neighbours and that edge is dropped, as in the public code. There an image with
+          many identical ones may not be among its own, and keeps one more.
         - Inductive scores come from one solution for each class; the public code solves for each test image. S is
           symmetric, so both are the same.
         - sparse-inductive zeroes the other entries but stores them; the paper saves their memory.

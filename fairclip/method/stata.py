@@ -21,27 +21,21 @@ def log_likelihood(features: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
     return features @ (mu * precision).t() - (squares + sigma.log().sum(dim=1)) / 2
 
 
-def claims(z: Tensor) -> Tensor:
-    """n_c, [K]: the images whose likeliest class is c."""
-    return torch.bincount(z.argmax(dim=1), minlength=z.shape[1]).to(z.dtype)
-
-
-def claimed_share(z: Tensor, alpha: float | Tensor) -> Tensor:
-    """beta_c = n_c / (alpha_c + n_c), [K, 1]."""
-    counts = claims(z)
+def claimed_share(z: Tensor, alpha: float) -> Tensor:
+    """beta_c = n_c / (alpha + n_c), [K, 1]; n_c: the images whose likeliest class is c."""
+    counts = torch.bincount(z.argmax(dim=1), minlength=z.shape[1]).to(z.dtype)
     return (counts / (alpha + counts))[:, None]
 
 
 def update_anchored(
-    features: Tensor, z: Tensor, before: Tensor, texts: Tensor, anchor: Tensor, alpha: float | Tensor = 1.0
+    features: Tensor, z: Tensor, before: Tensor, texts: Tensor, anchor: Tensor, alpha: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Means, [K, d], unit rows, and variances, [K, d], of images weighted by z and pulled to the anchors.
 
     mu_c = unit(beta_c unit(mean) + (1 - beta_c) t_c),
     sigma_c = beta_c (variance around mu_c) + (1 - beta_c) (sigma_0 + (t_c - mu_c)^2).
 
-    Args: features [N, d], z [N, K]; t_c ``texts`` [K, d]; sigma_0 ``anchor`` [d]; ``alpha``, one or [K]. The
-    means before do not count.
+    Args: features [N, d], z [N, K]; t_c ``texts`` [K, d]; sigma_0 ``anchor`` [d]. The means before do not count.
     """
     beta, shares = claimed_share(z, alpha), column_shares(z)
     means = shares.t() @ features
@@ -60,8 +54,7 @@ def fit(
     outer: int = 10,
     inner: int = 5,
     lam: float = 1.0,
-    alpha: float | Tensor = 1.0,
-    means: Tensor | None = None,
+    alpha: float = 1.0,
 ) -> TransCLIP:
     """Classify N images together.
 
@@ -69,39 +62,10 @@ def fit(
         features: q, [N, d], unit rows.
         texts: t, [K, d], unit rows.
         log_prior: log y, [N, K]: log-probabilities of the text classifier.
-        alpha: how many images the anchor of a class weighs, one number or [K].
+        alpha: how many images the anchor of a class weighs.
         neighbours, outer, inner, lam: see ``transclip.fit``.
-        means: of the anchors, [K, d]; None: the texts.
     """
     anchor = update_variances(features, log_prior.exp(), texts)
-    means = texts if means is None else means
-    update = partial(update_anchored, texts=means, anchor=anchor, alpha=alpha)
-    start = means, anchor.expand_as(means)
+    update = partial(update_anchored, texts=texts, anchor=anchor, alpha=alpha)
+    start = texts, anchor.expand_as(texts)
     return alternate(features, log_prior, start, log_likelihood, update, neighbours, outer, inner, lam)
-
-
-def fit_stream(
-    features: Tensor,
-    texts: Tensor,
-    log_prior: Tensor,
-    batch: int = 128,
-    neighbours: int = 3,
-    outer: int = 10,
-    inner: int = 5,
-    lam: float = 1.0,
-    alpha: float = 1.0,
-) -> Tensor:
-    """Classify images that arrive in batches, each once. Assignments z, [N, K].
-
-    The means that a batch ends with are the anchors of the next one, and weigh for each class as many images as it has
-    claimed so far, and ``alpha``: they are running means that began at the texts. Variances begin anew in each batch.
-
-    Args: as ``fit``, the images in order; ``batch``, how many come at a time.
-    """
-    mu, weights = texts, torch.full_like(texts[:, 0], alpha)
-    found = []
-    for q, y in zip(features.split(batch), log_prior.split(batch), strict=True):
-        z, mu, _ = fit(q, texts, y, neighbours, outer, inner, lam, weights, mu)
-        weights = weights + claims(z)
-        found.append(z)
-    return torch.cat(found)

@@ -83,15 +83,16 @@ def batch(labels: np.ndarray, protocol: Batches, rng: np.random.Generator) -> np
 
 
 def stream(labels: np.ndarray, gamma: float, rng: np.random.Generator) -> np.ndarray:
-    """All images in order. There are as many stretches as classes; each class's images are dealt out to them by shares
-    from a Dirichlet distribution, the more unevenly the smaller ``gamma``. Within a stretch the order is random."""
+    """All images in order. There are as many stretches as classes, or parts of STREAM_BATCH images if these are fewer;
+    each class's images are dealt out to them by shares from a Dirichlet distribution, the more unevenly the smaller
+    ``gamma``. Within a stretch the order is random."""
     classes = labels.max() + 1
     of_class = [rng.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
     if gamma == 0:
         return np.concatenate([of_class[c] for c in rng.permutation(classes)])
-    stretches: list[list[np.ndarray]] = [[] for _ in range(classes)]
+    stretches: list[list[np.ndarray]] = [[] for _ in range(max(1, min(classes, len(labels) // STREAM_BATCH)))]
     for images in of_class:
-        ends = np.rint(rng.dirichlet([gamma] * classes).cumsum()[:-1] * len(images)).astype(int)
+        ends = np.rint(rng.dirichlet([gamma] * len(stretches)).cumsum()[:-1] * len(images)).astype(int)
         for stretch, share in zip(stretches, np.split(images, ends), strict=True):
             stretch.append(share)
     return np.concatenate([rng.permutation(np.concatenate(stretch)) for stretch in stretches])

@@ -79,6 +79,7 @@ LATER_KEYS: dict[str, Any] = {
     "TRAINER.FAIR.PRIOR": "",
     "TRAINER.FAIR.TOWER_RATE": 0.0,
     "TRAINER.MICROCLIP.FIXED": "likeness",
+    "TRAINER.GTA.NAMED": False,
     **{f"TRAINER.{name}.TEXTS": "names" for name in STARTS_FROM_TEXTS},
     **{f"TRAINER.{name}.DESCRIPTIONS": "" for name in STARTS_FROM_TEXTS},
     "TRAINER.STATA.ONLINE": False,
