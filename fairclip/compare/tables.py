@@ -23,7 +23,7 @@ from fairclip.core.errors import UserError
 GROUPS = {
     INDUCTIVE: "Label-free, one test image at a time",
     TRANSDUCTIVE: "Transductive: sees all test images at once",
-    STREAM: "Stream: test images one by one, learning from those before",
+    STREAM: "Stream: test images as they come, one by one or in batches",
     LABELLED: "Trained with labels: references",
 }
 GROUP_NOTES = {

@@ -22,7 +22,7 @@ class Tested(Built):
     """The part of our trainers that tests; ``fairclip.run.base`` has the rest and explains it."""
 
     transductive = False  # whether the prediction for a test image depends on the other test images
-    stream = False  # whether it depends on the test images before it, but on none that follow
+    stream = False  # whether it depends on the test images before it, or in its batch: they come in a seeded order
     needs_float64 = False  # whether it computes in a precision that mps does not have
     uses_labels = False  # whether training reads labels: a reference, not a competitor
 
