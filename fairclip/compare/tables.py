@@ -28,7 +28,7 @@ GROUPS = {
 }
 GROUP_NOTES = {
     TRANSDUCTIVE: "†: transductive, sees all test images at once; ranked by themselves.",
-    STREAM: "§: stream, learns from the test images before; ranked by themselves.",
+    STREAM: "§: stream, sees test images one by one or in batches; ranked by themselves.",
     LABELLED: "‡: trained with labels, a reference; not ranked.",
 }
 MISSING, MIXED = "missing", "not averaged"
