@@ -293,7 +293,7 @@ def test_a_run_leaves_its_results(finished, data, backbone):
     assert all(0 <= record["pseudo_accuracy"] <= 100 for record in results["epochs"])
     log = (finished / "log.txt").read_text()
     # The second class has two descriptions, the others one; and each has its name.
-    assert "Text classifier: 500 steps on 7 texts" in log
+    assert "Text classifier: 1500 steps on 7 texts" in log
 
     before = load_clip(str(backbone)).visual.state_dict()
     trained = checkpoint(finished)["state_dict"]
@@ -366,8 +366,8 @@ def test_steps_of_the_text_stage_by_data_set(data, backbone, tmp_path, monkeypat
     monkeypatch.setattr(
         "trainers.lafter.train_text_classifier", lambda *args, **kw: seen.append(kw["steps"]) or original(*args, **kw)
     )
-    built(data, backbone, tmp_path)
-    built(data, backbone, tmp_path, "TRAINER.LAFTER.TEXT_STEPS", "3")
+    for steps in ("0", "3"):
+        built(data, backbone, tmp_path, "TRAINER.LAFTER.TEXT_STEPS", steps)
     assert seen == [7, 3]
 
 

@@ -33,7 +33,7 @@ HASHES = {
     ("CuPL", "vit_b32", "stanford_cars"): "4623d4f90304",
     ("UPL", "tiny", "synth_cars"): "5a386f1d8001",
     ("UPL", "vit_b32", "stanford_cars"): "836aeb23242d",
-    ("LaFTer", "tiny", "synth_cars"): "3df238a5d7d0",
+    ("LaFTer", "tiny", "synth_cars"): "ec37f7f17fbb",
     ("LaFTer", "vit_b32", "stanford_cars"): "da61bfb58d69",
     ("MUST", "tiny", "synth_cars"): "ee5c9e99fbc3",
     ("MUST", "vit_b32", "stanford_cars"): "ad2529f4a243",

@@ -94,7 +94,12 @@ def backbone(tmp_path_factory, request):
     return save_clip(tmp_path_factory.mktemp("clip") / "clip.pt", request.param)
 
 
-FEW = ("TRAINER.WCA.N_CROPS", "5")
+PUBLIC = {"ALPHA": 0.1, "BETA": 0.9, "IMAGE_SCALE": math.exp(4), "TEXT_SCALE": math.exp(2)}  # tiny weights all alike
+FEW = (
+    "TRAINER.WCA.N_CROPS",
+    "5",
+    *(word for key, value in PUBLIC.items() for word in (f"TRAINER.WCA.{key}", str(value))),
+)
 
 
 def logits_of(trainer):
@@ -167,7 +172,7 @@ def test_training_images_are_not_looked_at(data, vit, tmp_path, cache):
     [
         (("TRAINER.WCA.N_CROP", "4"), "did you mean TRAINER.WCA.N_CROPS?"),
         (("TRAINER.WCA.N_CROPS", "0"), "at least one crop"),
-        (("TRAINER.WCA.ALPHA", "0.95"), "ALPHA <= BETA"),
+        (("TRAINER.WCA.ALPHA", "0.95", "TRAINER.WCA.BETA", "0.9"), "ALPHA <= BETA"),
         (("TRAINER.WCA.NORMALIZE_CLASS", "maybe"), "NORMALIZE_CLASS"),
         (("TRAINER.WCA.DESCRIPTIONS", "absent.json"), "absent.json"),
     ],
