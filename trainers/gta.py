@@ -116,9 +116,10 @@ class GTA(AdaptationTrainer):
         )
         template = template_of(self.cfg.DATASET.NAME)
         prompts = [prompt(template, name) for name in self.classnames]
-        if self.options.NAMED:
-            lists = [[f"{named} {text}" for text in found] for found, named in zip(lists, prompts, strict=True)]
-        lists = [found or [named] for found, named in zip(lists, prompts, strict=True)]
+        lists = [
+            [f"{named} {text}" if self.options.NAMED else text for text in found] or [named]
+            for found, named in zip(lists, prompts, strict=True)
+        ]
         classes = [number for number, found in enumerate(lists) for _ in found]
         tokens = self.backbone.tokenizer([text for found in lists for text in found])
         return tokens.to(self.device), torch.tensor(classes, device=self.device)

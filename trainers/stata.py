@@ -65,12 +65,13 @@ class StatA(FrozenFeatures, StartsFromTexts):
 
     def scores(self, features: Tensor) -> Tensor:
         """Log-probabilities, [N, K]."""
-        opt, texts = self.options, self.model.anchors()
-        log_prior = (self.model.tau * features @ texts.t()).double().log_softmax(dim=1)
+        opt, anchors = self.options, self.model.anchors()
+        log_prior = (self.model.tau * features @ anchors.t()).double().log_softmax(dim=1)
+        texts = anchors.double()
         settings = opt.NEIGHBOURS, opt.OUTER, opt.INNER, opt.LAMBDA, opt.ALPHA
         batch = opt.BATCH if opt.ONLINE else len(features)
         batches = zip(features.double().split(batch), log_prior.split(batch), strict=True)
-        z = torch.cat([fit(q, texts.double(), y, *settings).z for q, y in batches])
+        z = torch.cat([fit(q, texts, y, *settings).z for q, y in batches])
         return z.clamp_min(torch.finfo(z.dtype).tiny).log().float()
 
     def model_inference(self, images: Tensor) -> Tensor:

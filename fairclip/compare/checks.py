@@ -24,18 +24,16 @@ def check_jobs(jobs: Sequence[Job], data: bool = True) -> None:
         UserError: a config key that does not exist, a finished run that has other settings or descriptions, a data
             set that is not there.
     """
-    from fairclip.run.finished import already_finished, changed_backbone
+    from fairclip.run.finished import changed_backbone, finished_results
 
     configs = configs_of(jobs)
-    with redirect_stdout(io.StringIO()):  # each run says again what is said here
-        finished = [job for job in jobs if job.finished]
-        if others := {job: text for job in finished if (text := changes(job.folder, configs[job]))}:
-            raise UserError(refusal(others))
-        for job in finished:
-            already_finished(configs[job])
+    finished = [job for job in jobs if job.finished]
+    if others := {job: text for job in finished if (text := changes(job.folder, configs[job]))}:
+        raise UserError(refusal(others))
     changed: dict[str, list[str]] = {}
     for job in finished:
-        changed.setdefault(changed_backbone(read_results(job.folder) or {}, configs[job]), []).append(str(job.folder))
+        results = finished_results(configs[job]) or {}
+        changed.setdefault(changed_backbone(results, configs[job]), []).append(str(job.folder))
     for words, folders in changed.items():
         if words:
             print(f"Warning: {few(folders)} {words}", file=sys.stderr)

@@ -19,14 +19,28 @@ EPOCHS = "OPTIM.MAX_EPOCH"
 
 
 def already_finished(cfg: CfgNode) -> bool:
-    """Whether OUTPUT_DIR holds this very run's results. A warning says so if its backbone's file has changed since.
+    """Whether OUTPUT_DIR holds all that this very run would find. A warning says so if its backbone's file has changed
+    since. Raises UserError as ``finished_results``."""
+    results = finished_results(cfg)
+    if results is None or (cfg.TEST.get("PROTOCOLS", False) and lacks_protocols(results)):
+        return False
+    if words := changed_backbone(results, cfg):
+        log.warning(f"{cfg.OUTPUT_DIR} {words}")
+    log.info(
+        f"{cfg.OUTPUT_DIR}: finished already, accuracy {results['accuracy']:.2f} (remove the folder to run it again)"
+    )
+    return True
+
+
+def finished_results(cfg: CfgNode) -> dict[str, Any] | None:
+    """The results of this very run in OUTPUT_DIR, None if there are none.
 
     Raises:
         UserError: it holds those of other settings, another seed or other class descriptions.
     """
     results = read_results(cfg.OUTPUT_DIR)
     if results is None:
-        return False
+        return None
     other: list[str] = []
     different: dict[str, tuple[Any, Any]] = {}
     if results.get("config_hash") != (now := run_hash(cfg)):
@@ -45,14 +59,7 @@ def already_finished(cfg: CfgNode) -> bool:
             "scripts: TAG or OUTPUT), or remove that folder"
             + (f". For more epochs of that run: --resume-from {cfg.OUTPUT_DIR}" if [*different] == [EPOCHS] else "")
         )
-    if cfg.TEST.get("PROTOCOLS", False) and lacks_protocols(results):
-        return False
-    if words := changed_backbone(results, cfg):
-        log.warning(f"{cfg.OUTPUT_DIR} {words}")
-    log.info(
-        f"{cfg.OUTPUT_DIR}: finished already, accuracy {results['accuracy']:.2f} (remove the folder to run it again)"
-    )
-    return True
+    return results
 
 
 def another_tower(recorded: Mapping[str, Any], now: Mapping[str, str | None], backbone: str) -> str:
