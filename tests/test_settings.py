@@ -31,7 +31,7 @@ HASHES = {
     ("FAIR", "vit_b32", "stanford_cars"): "744ede6249c3",
     ("CuPL", "tiny", "synth_cars"): "9a524de4d06f",
     ("CuPL", "vit_b32", "stanford_cars"): "4623d4f90304",
-    ("UPL", "tiny", "synth_cars"): "5a386f1d8001",
+    ("UPL", "tiny", "synth_cars"): "6a0b08d0b15d",
     ("UPL", "vit_b32", "stanford_cars"): "836aeb23242d",
     ("LaFTer", "tiny", "synth_cars"): "ec37f7f17fbb",
     ("LaFTer", "vit_b32", "stanford_cars"): "da61bfb58d69",

@@ -86,7 +86,7 @@ def test_selecting_nothing_is_refused():
 
 # -- Whole runs --------------------------------------------------------------------------------------------------------
 
-FEW = ("TRAINER.UPL.TOP_K", "5")
+FEW = ("TRAINER.UPL.TOP_K", "5", "TRAINER.UPL.N_CTX", "16", "TRAINER.UPL.CSC", "False")
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def as_dict(extra: dict) -> dict[int, list[int]]:
 def test_a_run(finished, data, backbone):
     results, state = read(finished), checkpoint(finished, "upl")
     assert [record["epoch"] for record in results["epochs"]] == [1, 2, 3]
-    rates = [1e-5, 5e-4, 5e-4 * (1 + 0.5) / 2]  # tiny.yaml
+    rates = [1e-5, 2e-3, 2e-3 * (1 + 0.5) / 2]  # tiny.yaml
     assert [record["lr"] for record in results["epochs"]] == pytest.approx(rates)
     assert all(0 <= record["pseudo_accuracy"] <= 100 for record in results["epochs"])
     assert {name: value.shape for name, value in state["state_dict"].items()} == {"contexts": (1, 16, 64)}
