@@ -22,7 +22,7 @@ from fairclip.method import gta, transclip
 
 pytestmark = pytest.mark.usefixtures("console")
 
-FASTER = ("OPTIM.LR", "1e-3", "TRAINER.GTA.PER_CLASS", "6")
+FASTER = ("OPTIM.LR", "1e-3", "TRAINER.GTA.PER_CLASS", "6", "TRAINER.GTA.PROJECTION_RATE", "5.0")
 
 
 def log_softmax(row):
@@ -153,6 +153,13 @@ def test_projections_learn_faster_and_all_else_is_in_the_other_group(data, backb
         id(p) for p in (trainer.model.anchors.weight, trainer.model.bias, trainer.model.text.model.logit_scale)
     }
     assert [(g["eps"], g["betas"], g["weight_decay"]) for g in groups] == [(1e-6, (0.9, 0.98), 1e-4)] * 2
+
+
+def test_projections_stay_at_a_rate_of_0(data, backbone, tmp_path):
+    trainer = build("GTA", data, backbone, tmp_path, *FASTER, "TRAINER.GTA.PROJECTION_RATE", "0.0")
+    learned = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    assert "visual.conv1.weight" in learned and not {"visual.proj", "text.model.text_projection"} & learned
+    assert len(trainer._optims["gta"].param_groups) == 1
 
 
 def test_classes_without_descriptions_have_their_name_prompt(data, backbone, tmp_path):

@@ -51,7 +51,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "NAMED": True,  # whether a description follows its class's name prompt
             "PER_CLASS": 8,  # images that a round trains on
-            "PROJECTION_RATE": 5.0,  # learning rate of both towers' last projections, in OPTIM.LR
+            "PROJECTION_RATE": 5.0,  # learning rate of both towers' last projections, in OPTIM.LR; 0: they stay as they are
         }
     )
 
@@ -101,10 +101,10 @@ class GTA(AdaptationTrainer):
         del self.backbone
         others, projections = self.model.parts()
         rate = self.cfg.OPTIM.LR * self.options.PROJECTION_RATE
+        learned = [{"params": others}] + ([{"params": projections, "lr": rate}] if rate else [])
         more = {"eps": EPSILON} if self.cfg.OPTIM.NAME == "adamw" else {}
         self.set_up_training(
-            [{"params": others} | more, {"params": projections, "lr": rate} | more],
-            lambda optim: build_lr_scheduler(optim, self.cfg.OPTIM),
+            [group | more for group in learned], lambda optim: build_lr_scheduler(optim, self.cfg.OPTIM)
         )
         # The images that the next round trains on. Transduction would find them again, but not to the bit elsewhere.
         self.keep("top", torch.zeros(0, self.num_classes, dtype=torch.long))
