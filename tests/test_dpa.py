@@ -32,7 +32,7 @@ from fairclip.method.prototypes import (
 from fairclip.method.rates import cosine
 from fairclip.text.templates import PROMPTS, prompts_of
 
-RATE = ("OPTIM.LR", "1e-3")
+RATE = ("OPTIM.LR", "1e-3", "TRAINER.DPA.IMAGE_SHARE", "0.5", "TRAINER.DPA.FAIRNESS", "1.0")
 B, N, K, D = 5, 12, 4, 8
 
 
