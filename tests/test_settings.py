@@ -37,7 +37,7 @@ HASHES = {
     ("LaFTer", "vit_b32", "stanford_cars"): "da61bfb58d69",
     ("MUST", "tiny", "synth_cars"): "ee5c9e99fbc3",
     ("MUST", "vit_b32", "stanford_cars"): "ad2529f4a243",
-    ("DPA", "tiny", "synth_cars"): "0b81787409d7",
+    ("DPA", "tiny", "synth_cars"): "10b98955effa",
     ("PromptLearning", "vit_b32", "stanford_cars"): "a165f03ad764",
 }
 
