@@ -25,7 +25,7 @@ TRAINERS = ["GRIP", "CPL"]
 
 
 def short(trainer: str, **more: object) -> tuple[str, ...]:
-    """Options of runs with two epochs a round, half of the images in the first, and a context that all classes share."""
+    """Options of runs with two epochs a round, half of the images in the first, and one context for all classes."""
     keys = {"ROUND_EPOCHS": 2, "STEP": 0.5, "N_CTX": 16, "CSC": False} | more
     own = [word for key, value in keys.items() for word in (f"TRAINER.{trainer}.{key}", str(value))]
     return (*own, "OPTIM.LR", "0.01", "OPTIM.WARMUP_EPOCH", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "4")

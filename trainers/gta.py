@@ -51,7 +51,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "DESCRIPTIONS": "",  # JSON file; "": the data set's own
             "NAMED": True,  # whether a description follows its class's name prompt
             "PER_CLASS": 8,  # images that a round trains on
-            "PROJECTION_RATE": 5.0,  # learning rate of both towers' last projections, in OPTIM.LR; 0: they stay as they are
+            "PROJECTION_RATE": 5.0,  # learning rate of both towers' last projections, in OPTIM.LR; 0: they stay
         }
     )
 
