@@ -22,8 +22,9 @@ REGISTERED = [name for name in TRAINER_REGISTRY.registered_names() if TRAINER_RE
 METHODS = {row.key: row for row in read_methods(USUAL)}
 UNTRAINED = [key for key, row in METHODS.items() if issubclass(TRAINER_REGISTRY.get(row.trainer), ZeroShotTrainer)]
 BY_STEPS = [key for key, row in METHODS.items() if trains_by_steps(row.trainer)]
-# Without variants of what is trained: they differ in what they compute, not in how it is shared or kept.
-USUAL_FORMS = [key for key, row in METHODS.items() if key in UNTRAINED or not row.variant]
+OTHER_MODELS = ("microclip_crops",)  # variants that train another model than their trainer's usual one
+# Without other variants of what is trained: they differ in what they compute, not in how it is shared or kept.
+USUAL_FORMS = [key for key, row in METHODS.items() if key in (*UNTRAINED, *OTHER_MODELS) or not row.variant]
 
 PAIRS = "DATALOADER.TRAIN_X.BATCH_SIZE 2"  # of images, where a few are chosen
 # What makes the runs of a trainer short, lets its parameters move, and fills what it keeps from step to step. SGD or a

@@ -67,6 +67,7 @@ def test_published_numbers(tmp_path, capsys):
             finish(tmp_path / f"{name}/FAIR/vit_b32/seed{seed}", 71.0, backbone="ViT-B/16")
     theirs = shown(tmp_path, "--published", capsys=capsys).split("Published by others")[1]
     assert "LaFTer [a]" not in theirs and "CLIP [f]" in theirs and "not stated" in theirs
+    assert "GTA-CLIP 73.81" in theirs and "GTA-CLIP 69.55" not in theirs  # averages, of this backbone alone
     assert cells(theirs)["GTA-CLIP [h]"] == ["58.51", "82.05"] and cells(theirs)["MUST [j]"] == ["54.10", ""]
 
 

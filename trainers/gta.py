@@ -6,7 +6,6 @@ O. Saha, L. Lawrence, G. Van Horn, S. Maji, "Generate, Transduct, Adapt: Iterati
 Symbols: f image tower, t text tower, m_c mean feature of the descriptions of class c, z TransCLIP's assignments.
 """
 
-import time
 from functools import cached_property
 from typing import Any
 
@@ -70,7 +69,8 @@ class GTA(AdaptationTrainer):
     round: y * exp(l / 50), as TransCLIP's inductive variant does. It is linear in f(x).
 
     Config keys: TRAINER.GTA (see ``extend_cfg``), and OPTIM.NAME, LR, WEIGHT_DECAY, ADAM_BETA1, ADAM_BETA2, MAX_EPOCH,
-    LR_SCHEDULER.
+    LR_SCHEDULER. The public code's, for all data sets: AdamW, 2e-7, decay 1e-4, betas 0.9 and 0.98, batches of 32, 30
+    rounds.
 
     Deviations from the paper and its public code:
     - The training images are adapted to, and test images are scored one by one. There, all is done on the test images.
@@ -156,9 +156,7 @@ class GTA(AdaptationTrainer):
         self.start_round()
 
     def after_epoch(self) -> None:
-        start = time.time()
         self.transduct()
-        self.history[-1]["seconds"] += time.time() - start
         super().after_epoch()
 
     # -- Adapt ---------------------------------------------------------------------------------------------------------

@@ -27,9 +27,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "TEXTS": "names",  # what stands for a class: names | descriptions, their mean as CuPL's
             "TEMPLATES": (),  # templates of the name prompts; (): the data set's usual one
             "DESCRIPTIONS": "",  # with TEXTS descriptions: JSON file; "": the data set's own
-            # Graph of the training images, test images one by one: inductive | sparse-inductive; of the test images:
-            # transductive
-            "SETUP": "inductive",
+            "SETUP": "inductive",  # images of the graph: training (inductive | sparse-inductive) or test (transductive)
             "NEIGHBOURS": 5,  # images, and texts, that an image has edges to
             "GAMMA": 5.0,  # power of similarities between images and texts
             "ALPHA": 0.3,  # share of a node's label that comes from its neighbours

@@ -14,7 +14,7 @@ FILE = Path(__file__).with_name("published.yaml")
 
 def read_published(path: Path = FILE) -> list[dict[str, Any]]:
     """The sources, each with ``source``, ``protocol``, ``backbone`` (None: not stated), and ``accuracy`` by method and
-    data set, or ``by_protocol``."""
+    data set, some with ``averages`` in words, or ``by_protocol``."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -62,6 +62,7 @@ def published_grid(comparison: Comparison, sources: list[dict[str, Any]]) -> Gri
         notes.append(
             f"[{letter}] {source['source']}. Protocol: {source['protocol']}. "
             f"Backbone: {source['backbone'] or 'not stated'}."
+            + (f" Averages {source['averages']}." if "averages" in source else "")
         )
     if any(str(r["mean"]).endswith("*") for r in records):
         notes.append("*: mean of the classes' accuracies, as far as we can tell.")

@@ -108,6 +108,7 @@ class AdaptationTrainer(Saved):
         write_config(self.cfg, self.output_dir)
         if is_main():
             self.curves = Curves(Path(self.output_dir) / "tensorboard")
+        self.epoch_start = time.time()
 
     def init_writer(self, log_dir: str) -> None:
         """Dassl's: ours is ``curves``."""
@@ -148,12 +149,9 @@ class AdaptationTrainer(Saved):
         shares = gather_objects({name: float(total) / images for name, total in sums.items()})
         means = {name: sum(share.get(name, 0.0) for share in shares) / world() for share in shares for name in share}
         self._checked(means["loss"])
-        seconds = time.time() - start
-        self.history.append(
-            {"epoch": self.epoch + 1}
-            | means
-            | {"lr": self.get_current_lr(), "images_per_second": world() * images / seconds, "seconds": seconds}
-        )
+        speed = world() * images / (time.time() - start)
+        rates = {"lr": self.get_current_lr(), "images_per_second": speed}
+        self.history.append({"epoch": self.epoch + 1} | means | rates)
         self.update_lr()
 
     def _checked(self, loss: Tensor | float) -> float:
@@ -166,6 +164,8 @@ class AdaptationTrainer(Saved):
 
     def after_epoch(self) -> None:
         record = self.history[-1]
+        # With what a trainer does before and after the pass, such as making labels, and without test and checkpoint.
+        record["seconds"] = time.time() - self.epoch_start
         # For learning curves. Nothing is chosen by it: the last epoch is the result.
         if self.cfg.TEST.get("EVERY_EPOCH", False) and self.dm.dataset.test and self.has_labels("test"):
             self.set_model_mode("eval")
@@ -177,6 +177,7 @@ class AdaptationTrainer(Saved):
         say = log.info if is_shown(record["epoch"], self.max_epoch) else details.info
         say(epoch_line(record, self.max_epoch, left))
         details.info(epoch_details(record))
+        self.epoch_start = time.time()
 
     def after_train(self) -> None:
         self.epoch = self.max_epoch - 1  # also where a resumed run had no epoch left to do
