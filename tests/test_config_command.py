@@ -27,6 +27,23 @@ def test_every_key_of_fair_has_its_default_and_a_meaning(capsys):
     assert "`TRAINER.FAIR.TOP_K`" in capsys.readouterr().out
 
 
+def test_meanings_of_one_line_and_of_more():
+    from fairclip.run.config_command import meanings
+
+    def extend_cfg(cfg):
+        cfg.TRAINER.TOY = {
+            # side of a crop,
+            # in pixels
+            "SIZE": 1,
+            "SHARE": 2,  # from 0 to 1
+            "BARE": 3,
+        }
+
+    node = "TRAINER.TOY"
+    told = [(f"{node}.SIZE", "side of a crop, in pixels"), (f"{node}.SHARE", "from 0 to 1"), (f"{node}.BARE", "")]
+    assert [row for row in meanings(extend_cfg, node) if row[0] != node] == told
+
+
 @pytest.mark.parametrize("name", ["Fair", "CoOp"])
 def test_an_unknown_trainer(name, capsys):
     assert config([name]) == 2

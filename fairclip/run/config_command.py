@@ -86,7 +86,8 @@ def defaults(declare: Callable) -> dict[str, Any]:
 
 
 def meanings(declare: Callable, node: str) -> Iterator[tuple[str, str]]:
-    """Dotted key and comment of each declaration. A comment in front of a key is its own if none stands behind it."""
+    """Dotted key and comment of each declaration. Comments in front of a key, of any number of lines, are its own
+    if none stands behind it."""
     before = ""
     for line in inspect.getsource(declare).splitlines():
         comment = COMMENT.search(line)
@@ -94,7 +95,7 @@ def meanings(declare: Callable, node: str) -> Iterator[tuple[str, str]]:
         for found in KEY.finditer(line.split("  #")[0]):
             path = found["path"] or f"{node}.{found['name']}"
             yield path, text or before
-        before = text if line.strip().startswith("#") else ""
+        before = f"{before} {text}".strip() if line.strip().startswith("#") else ""
 
 
 def table(found: Iterator[list[str]], page: bool) -> str:
