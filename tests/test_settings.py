@@ -35,7 +35,7 @@ HASHES = {
     ("UPL", "vit_b32", "stanford_cars"): "836aeb23242d",
     ("LaFTer", "tiny", "synth_cars"): "ec37f7f17fbb",
     ("LaFTer", "vit_b32", "stanford_cars"): "da61bfb58d69",
-    ("MUST", "tiny", "synth_cars"): "ee5c9e99fbc3",
+    ("MUST", "tiny", "synth_cars"): "abed3b449b34",
     ("MUST", "vit_b32", "stanford_cars"): "ad2529f4a243",
     ("DPA", "tiny", "synth_cars"): "10b98955effa",
     ("PromptLearning", "vit_b32", "stanford_cars"): "a165f03ad764",
