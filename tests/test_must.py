@@ -201,7 +201,7 @@ def test_a_run_leaves_its_results(finished, backbone):
 
 
 def test_one_step_equals_the_plain_computation(data, backbone, tmp_path):
-    trainer = built(data, backbone, tmp_path, *SURE)
+    trainer = built(data, backbone, tmp_path, *SURE, "TRAINER.MUST.EMA_START", "0.99")
     trainer.before_train()
     trainer.epoch = 0
     trainer.before_epoch()
