@@ -37,7 +37,7 @@ HASHES = {
     ("LaFTer", "vit_b32", "stanford_cars"): "da61bfb58d69",
     ("MUST", "tiny", "synth_cars"): "abed3b449b34",
     ("MUST", "vit_b32", "stanford_cars"): "ad2529f4a243",
-    ("DPA", "tiny", "synth_cars"): "10b98955effa",
+    ("DPA", "tiny", "synth_cars"): "e4c5232921e3",
     ("PromptLearning", "vit_b32", "stanford_cars"): "a165f03ad764",
 }
 
