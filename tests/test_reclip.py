@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from fairclip import Predictor
 from fairclip.backbones.backbone import norm_parameters
 from fairclip.core.errors import UserError
 from fairclip.method import reclip
+from trainers.reclip import ReCLIP
 
 pytestmark = pytest.mark.usefixtures("console")
 
@@ -186,6 +188,19 @@ def test_labels_and_prediction_equal_the_plain_computation(data, backbone, tmp_p
     assert not torch.allclose(moved, frozen)
     expected = model.tau * (moved @ model.anchors().t() + frozen @ start.t()) / 2
     torch.testing.assert_close(trainer.model_inference(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_seconds_of_an_epoch_have_the_labels_made_before_it(data, backbone, tmp_path, monkeypatch):
+    label_all = ReCLIP.label_all
+
+    def slow(trainer):
+        time.sleep(1.0)
+        label_all(trainer)
+
+    monkeypatch.setattr(ReCLIP, "label_all", slow)
+    results = run("ReCLIP", data, backbone, tmp_path, *FASTER, "OPTIM.MAX_EPOCH", "1")
+    (epoch,) = results["epochs"]
+    assert epoch["seconds"] >= 1.0 and results["seconds"] == pytest.approx(epoch["seconds"] + results["test_seconds"])
 
 
 def test_only_agreed_images_train(data, backbone, tmp_path):
