@@ -108,7 +108,7 @@ class AdaptationTrainer(Saved):
         write_config(self.cfg, self.output_dir)
         if is_main():
             self.curves = Curves(Path(self.output_dir) / "tensorboard")
-        self.epoch_start = time.time()
+        self.epoch_began = time.time()
 
     def init_writer(self, log_dir: str) -> None:
         """Dassl's: ours is ``curves``."""
@@ -165,7 +165,7 @@ class AdaptationTrainer(Saved):
     def after_epoch(self) -> None:
         record = self.history[-1]
         # With what a trainer does before and after the pass, such as making labels, and without test and checkpoint.
-        record["seconds"] = time.time() - self.epoch_start
+        record["seconds"] = time.time() - self.epoch_began
         # For learning curves. Nothing is chosen by it: the last epoch is the result.
         if self.cfg.TEST.get("EVERY_EPOCH", False) and self.dm.dataset.test and self.has_labels("test"):
             self.set_model_mode("eval")
@@ -177,7 +177,7 @@ class AdaptationTrainer(Saved):
         say = log.info if is_shown(record["epoch"], self.max_epoch) else details.info
         say(epoch_line(record, self.max_epoch, left))
         details.info(epoch_details(record))
-        self.epoch_start = time.time()
+        self.epoch_began = time.time()
 
     def after_train(self) -> None:
         self.epoch = self.max_epoch - 1  # also where a resumed run had no epoch left to do
